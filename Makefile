@@ -1,0 +1,29 @@
+# `make test` installs what it needs into .venv and runs every test.
+PYTHON ?= python3.11
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install test lint clean
+
+help:
+	@echo "make install   a virtual environment in $(VENV) with all that the project needs"
+	@echo "make test      install, check the style, run every test (set SIMPROPNET_DATA to add those on real images)"
+	@echo "make lint      the style alone"
+	@echo "make clean     remove $(VENV) and caches"
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+test: $(INSTALLED) lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""Fields that every method shares, one comment each, and the arguments that every config file takes."""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """The recipe of CANet's and SimPropNet's papers, as far as it does not depend on the method."""
+    config = ConfigDict()
+    config.seed = 0  # initial weights, episodes, augmentation, dropout
+    config.fold = 0  # 0..3: the five classes held out; the papers call them split-1 to split-4
+
+    config.data = data = ConfigDict()
+    data.name = 'pascal5i/sbd'  # prepared data set: pascal5i/sbd, pascal5i/aug, pascal5i/subset
+    data.dir = '~/tensorflow_datasets'  # where `python -m simpropnet_jax.datasets.pascal5i` put it
+    data.train_list = 'trainaug'  # 'trainaug' (10,582 images, CANet's) or 'noval' (5,953 images, PFENet's)
+    data.tiny_rule = 'oslsm'  # which objects are too small to list: 'oslsm' (CANet's), 'px2048' (PFENet's), 'none'
+    data.drop_novel_images = False  # True: training images with any novel class are left out (BAM's rule, about 3 mIoU)
+    data.void = 'ignore'  # 255 pixels: 'ignore' in loss and metric, or 'background' as the papers' binary masks had it
+    data.loader = 'auto'  # 'tfdata', 'threads' (no TensorFlow), or 'auto': tf.data where TensorFlow is installed
+    data.workers = 2  # threads that decode and resize, per host
+
+    config.model = ConfigDict()  # the method's own fields; see its config file
+
+    config.train = train = ConfigDict()
+    train.epochs = 180  # an epoch is (listed pairs // batch) steps; SimPropNet, 3.6
+    train.steps = 0  # a number of steps in place of the epochs; 0: as many as the epochs give
+    train.batch = 8  # pairs a step, over all devices and hosts
+    train.shot = 1  # supports of a training episode
+    train.size = 321  # side of the square that images are stretched to; 8n+1 fits the stride-8 features
+    train.sampling = 'listed_pairs'  # every (image, class) pair once an epoch (the papers), or 'classes': evenly
+    train.support_scale = 1.5  # supports are scaled by U(1, this) and cropped back to `size` (CANet); 1: not
+    train.support_flip = True  # supports are mirrored every other time (CANet)
+    train.dual_prediction = False  # the support mask is predicted too and its loss added (SimPropNet, 3.3)
+    train.ica = 0.0  # probability, at the start, that a query loses its colour (SimPropNet, 3.6)
+    train.ica_decay = 0.9747  # its factor per epoch; the paper says exponential: 0.9747 leaves 0.0025 after 180 epochs
+    train.learning_rate = 2.5e-3  # constant; SimPropNet, 3.6
+    train.momentum = 0.9  # CANet's
+    train.weight_decay = 5e-4  # CANet's, on every trainable parameter
+    train.frozen = ('backbone',)  # parameter paths that are never trained; () trains everything
+    train.log_every = 20  # steps between two lines of metrics
+
+    config.select = select = ConfigDict()
+    select.on = 'novel_val'  # which checkpoint is best: mIoU on 'novel_val' (the papers), 'base_val' (clean), or 'last'
+    select.every = 0  # steps between two selections, each with a checkpoint; 0: once an epoch
+    select.episodes = 1000  # 1-shot episodes of a selection, at the size of training
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.protocol = 'simpropnet'  # lists, episodes and seeds of simpropnet_jax/episodes/protocols.py
+    evaluation.shots = (1, 5)  # supports of an episode
+    evaluation.episodes = 1000  # episodes of each seed
+    evaluation.seeds = (0, 1, 2)  # one set of episodes each; the paper averages three
+    evaluation.size = 321  # side of the square that images are stretched to
+    evaluation.label_sizes = (321, 0)  # sizes at which masks are compared: a side, or 0 for each label's own size
+    evaluation.batch = 8  # images and episodes at a time, over all devices
+    return config
+
+
+def apply(config: ConfigDict, argument: str, switches: dict) -> ConfigDict:
+    """Applies the text after the colon of `--config file.py:fold=2,cpu` to a config.
+
+    Args:
+      argument: words separated by commas, `fold=N`, `seed=N` or one of the switches.
+      switches: word -> function that changes the config.
+    Raises:
+      ValueError: for any other word.
+    """
+    for word in filter(None, argument.split(',')):
+        name, _, value = word.partition('=')
+        if name in ('fold', 'seed') and value.lstrip('-').isdigit():
+            config[name] = int(value)
+        elif word in switches:
+            switches[word](config)
+        else:
+            allowed = ', '.join(['fold=N', 'seed=N', *switches])
+            raise ValueError(f'unknown config argument {word!r}; allowed after the colon: {allowed}')
+    return config

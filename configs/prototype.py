@@ -1,0 +1,17 @@
+"""The training-free prototype: nothing to train, evaluated by the same command.
+
+    python eval.py --config configs/prototype.py:fold=1 --workdir runs/prototype1
+"""
+
+from configs import common
+from ml_collections import ConfigDict
+
+
+def get_config(argument: str = '') -> ConfigDict:
+    config = common.base()
+    config.model.name = 'prototype'
+    config.model.weights = 'keras'  # ImageNet ResNet-50: 'keras' downloads it, or a path: .h5 (Keras), .pth, .safetensors
+    config.model.convention = 'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
+    config.model.width = 64  # filters of the ResNet's stem
+    config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators
+    return common.apply(config, argument, {'cpu': lambda config: config.eval.update(size=161)})

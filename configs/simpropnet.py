@@ -1,0 +1,51 @@
+"""SimPropNet, as its paper trains it.
+
+    python train.py --config configs/simpropnet.py:fold=2 --workdir runs/fold2
+    python train.py --config configs/simpropnet.py:fold=2,cpu --workdir runs/fold2   (two CPU cores, minutes)
+
+Rows of the paper's Table 4, as arguments: baseline, dpr, fbaf, dpr_fbaf; without one: DPr + FBAF + ICA.
+"""
+
+from configs import common
+from ml_collections import ConfigDict
+
+
+def get_config(argument: str = '') -> ConfigDict:
+    config = common.base()
+    config.model.name = 'simpropnet'
+    config.model.weights = 'keras'  # ImageNet ResNet-50: 'keras' downloads it, or a path: .h5 (Keras), .pth, .safetensors
+    config.model.convention = 'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
+    config.model.width = 64  # filters of the ResNet's stem
+    config.model.features = 256  # filters of the shared 3x3 layer behind the backbone
+    config.model.dropout = 0.5  # of whole channels, as CANet's; the paper does not say
+    config.model.fbaf = True  # foreground/background attentive fusion; False: CANet's dense comparison
+    config.model.fbaf_activation = 'none'  # after each instance norm of Eq. 3: 'none' as written, or 'relu'
+    config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
+
+    config.train.dual_prediction = True
+    config.train.ica = 0.25
+    return common.apply(config, argument, {
+        'cpu': cpu, 'baseline': row(False, False, 0.0), 'dpr': row(True, False, 0.0),
+        'fbaf': row(False, True, 0.0), 'dpr_fbaf': row(True, True, 0.0),
+    })  # fmt: skip
+
+
+def row(dual_prediction: bool, fbaf: bool, ica: float):
+    """A row of Table 4."""
+
+    def change(config):
+        config.train.dual_prediction = dual_prediction
+        config.model.fbaf = fbaf
+        config.train.ica = ica
+
+    return change
+
+
+def cpu(config: ConfigDict) -> None:
+    """A few minutes on two CPU cores: small images, few steps; for trying things, not for the paper's numbers."""
+    config.train.size = 161
+    config.train.batch = 4
+    config.train.steps = 400
+    config.eval.size = 161
+    config.select.every = 200
+    config.select.episodes = 100

@@ -1,0 +1,180 @@
+"""What a config may hold: one rule a field, checked before anything is compiled or written."""
+
+import difflib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.datasets.index import TINY_RULES
+from simpropnet_jax.episodes.loader import BACKENDS
+from simpropnet_jax.episodes.protocols import PRESETS
+from simpropnet_jax.episodes.sampler import ORDERS
+from simpropnet_jax.models.normalise import CONVENTIONS
+
+
+class Rule(NamedTuple):
+    """What a field may be, as a test and in words."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def one_of(*values) -> Rule:
+    return Rule(lambda value: value in values, ', '.join(repr(value) for value in values[:-1]) + f' or {values[-1]!r}')
+
+
+def number(low, high=float('inf'), whole=True) -> Rule:
+    limits = f'{low} or more' if high == float('inf') else f'from {low} to {high}'
+    kinds = int if whole else (int, float)
+    return Rule(
+        lambda value: isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high,
+        f'a {"whole " if whole else ""}number, {limits}',
+    )
+
+
+def each(rule: Rule) -> Rule:
+    return Rule(
+        lambda value: len(value) > 0 and all(rule.holds(one) for one in value), f'one or more of: {rule.allowed}'
+    )
+
+
+FLAG = one_of(True, False)
+ANY = Rule(lambda value: True, 'anything')
+SIZE = number(33, 4097)
+
+RULES = {
+    'seed': number(0),
+    'fold': ANY,  # folds.novel_classes says more about it than a rule can
+    'data.name': ANY,
+    'data.dir': ANY,
+    'data.train_list': one_of('trainaug', 'noval'),
+    'data.tiny_rule': one_of(*TINY_RULES),
+    'data.drop_novel_images': FLAG,
+    'data.void': one_of('ignore', 'background'),
+    'data.loader': one_of(*BACKENDS),
+    'data.workers': number(1, 256),
+    'model.name': one_of('simpropnet', 'prototype'),
+    'model.weights': ANY,
+    'model.convention': one_of('auto', *CONVENTIONS),
+    'model.width': number(1),
+    'model.features': number(1),
+    'model.dropout': number(0, 0.99, whole=False),
+    'model.fbaf': FLAG,
+    'model.fbaf_activation': one_of('none', 'relu'),
+    'model.dtype': one_of('float32', 'bfloat16'),
+    'train.epochs': number(1),
+    'train.steps': number(0),
+    'train.batch': number(1),
+    'train.shot': number(1),
+    'train.size': SIZE,
+    'train.sampling': one_of(*ORDERS),
+    'train.support_scale': number(1, 4, whole=False),
+    'train.support_flip': FLAG,
+    'train.dual_prediction': FLAG,
+    'train.ica': number(0, 1, whole=False),
+    'train.ica_decay': number(0, 1, whole=False),
+    'train.learning_rate': number(0, whole=False),
+    'train.momentum': number(0, 1, whole=False),
+    'train.weight_decay': number(0, whole=False),
+    'train.frozen': ANY,
+    'train.log_every': number(1),
+    'select.on': one_of('novel_val', 'base_val', 'last'),
+    'select.every': number(0),
+    'select.episodes': number(1),
+    'eval.protocol': one_of(*PRESETS),
+    'eval.shots': each(number(1)),
+    'eval.episodes': number(1),
+    'eval.seeds': each(number(0)),
+    'eval.size': SIZE,
+    'eval.label_sizes': each(number(0)),
+    'eval.batch': number(1),
+}
+
+# Fields that may differ from those that a work directory was started with: they do not change what is trained.
+FREE = ('data.dir', 'data.loader', 'data.workers', 'model.weights', 'train.log_every', 'eval.')
+
+
+def fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """All fields as ('train.batch', 8)."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from fields(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
+
+
+def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
+    """Checks every field on its own, and the batches against the devices.
+
+    Raises:
+      ValueError: names the first field that is out of range, its value, and what is allowed.
+    """
+    for name, value in fields(config):
+        if name not in RULES:
+            raise ValueError(unknown_field(name, RULES))
+        rule = RULES[name]
+        if not rule.holds(value):
+            raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
+    novel_classes(config.fold)
+    batch = config.train.batch
+    if batch % devices:
+        raise ValueError(
+            f'config.train.batch must be a multiple of the {devices} devices (of {hosts} host{"s" * (hosts > 1)}), '
+            f'got {batch}; the nearest that fit are {max(batch // devices, 1) * devices} and '
+            f'{(batch // devices + 1) * devices}'
+        )
+
+
+def unknown_field(name: str, known) -> str:
+    """A sentence about a field that is not there, with the nearest ones."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    last = name.split('.')[-1]
+    near = near or [k for k in known if difflib.SequenceMatcher(None, last, k.split('.')[-1]).ratio() > 0.6][:3]
+    hint = f'did you mean {" or ".join(f"config.{one}" for one in near)}?' if near else 'see the config file'
+    return f'unknown config field config.{name}; {hint}'
+
+
+def plain(config: ConfigDict) -> dict:
+    """The config as JSON data: tuples become lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def load(path: Path) -> ConfigDict:
+    """A config that `plain` and `checkpoint.write_json` wrote; lists become tuples again.
+
+    Raises:
+      ValueError: the file is not JSON.
+    """
+    try:
+        config = ConfigDict(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path} is damaged ({error}); use another --workdir') from error
+    for name, value in list(fields(config)):
+        if isinstance(value, list):
+            config.update_from_flattened_dict({name: tuple(value)})
+    return config
+
+
+def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: Path) -> None:
+    """Refuses to go on with a work directory that was started with other values of what matters.
+
+    Raises:
+      ValueError: names each field that differs, with both values.
+    """
+    now, before = dict(fields(config)), dict(fields(stored))
+    if now.get('model.convention') == 'auto':
+        now['model.convention'] = before.get('model.convention')
+    differing = [
+        f'{name}: {before.get(name)!r} then, {now.get(name)!r} now'
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name) != before.get(name) and not name.startswith(FREE)
+    ]
+    if differing:
+        raise ValueError(
+            f'{workdir} was started with another config ({"; ".join(differing)}); '
+            'use another --workdir, or the values of then'
+        )

@@ -1,0 +1,186 @@
+"""The label index: which image holds how much of which class, and which image list it is on.
+
+Image lists and tiny-object rules are what peers differ in most without saying so; here they are filters over
+one table.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simpropnet_jax.datasets.folds import CLASS_NAMES, FOLDS, base_classes, novel_classes
+
+TINY_RULES = ('oslsm', 'px2048', 'none')
+"""Which (image, class) pairs are too small to list: see `listed_pairs`."""
+
+_NUM_CLASSES = len(CLASS_NAMES)
+_LISTS_MEANING = {
+    'trainaug': 'SBD and VOC 2012 train, less VOC 2012 val',
+    'val': 'VOC 2012 val',
+    'noval': "SBD less VOC 2012 val, plus VOC 2012 train; it needs SBD's own lists dataset/train.txt and "
+    "dataset/val.txt, which SegmentationClassAug lacks: prepare 'pascal5i/sbd' with --sbd benchmark_RELEASE",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Label statistics of N images sorted by id; the position is the image's number all over the package.
+
+    Attributes:
+      ids: N image ids, sorted.
+      pixels: int32 [N, 21], label pixels of each class.
+      hits: int32 [N, 21], pixels of each class in `label[1::32, 1::32]` (OSLSM's test for tiny objects).
+      height: int32 [N], label height in pixels.
+      width: int32 [N], label width in pixels.
+      lists: name ('trainaug', 'val' and, where known, 'noval') -> bool [N], true for images on the list.
+    """
+
+    ids: tuple[str, ...]
+    pixels: np.ndarray
+    hits: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    lists: dict[str, np.ndarray]
+
+    @classmethod
+    def build(
+        cls, labelled: Iterable[tuple[str, np.ndarray]], lists: Mapping[str, Collection[str]]
+    ) -> 'Index':
+        """Counts classes in labels.
+
+        Args:
+          labelled: (image id, label uint8 [H, W] of class ids 0..20 and 255), in any order.
+          lists: list name -> ids on it.
+        """
+        rows = sorted(
+            ((i, count_classes(x), count_classes(x[1::32, 1::32]), *x.shape) for i, x in labelled),
+            key=lambda row: row[0],
+        )
+        ids, pixels, hits, height, width = zip(*rows, strict=True)
+        members = {name: frozenset(on_list) for name, on_list in lists.items()}
+        return cls(
+            ids=ids,
+            pixels=np.stack(pixels),
+            hits=np.stack(hits),
+            height=np.array(height, np.int32),
+            width=np.array(width, np.int32),
+            lists={name: np.array([i in on_list for i in ids]) for name, on_list in members.items()},
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes the index as an .npz file."""
+        lists = {f'list_{name}': member for name, member in self.lists.items()}
+        table = dict(pixels=self.pixels, hits=self.hits, height=self.height, width=self.width)
+        with open(path, 'wb') as file:
+            np.savez_compressed(file, ids=np.array(self.ids), **table, **lists)
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'Index':
+        """Reads what `save` wrote."""
+        with np.load(path, allow_pickle=False) as npz:
+            table = {name: npz[name] for name in ('pixels', 'hits', 'height', 'width')}
+            lists = {name.removeprefix('list_'): npz[name] for name in npz.files if name.startswith('list_')}
+            return cls(ids=tuple(npz['ids'].tolist()), lists=lists, **table)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """P (image, class) pairs, ordered by image and then class.
+
+    Attributes:
+      image: int32 [P], image numbers.
+      class_id: int32 [P], class ids 1..20.
+    """
+
+    image: np.ndarray
+    class_id: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def count_classes(label: np.ndarray) -> np.ndarray:
+    """Number of pixels of each class: label uint8 [H, W] -> int32 [21]; void is counted nowhere."""
+    return np.bincount(label.ravel(), minlength=256)[:_NUM_CLASSES].astype(np.int32)
+
+
+def listed_pairs(
+    index: Index,
+    image_list: str,
+    classes: Collection[int],
+    tiny_rule: str,
+    drop_images_with: Collection[int] = (),
+) -> Pairs:
+    """The (image, class) pairs that training or evaluation may draw from.
+
+    Args:
+      index: of all images.
+      image_list: 'trainaug', 'val' or 'noval'.
+      classes: class ids to list, each 1..20.
+      tiny_rule: 'oslsm' keeps a pair with more than 2 pixels of the class in label[1::32, 1::32] (OSLSM,
+        CANet); 'px2048' with at least 2048 pixels (PFENet, BAM); 'none' with any pixel.
+      drop_images_with: images with any pixel of these classes are left out (BAM does so with novel ones).
+
+    Raises:
+      ValueError: an unknown rule, a class id out of range, or an image list that this data does not have.
+    """
+    for c in (*classes, *drop_images_with):
+        if not 1 <= c < _NUM_CLASSES:
+            raise ValueError(f'class id must be 1..20, got {c}')
+    keep = _listed(index, image_list) & ~(index.pixels[:, sorted(drop_images_with)] > 0).any(axis=1)
+    wanted = np.isin(np.arange(_NUM_CLASSES), sorted(classes))
+    image, class_id = np.nonzero(_large_enough(index, tiny_rule) & keep[:, None] & wanted)
+    return Pairs(image.astype(np.int32), class_id.astype(np.int32))
+
+
+def counts(index: Index) -> dict:
+    """Pair and image counts by tiny-object rule and list, one number per fold held out.
+
+    The form is that of pascal5i/counts.json: val counts a fold's novel classes, the training lists its base
+    classes.
+    """
+    result = {'images': {name: int(member.sum()) for name, member in index.lists.items()}}
+    for rule in TINY_RULES:
+        result[rule] = {name: _list_counts(index, name, rule) for name in index.lists}
+    return result
+
+
+def _list_counts(index: Index, image_list: str, rule: str) -> dict[str, list[int]]:
+    classes_of = novel_classes if image_list == 'val' else base_classes
+    result = _pair_counts([listed_pairs(index, image_list, classes_of(fold), rule) for fold in FOLDS], '')
+    if image_list == 'val':
+        every = listed_pairs(index, image_list, range(1, _NUM_CLASSES), rule)
+        result['pairs_per_class'] = np.bincount(every.class_id, minlength=_NUM_CLASSES)[1:].tolist()
+        return result
+    dropped = [
+        listed_pairs(index, image_list, base_classes(fold), rule, drop_images_with=novel_classes(fold))
+        for fold in FOLDS
+    ]
+    return result | _pair_counts(dropped, '_drop_novel')
+
+
+def _pair_counts(per_fold: list[Pairs], suffix: str) -> dict[str, list[int]]:
+    return {
+        f'pairs{suffix}': [len(pairs) for pairs in per_fold],
+        f'images{suffix}': [len(np.unique(pairs.image)) for pairs in per_fold],
+    }
+
+
+def _listed(index: Index, image_list: str) -> np.ndarray:
+    if image_list in index.lists:
+        return index.lists[image_list]
+    meaning = f' ({_LISTS_MEANING[image_list]})' if image_list in _LISTS_MEANING else ''
+    known = ', '.join(sorted(index.lists))
+    raise ValueError(f'image list {image_list!r} is not known for this data, which has {known}{meaning}')
+
+
+def _large_enough(index: Index, tiny_rule: str) -> np.ndarray:
+    if tiny_rule == 'oslsm':
+        return index.hits > 2
+    if tiny_rule == 'px2048':
+        return index.pixels >= 2048
+    if tiny_rule == 'none':
+        return index.pixels > 0
+    raise ValueError(f"tiny_rule must be 'oslsm', 'px2048' or 'none', got {tiny_rule!r}")

@@ -1,0 +1,79 @@
+"""Reading files by name from a folder or, without unpacking it, from a tar; safe to use from many threads."""
+
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+
+
+class Folder:
+    """Files below a folder."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def has(self, name: str) -> bool:
+        """Whether the file `name`, relative to the root, is there."""
+        return (self.root / name).is_file()
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files directly in `folder`, sorted; none where there is no such folder."""
+        path = self.root / folder
+        return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+        return (self.root / name).read_bytes()
+
+    def where(self, name: str) -> str:
+        """The file's place, for messages."""
+        return str(self.root / name)
+
+
+class Tar:
+    """Files below `root` inside an uncompressed tar, such as VOCtrainval_11-May-2012.tar."""
+
+    def __init__(self, path: Path):
+        """Raises: ValueError: not an uncompressed tar, or one that ends too early."""
+        self.path = path
+        self.root = PurePosixPath('.')
+        try:
+            with tarfile.open(path, 'r:') as tar:
+                members = [member for member in tar if member.isfile()]
+        except tarfile.TarError as error:
+            raise ValueError(f'{path} cannot be read as an uncompressed tar: {error}') from error
+        self._places = {PurePosixPath(m.name): (m.offset_data, m.size) for m in members}
+        # pread moves no shared file position, so that threads need no lock.
+        self._file = os.open(path, os.O_RDONLY)
+
+    def below(self, marker: str) -> 'Tar | None':
+        """This tar, rooted where the file `marker` was found at any depth; None where it was not found."""
+        parts = PurePosixPath(marker).parts
+        found = [p for p in self._places if p.parts[-len(parts) :] == parts]
+        if not found:
+            return None
+        self.root = PurePosixPath(*min(found).parts[: -len(parts)])
+        return self
+
+    def has(self, name: str) -> bool:
+        """Whether the file `name`, relative to the root, is there."""
+        return self.root / name in self._places
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files directly in `folder`, sorted; none where there is no such folder."""
+        return sorted(p.name for p in self._places if p.parent == self.root / folder)
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes.
+
+        Raises:
+          ValueError: the tar ends before the file does.
+        """
+        offset, size = self._places[self.root / name]
+        data = os.pread(self._file, size, offset)
+        if len(data) < size:
+            raise ValueError(f'{self.where(name)} is cut short: the tar ends before it does')
+        return data
+
+    def where(self, name: str) -> str:
+        """The file's place, for messages."""
+        return f'{self.path}:{self.root / name}'

@@ -1,0 +1,66 @@
+"""Random access to a prepared data set, as the encoded bytes that were stored. No TensorFlow."""
+
+from pathlib import Path
+
+import numpy as np
+
+from simpropnet_jax.datasets.index import Index
+
+DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset')
+"""Names that `open_source` knows."""
+
+
+class Source:
+    """Images and labels of one prepared data set, by image number; safe to read from many threads.
+
+    Attributes:
+      name: data set name, such as 'pascal5i/sbd'.
+      index: label index; a position in it is an image number.
+    """
+
+    def __init__(self, name: str, index: Index, splits: dict[str, object]):
+        """Args: splits: index list name -> records of the images on that list, in the index's order."""
+        self.name = name
+        self.index = index
+        self._splits = splits
+        self._place: list[tuple[str, int]] = [('', -1)] * len(index.ids)
+        for list_name in splits:
+            for record, number in enumerate(np.flatnonzero(index.lists[list_name])):
+                self._place[number] = (list_name, record)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids, by image number."""
+        return self.index.ids
+
+    def example(self, number: int) -> tuple[bytes, bytes]:
+        """The JPEG as stored, and the label as 8-bit single-channel PNG of class ids 0..20 and 255 = void."""
+        list_name, record = self._place[number]
+        example = self._splits[list_name][record]
+        return example['image'], example['label']
+
+
+def open_source(name: str, data_dir: str | Path) -> Source:
+    """Opens a prepared data set.
+
+    Args:
+      name: one of `DATA_SETS`.
+      data_dir: the folder given as --data_dir when it was prepared.
+
+    Raises:
+      ValueError: unknown name.
+      FileNotFoundError: the data set has not been prepared in data_dir.
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
+    from simpropnet_jax.datasets import pascal5i
+
+    folder = Path(data_dir, *name.split('/'), str(pascal5i.Pascal5i.VERSION))
+    index_path = folder / pascal5i.INDEX_FILE
+    if not index_path.is_file():
+        raise FileNotFoundError(
+            f'{name} is not prepared in {data_dir} ({index_path} is not there): run '
+            f'{pascal5i.prepare_command(name.split("/")[1], data_dir)}'
+        )
+    builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(data_dir))
+    return Source(name, Index.load(index_path), builder.encoded_splits())

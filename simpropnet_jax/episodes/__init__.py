@@ -1,0 +1,1 @@
+"""Which images make an episode, and how they reach the device."""

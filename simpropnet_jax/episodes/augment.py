@@ -1,0 +1,97 @@
+"""Random changes of an episode on the device: pure functions of a key, the same on CPU, GPU and TPU."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Num, UInt8
+
+
+def support_size(size: int, max_scale: float = 1.5) -> int:
+    """Side in pixels at which a support must be loaded, so that no scale up to `max_scale` invents detail."""
+    return math.ceil(size * max_scale)
+
+
+def scale_crop_flip(
+    key: Key[Array, ''],
+    image: Num[Array, 'Hs Ws 3'],
+    label: UInt8[Array, 'Hs Ws'],
+    size: int,
+    max_scale: float = 1.5,
+    flip: bool = True,
+) -> tuple[Float[Array, 'size size 3'], UInt8[Array, 'size size']]:
+    """CANet's augmentation of a support: stretch to U(1, max_scale) * size, random crop, mirror half.
+
+    Stretch and crop are one resampling (linear, antialiased; the label nearest, at the same geometry). The
+    image is expected at support_size(size, max_scale), so that it only ever shrinks.
+
+    Args:
+      key: randomness of this image alone.
+      image, label: the support, stretched to a square by the loader; the image may still be uint8.
+      size: side of the result in pixels.
+      max_scale: 1 leaves out scale and crop.
+      flip: mirror left to right with probability 0.5.
+    """
+    scale_key, crop_key, flip_key = jax.random.split(key, 3)
+    image = image.astype(jnp.float32)
+    if max_scale > 1 or image.shape[:2] != (size, size):
+        side = size * jax.random.uniform(scale_key, minval=1.0, maxval=max_scale)
+        corner = jax.random.uniform(crop_key, (2,)) * (side - size)
+        scale = side / jnp.array(image.shape[:2], jnp.float32)
+        shape = (size, size, 3)
+        image = jax.image.scale_and_translate(image, shape, (0, 1), scale, -corner, 'linear', antialias=True)
+        label = _nearest(label, size, scale, corner)
+    if flip:
+        mirrored = jax.random.bernoulli(flip_key)
+        image = jnp.where(mirrored, image[:, ::-1], image)
+        label = jnp.where(mirrored, label[:, ::-1], label)
+    return image, label
+
+
+def _nearest(label, size, scale, corner):
+    """The label under each pixel's centre; centres lie at halves, as in scale_and_translate."""
+    centres = jnp.arange(size) + 0.5
+    rows, columns = (
+        jnp.clip(jnp.floor((centres + corner[axis]) / scale[axis]), 0, label.shape[axis] - 1).astype(
+            jnp.int32
+        )
+        for axis in (0, 1)
+    )
+    return label[rows][:, columns]
+
+
+def augment_supports(
+    key: Key[Array, ''],
+    images: Num[Array, 'B K Hs Ws 3'],
+    labels: UInt8[Array, 'B K Hs Ws'],
+    size: int,
+    max_scale: float = 1.5,
+    flip: bool = True,
+) -> tuple[Float[Array, 'B K size size 3'], UInt8[Array, 'B K size size']]:
+    """scale_crop_flip of every support, each with its own randomness."""
+    keys = jax.random.split(key, images.shape[:2])
+    one = lambda key, image, label: scale_crop_flip(key, image, label, size, max_scale, flip)  # noqa: E731
+    return jax.vmap(jax.vmap(one))(keys, images, labels)
+
+
+def ica(key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability) -> Float[Array, 'B H W 3']:
+    """Input channel averaging: SimPropNet, section 3.6.
+
+    With the given probability, each sample on its own, the three channels are replaced by their mean.
+
+    Args:
+      query: normalised images: the mean is that of the backbone's own channels, as the paper's RGB input was.
+      probability: in [0, 1], may be traced (see ica_probability).
+    """
+    averaged = jax.random.bernoulli(key, probability, (query.shape[0], 1, 1, 1))
+    return jnp.where(averaged, query.mean(-1, keepdims=True), query)
+
+
+def ica_probability(
+    step, steps_per_epoch: int, start: float = 0.25, decay_per_epoch: float = 0.9747
+) -> Float[Array, '']:
+    """Probability of ICA at a step, 0.25 at first and decaying exponentially (SimPropNet, section 3.6).
+
+    The paper does not state the rate; 0.9747 an epoch leaves a hundredth of the start after 180 epochs.
+    """
+    return start * jnp.power(decay_per_epoch, step / steps_per_epoch)

@@ -1,0 +1,231 @@
+"""From image numbers to uint8 batches on the host: decode and resize, nothing more.
+
+Two backends give the same bytes: tf.data, and a thread pool where TensorFlow is absent. They share the
+sampler and the resize (Pillow's); their JPEG decoders agree because TensorFlow is told to use the accurate
+integer DCT.
+"""
+
+import collections
+import contextlib
+import importlib.util
+import io
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+BACKENDS = ('auto', 'tfdata', 'threads')
+BATCHES_AHEAD = 2  # decoded in advance: bounds the memory, and is enough to keep the workers busy
+
+
+def binary_label(label: np.ndarray, class_id: int) -> np.ndarray:
+    """uint8 of the same shape: 1 where `label` is the class, 255 where it is void (255), 0 elsewhere."""
+    return np.where(label == 255, np.uint8(255), (label == class_id).astype(np.uint8))
+
+
+def train_batches(
+    source,
+    sampler,
+    *,
+    batch: int,
+    first_step: int,
+    support_size: int,
+    query_size: int,
+    backend: str = 'auto',
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless training batches from `first_step` on, the share of one host.
+
+    Slot s of step n is episode i = n * batch + s whatever the number of hosts; host p of P has the slots from
+    p * batch / P on. So a run may go on with another number of hosts.
+
+    Args:
+      source: a datasets Source.
+      sampler: i -> Episode.
+      batch: episodes of a step over all hosts.
+      support_size, query_size: images and labels are stretched to squares of these sides, in pixels.
+      backend: 'tfdata', 'threads', or 'auto': tf.data where TensorFlow is installed, threads where it is not.
+      workers: decoding threads, by default one a core and at most 16.
+
+    Yields:
+      With b = batch / process_count and K shots: support_image u8 [b,K,Hs,Ws,3], support_label u8
+      [b,K,Hs,Ws], query_image u8 [b,H,W,3], query_label u8 [b,H,W] (labels 0, 1, 255), class_id, episode,
+      query_id, pair_id i32 [b], support_id i32 [b,K], valid bool [b].
+
+    Raises:
+      ValueError: unknown backend or a batch that the hosts do not divide, at once; an image that cannot be
+        decoded, naming it, when its batch is due.
+    """
+    if batch % process_count:
+        raise ValueError(f'batch must be a multiple of the number of hosts, {process_count}, got {batch}')
+    share = batch // process_count
+
+    def episodes():
+        for step in itertools.count(first_step):
+            for slot in range(process_index * share, (process_index + 1) * share):
+                yield step * batch + slot, sampler(step * batch + slot)
+
+    def requests():
+        for _, episode in episodes():
+            yield episode.query, query_size
+            for support in episode.supports:
+                yield support, support_size
+
+    ahead = BATCHES_AHEAD * share * (1 + len(sampler(0).supports))
+    return _collate_episodes(_read(source, requests, backend, workers, ahead), episodes(), share)
+
+
+def image_batches(
+    source,
+    numbers: Sequence[int],
+    *,
+    size: int,
+    batch: int,
+    backend: str = 'auto',
+    workers: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Each image once, in the order of `numbers`, for encoding or supervised evaluation.
+
+    Yields:
+      image u8 [batch,size,size,3], label u8 [batch,size,size] (class ids 0..20, 255 = void), number i32
+      [batch], valid bool [batch]. The last batch is filled up with its last image, marked not valid.
+
+    Raises:
+      ValueError: unknown backend, at once; an image that cannot be decoded, naming it, when its batch is due.
+    """
+    numbers = [int(number) for number in numbers]
+    requests = lambda: ((number, size) for number in numbers)  # noqa: E731
+    images = _read(source, requests, backend, workers, BATCHES_AHEAD * batch)
+    return _collate_images(images, numbers, batch)
+
+
+def own_labels(source, numbers: Sequence[int]) -> list[np.ndarray]:
+    """Labels (u8, class ids 0..20, 255 = void) at their own sizes, [height, width] each."""
+    return [_open_label(source.example(int(number))[1]) for number in numbers]
+
+
+def _collate_episodes(images, episodes, share):
+    with contextlib.closing(images):
+        while True:
+            rows = []
+            for i, episode in itertools.islice(episodes, share):
+                query, query_label = next(images)
+                supports, support_labels = zip(*itertools.islice(images, len(episode.supports)), strict=True)
+                rows.append({
+                    'query_image': query,
+                    'query_label': binary_label(query_label, episode.class_id),
+                    'support_image': np.stack(supports),
+                    'support_label': binary_label(np.stack(support_labels), episode.class_id),
+                    'class_id': np.int32(episode.class_id),
+                    'episode': np.int32(i),
+                    'query_id': np.int32(episode.query),
+                    'pair_id': np.int32(episode.pair),
+                    'support_id': np.array(episode.supports, np.int32),
+                    'valid': np.True_,
+                })  # fmt: skip
+            yield {field: np.stack([row[field] for row in rows]) for field in rows[0]}
+
+
+def _collate_images(images, numbers, batch):
+    with contextlib.closing(images):
+        for first in range(0, len(numbers), batch):
+            held = numbers[first : first + batch]
+            rows = list(itertools.islice(images, len(held)))
+            padding = batch - len(held)
+            rows += rows[-1:] * padding
+            yield {
+                'image': np.stack([image for image, _ in rows]),
+                'label': np.stack([label for _, label in rows]),
+                'number': np.array(held + held[-1:] * padding, np.int32),
+                'valid': np.arange(batch) < len(held),
+            }
+
+
+Requests = Callable[[], Iterator[tuple[int, int]]]
+
+
+def _read(source, requests: Requests, backend, workers, ahead) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Image u8 [size,size,3] and label u8 [size,size] of each requested (number, size), in order."""
+    if backend not in BACKENDS:
+        raise ValueError(f'backend must be one of {", ".join(BACKENDS)}, got {backend!r}')
+    if backend == 'auto':
+        backend = 'tfdata' if importlib.util.find_spec('tensorflow') else 'threads'
+    workers = workers or min(os.cpu_count() or 1, 16)
+    return (_read_tfdata if backend == 'tfdata' else _read_threads)(source, requests, workers, ahead)
+
+
+def _read_threads(source, requests, workers, ahead):
+    pool = ThreadPoolExecutor(workers, thread_name_prefix='loader')
+    waiting = collections.deque()
+    try:
+        for number, size in requests():
+            waiting.append(pool.submit(_decode, source, number, size))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_tfdata(source, requests, workers, ahead):
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
+
+    def load(number, size):
+        jpeg, png = tf.numpy_function(lambda n: source.example(int(n)), [number], (tf.string, tf.string))
+        image = tf.io.decode_jpeg(jpeg, channels=3, dct_method='INTEGER_ACCURATE')
+        label = tf.io.decode_png(png, channels=1)[..., 0]
+        return tf.numpy_function(_resize_arrays, [image, label, size], (tf.uint8, tf.uint8))
+
+    scalar = tf.TensorSpec((), tf.int32)
+    dataset = tf.data.Dataset.from_generator(requests, output_signature=(scalar, scalar))
+    dataset = dataset.map(load, num_parallel_calls=workers, deterministic=True).prefetch(ahead)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers
+    iterator = dataset.with_options(options).as_numpy_iterator()
+    for number, size in requests():
+        try:
+            loaded = next(iterator)
+        except tf.errors.OpError as error:
+            _decode(source, number, size)  # TensorFlow does not know which image it was: this says so
+            raise ValueError(f'image {source.ids[number]} cannot be decoded: {error.message}') from error
+        yield loaded
+
+
+def _decode(source, number, size):
+    try:
+        jpeg, png = source.example(number)
+        return _resize(_open_image(jpeg), Image.fromarray(_open_label(png)), size)
+    except Exception as error:
+        raise ValueError(f'image {source.ids[number]} cannot be decoded: {error}') from error
+
+
+def _open_image(jpeg: bytes) -> Image.Image:
+    """RGB of a colour, gray or CMYK JPEG."""
+    image = Image.open(io.BytesIO(jpeg))
+    if image.mode != 'CMYK':
+        return image.convert('RGB')
+    light = 255 - np.asarray(image, np.uint16)
+    rgb = light[..., :3] * light[..., 3:] // 255  # rounded down as TensorFlow does; Pillow rounds to nearest
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+def _open_label(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def _resize(image: Image.Image, label: Image.Image, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stretch to a square: image bilinear (Pillow's, which averages when it shrinks), label nearest."""
+    side = (size, size)
+    return np.asarray(image.resize(side, Image.BILINEAR)), np.asarray(label.resize(side, Image.NEAREST))
+
+
+def _resize_arrays(image, label, size):
+    return _resize(Image.fromarray(image), Image.fromarray(label), int(size))

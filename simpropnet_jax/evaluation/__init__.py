@@ -1,0 +1,1 @@
+"""Scores of a method on episodes, and the files and tables that state them."""

@@ -1,0 +1,102 @@
+"""The evaluation of one work directory: weights, episodes, result file, table, pictures."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from simpropnet_jax import checkpoint, experiment, parallel
+from simpropnet_jax import config as config_rules
+from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.episodes.protocols import protocol_hash
+from simpropnet_jax.evaluation import report, tables
+from simpropnet_jax.evaluation.evaluate import evaluate
+
+
+def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best') -> dict:
+    """Evaluates a trained method, or one without parameters, as `config.eval` says.
+
+    Args:
+      config: None: the work directory's own.
+      workdir: of the training; the result goes to eval/ in it.
+      which: checkpoint, 'best', 'latest' or a step.
+    Returns:
+      The record that was written.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
+    """
+    if config is None:
+        if not (workdir / 'config.json').exists():
+            raise ValueError(f'{workdir} has no config.json: train there first, or give --config')
+        config = config_rules.load(workdir / 'config.json')
+    method = experiment.prepare_method(config, workdir)
+    config = method.config
+    source = experiment.open_data(config)
+    episodes = experiment.evaluation_episodes(config, source)
+    mesh = parallel.make_mesh()
+    variables, step = _variables(method, workdir, which, mesh)
+    result = evaluate(
+        method.module, variables, source, episodes, classes=novel_classes(config.fold),
+        convention=config.model.convention, size=config.eval.size, label_sizes=config.eval.label_sizes, mesh=mesh,
+        batch=config.eval.batch, void=config.data.void, backend=config.data.loader, progress=_Progress())  # fmt: skip
+    name = f'{config.eval.protocol}_fold{config.fold}_{config.eval.size}px_{"untrained" if step is None else which}.json'
+    record = report.write_result(
+        workdir / 'eval' / name, result, method=method_name(config), fold=config.fold, protocol=config.eval.protocol,
+        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids), data=config.data.name,
+        selection='none' if step is None else config.select.on, checkpoint_step=step,
+        checkpoint=None if step is None else str(workdir), weights=method.weights)  # fmt: skip
+    print(tables.class_table(record))
+    logging.info('result: %s', workdir / 'eval' / name)
+    return record
+
+
+def method_name(config: ConfigDict) -> str:
+    """What tables call the method: for SimPropNet the row of the paper's Table 4."""
+    if config.model.name != 'simpropnet':
+        return config.model.name
+    parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
+    return ' + '.join(name for name, used in parts if used) or 'baseline'
+
+
+def _variables(method, workdir, which, mesh):
+    """Variables on the mesh and the step they are of; None for a method with nothing to train."""
+    if set(method.abstract()['params']) <= set(method.config.train.frozen):
+        create = jax.jit(method.init, out_shardings=parallel.replicated(mesh))
+        return create(jax.random.key(0), method.backbone), None
+    if not checkpoint.exist(workdir):
+        raise ValueError(f'{workdir} has no checkpoints: train there first, with train.py and the same --config')
+    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        step = _chosen_step(checkpoints, which)
+        abstract = {'variables': checkpoint.abstract_like(method.abstract(), parallel.replicated(mesh))}
+        step, items = checkpoints.restore(abstract, step)
+    logging.info('checkpoint: step %d of %s', step, workdir)
+    return items['variables'], step
+
+
+def _chosen_step(checkpoints, which):
+    if which == 'latest':
+        return None
+    if which == 'best':
+        return checkpoints.best_step()
+    if not which.isdigit() or int(which) not in checkpoints.steps():
+        there = ', '.join(str(step) for step in checkpoints.steps())
+        raise ValueError(f"--checkpoint must be 'best', 'latest' or a step that is there ({there}), got {which!r}")
+    return int(which)
+
+
+class _Progress:
+    """A bar with the time left, one for each stage."""
+
+    def __init__(self):
+        self.stage = self.bar = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if what != self.stage:
+            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False)
+        self.bar.update(done - self.bar.n)
+        if done >= total:
+            self.bar.close()

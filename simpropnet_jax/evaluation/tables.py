@@ -1,0 +1,123 @@
+"""Result files as plain text tables: one fold class by class, and the four folds as the paper's Table 3.
+
+    python -m simpropnet_jax.evaluation.tables RESULT.json [RESULT.json ...]
+
+Numbers are percent; ± is the standard deviation over the seeds' sets of episodes.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from simpropnet_jax.datasets.folds import FOLDS
+from simpropnet_jax.evaluation.metrics import mean_and_std
+from simpropnet_jax.evaluation.report import read_result
+
+# Numbers may stand in one table only if these agree.
+SAME = {
+    'protocol': lambda r: r['protocol']['name'],
+    'data': lambda r: r['data'],
+    'void rule': lambda r: r['void'],
+}
+ABSENT = '-'
+
+
+def class_table(record: dict[str, Any]) -> str:
+    """One result: a row per shot and label size; a column per class, mIoU and FB-IoU with deviations."""
+    header = ['shot', 'labels', *record['classes'], 'mIoU', 'FB-IoU']
+    rows = []
+    for shot, label_size, scores in _scores(record):
+        per_class = [_percent(scores['per_class'][name]) for name in record['classes']]
+        miou = _percent(scores['miou'], scores['miou_std'])
+        rows.append([shot, label_size, *per_class, miou, _percent(scores['fb_iou'], scores['fb_iou_std'])])
+    return _heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + _text(header, rows)
+
+
+def fold_table(records: Sequence[dict[str, Any]]) -> str:
+    """Four folds: a row per method, shot and label size; mIoU of split-1 to split-4, their mean, mean FB-IoU.
+
+    A fold without a result is '-', and so is the mean then. The deviation of the mean is that of the
+    four-fold mean over the seeds, where all folds have the same seeds.
+    Raises:
+      ValueError: results of different protocols, data or void rules, or two of one method, fold and shot.
+    """
+    _check_comparable(records)
+    header = ['method', 'input', 'labels', 'shot', *(f'split-{fold + 1}' for fold in FOLDS), 'mean', 'FB-IoU']
+    cells: dict[tuple, dict[int, dict]] = {}
+    for record in records:
+        for shot, label_size, scores in _scores(record):
+            folds = cells.setdefault((record['method'], str(record['size']), label_size, shot), {})
+            if record['fold'] in folds:
+                raise ValueError(
+                    f"two results are of {record['method']}, fold {record['fold']}, {shot}-shot, "
+                    f"input {record['size']}: give only one of them"
+                )
+            folds[record['fold']] = scores
+    rows = []
+    for key, folds in cells.items():
+        one = [_percent(folds[f]['miou'], folds[f]['miou_std']) if f in folds else ABSENT for f in FOLDS]
+        rows.append([*key, *one, _mean(folds, 'miou'), _mean(folds, 'fb_iou')])
+    return _heading(records, 'mIoU, mean of four folds') + _text(header, rows)
+
+
+def _scores(record):
+    for shot, by_label in record['shots'].items():
+        for label_size in ('input', 'own'):
+            if label_size in by_label:
+                yield shot, label_size, by_label[label_size]
+
+
+def _mean(folds, name):
+    if set(folds) != set(FOLDS):
+        return ABSENT
+    seeds = [set(f['seeds']) for f in folds.values()]
+    if any(s != seeds[0] for s in seeds):
+        return _percent(mean_and_std([f[name] for f in folds.values()])[0])
+    means = [mean_and_std([f['seeds'][seed][name] for f in folds.values()])[0] for seed in sorted(seeds[0])]
+    return _percent(*mean_and_std(means))
+
+
+def _check_comparable(records):
+    if not records:
+        raise ValueError('there is no result to print: give at least one result file')
+    for name, get in SAME.items():
+        found = sorted({str(get(record)) for record in records})
+        if len(found) > 1:
+            raise ValueError(f'results with different {name} ({", ".join(found)}) do not belong in one table')
+
+
+def _heading(records, title):
+    first = records[0]
+    facts = ', '.join(f'{name} {get(first)}' for name, get in SAME.items())
+    rules = sorted({record['checkpoint']['selection'] for record in records})
+    return f'{title}; {facts}, checkpoint selection {" and ".join(rules)}\n'
+
+
+def _percent(value, deviation=None):
+    return f'{100 * value:.2f}' + (f' ± {100 * deviation:.2f}' if deviation is not None else '')
+
+
+def _text(header, rows):
+    """Columns as wide as their widest cell; the first one to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in [header, ['-' * width for width in widths], *rows]:
+        first, *others = [(cell, width) for cell, width in zip(row, widths, strict=True)]
+        lines.append('  '.join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]))
+    return '\n'.join(line.rstrip() for line in lines) + '\n'
+
+
+def main(paths: Sequence[str]) -> None:
+    """Prints each result class by class, then all of them by fold."""
+    records = [read_result(path) for path in paths]
+    table = fold_table(records)
+    for record in records:
+        print(f"{record['method']}, {class_table(record)}")
+    print(table, end='')
+
+
+if __name__ == '__main__':
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,117 @@
+"""From a config to the parts of a run or an evaluation.
+
+All that can be refused is refused here, before anything is compiled or written.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from ml_collections import ConfigDict
+
+from simpropnet_jax import checkpoint, models
+from simpropnet_jax import config as config_rules
+from simpropnet_jax.datasets.folds import base_classes, novel_classes
+from simpropnet_jax.datasets.index import listed_pairs
+from simpropnet_jax.datasets.source import Source, open_source
+from simpropnet_jax.episodes import protocols
+from simpropnet_jax.episodes.sampler import Episode, TrainSampler
+from simpropnet_jax.models.pretrained import load_backbone
+
+# Episodes that select a checkpoint come from a seed that no evaluation uses.
+SELECTION_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Method:
+    """A module with what comes along with its weights."""
+
+    config: ConfigDict  # with model.convention resolved
+    module: object
+    backbone: dict | None  # pretrained parameters; None: they are in the checkpoint, or start at random
+    weights: str | None  # where they came from
+
+    def init(self, key: jax.Array, backbone: dict | None) -> dict:
+        """New variables, {'params': ...}; `backbone` replaces the random weights below 'backbone'."""
+        image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
+        params = self.module.init(key, image, mask)['params']
+        if backbone is not None:
+            params = {**params, 'backbone': jax.tree.map(jnp.asarray, backbone)}
+        return {'params': params}
+
+    def abstract(self) -> dict:
+        """Shapes and types of the variables."""
+        return jax.eval_shape(lambda: self.init(jax.random.key(0), None))
+
+
+def prepare_method(config: ConfigDict, workdir: Path) -> Method:
+    """Checks the config, holds it against the one the work directory was started with, and reads the weights.
+
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong.
+    """
+    config_rules.validate(config, jax.device_count(), jax.process_count())
+    config = ConfigDict(config.to_dict())
+    stored = workdir / 'config.json'
+    if stored.exists():
+        before = config_rules.load(stored)
+        config_rules.check_same_run(config, before, workdir)
+        config.model.convention = before.model.convention
+    backbone = None
+    if config.model.weights and not checkpoint.exist(workdir):
+        backbone = load_backbone(config.model.weights, config.model.width)
+        if config.model.convention not in ('auto', backbone.convention):
+            raise ValueError(
+                f'config.model.convention is {config.model.convention!r}, but {config.model.weights} has the '
+                f"convention {backbone.convention!r}; leave it 'auto'"
+            )
+        logging.info('backbone: %s', backbone.source)
+    if config.model.convention == 'auto':
+        config.model.convention = backbone.convention if backbone else 'torchvision'
+    weights = backbone.source if backbone else None
+    return Method(config, models.build(config.model), backbone.params if backbone else None, weights)
+
+
+def prepare_sampler(config: ConfigDict, source: Source) -> TrainSampler:
+    """The sampler of training episodes over the base classes."""
+    data, train = config.data, config.train
+    dropped = novel_classes(config.fold) if data.drop_novel_images else ()
+    pairs = listed_pairs(source.index, data.train_list, base_classes(config.fold), data.tiny_rule, dropped)
+    return TrainSampler(
+        pairs, shot=train.shot, seed=config.seed, fold=config.fold, batch=train.batch, order=train.sampling
+    )
+
+
+def total_steps(config: ConfigDict, sampler: TrainSampler) -> int:
+    """Length of the training, in steps."""
+    return config.train.steps or config.train.epochs * sampler.steps_per_epoch
+
+
+def evaluation_episodes(config: ConfigDict, source: Source) -> dict[tuple[int, int], list[Episode]]:
+    """The episodes of an evaluation: {(shot, seed): episodes}, of the fold's novel classes."""
+    protocol = replace(protocols.get_protocol(config.eval.protocol), episodes=config.eval.episodes)
+    return {
+        (shot, seed): protocols.episodes(protocol, source.index, config.fold, shot, seed)
+        for shot in config.eval.shots
+        for seed in config.eval.seeds
+    }
+
+
+def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, ...], list[Episode]]:
+    """Classes and 1-shot episodes that choose the best checkpoint."""
+    classes = (base_classes if config.select.on == 'base_val' else novel_classes)(config.fold)
+    protocol = replace(protocols.get_protocol(config.eval.protocol), episodes=config.select.episodes)
+    return classes, protocols.episodes(protocol, source.index, config.fold, 1, SELECTION_SEED, classes)
+
+
+def open_data(config: ConfigDict) -> Source:
+    """The prepared data set."""
+    return open_source(config.data.name, Path(config.data.dir).expanduser())
+
+
+def store_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json, once."""
+    if not (workdir / 'config.json').exists() and jax.process_index() == 0:
+        checkpoint.write_json(workdir / 'config.json', config_rules.plain(config))

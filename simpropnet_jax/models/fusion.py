@@ -1,0 +1,108 @@
+"""The two ways to fuse a probe with features: SimPropNet's attentive fusion, and CANet's dense comparison."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.layers import (
+    Conv,
+    ConvReluDropout,
+    cosine_similarity,
+    instance_norm,
+    masked_average,
+    resize_mask,
+    tile,
+)
+
+
+class Probe(NamedTuple):
+    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1. Each [B, C], float32."""
+
+    foreground: Float[Array, 'b c']
+    background: Float[Array, 'b c']
+
+
+def dual_probe(
+    features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid: Float[Array, 'b k H W'] | None = None
+) -> Probe:
+    """SimPropNet, Eq. 1 and, over K supports, Eq. 4: the mean of the masked averages.
+
+    Eq. 1 divides by the whole area, its text says weighted average; this divides by the mask's own area, as CANet's
+    pooling does. Cosines do not notice, the concatenated Z^f does.
+
+    Args:
+      features: support features F_s.
+      masks: foreground in [0, 1], of any resolution.
+      valid: 0 where a pixel belongs neither to the foreground nor to the background (void); None: all belong.
+    """
+    size = features.shape[2:4]
+    valid = jnp.ones_like(masks) if valid is None else valid
+    foreground = masked_average(features, resize_mask(masks * valid, size))
+    background = masked_average(features, resize_mask((1 - masks) * valid, size))
+    return Probe(foreground.mean(1), background.mean(1))
+
+
+def attention_maps(features: Float[Array, 'b h w c'], probe: Probe) -> Float[Array, 'b h w 2']:
+    """SimPropNet, Eq. 2: A^f and A^b, which sum to one. With features after a ReLU they lie in [1/3, 2/3]."""
+    similar_f = (1 + cosine_similarity(features, probe.foreground)) / 2  # C(F, Z^f)
+    similar_b = (1 + cosine_similarity(features, probe.background)) / 2  # C(F, Z^b)
+    # Opposite to both probes would be 0 / 0; features after a ReLU cannot be, others may.
+    total = jnp.maximum(similar_f + similar_b, 1e-6)
+    return jnp.stack([similar_f / total, similar_b / total], -1)
+
+
+class AttentiveFusion(nn.Module):
+    """Foreground/background attentive fusion: SimPropNet, Eq. 3.
+
+    Args:
+      features: [B, h, w, C], after the activation; probe: Z^f and Z^b, each [B, C].
+    Returns:
+      Fused features G, [B, h, w, 2C].
+    """
+
+    activation: str = 'none'  # after each instance norm: 'none' (Eq. 3 as written) or 'relu'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features, probe, train: bool = False):
+        del train  # Eq. 3 has no dropout
+        width = 2 * features.shape[-1]
+        conv = lambda name: Conv(width, dtype=self.dtype, name=name)  # noqa: E731
+        norm = lambda x: nn.relu(instance_norm(x)) if self.activation == 'relu' else instance_norm(x)  # noqa: E731
+
+        attention = attention_maps(features, probe).astype(features.dtype)  # A^f, A^b
+        g = jnp.concatenate([features, tile(probe.foreground, features)], -1)  # G^0
+        g = norm(conv('conv1')(g) + g)  # G^1
+        g = norm(conv('conv2')(jnp.concatenate([g, attention], -1)) + g)  # G^2
+        return norm(conv('conv3')(g) + g)  # G
+
+
+class DenseComparison(nn.Module):
+    """CANet's fusion: a convolution over features and Z^f, then three residual blocks that also see a history mask.
+
+    Source: https://github.com/icoz69/CaNet, one_shot_network.py (layer55, residule1 to residule3).
+
+    Args:
+      features: [B, h, w, C]; probe: only its foreground is used; history: softmax of an earlier prediction
+        [B, h, w, 2], None: zeros, as at the first step.
+    Returns:
+      Fused features [B, h, w, C].
+    """
+
+    dropout: float = 0.5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, features, probe, train: bool = False, history=None):
+        width = features.shape[-1]
+        x = jnp.concatenate([features, tile(probe.foreground, features)], -1)
+        x = ConvReluDropout(width, dilation=2, dropout=self.dropout, dtype=self.dtype, name='comparison')(x, train)
+        history = jnp.zeros((*x.shape[:3], 2), x.dtype) if history is None else history.astype(x.dtype)
+        y = jnp.concatenate([x, history], -1)
+        for block in (1, 2, 3):
+            y = Conv(width, dtype=self.dtype, name=f'residual{block}_conv1')(nn.relu(y))
+            x = x + Conv(width, dtype=self.dtype, name=f'residual{block}_conv2')(nn.relu(y))
+            y = x
+        return x

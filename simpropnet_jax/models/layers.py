@@ -1,0 +1,131 @@
+"""Layers and array functions that several methods share."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.convolve import convolve
+
+# CANet's: keeps z finite (and zero) for an empty mask. https://github.com/icoz69/CaNet, one_shot_network.py
+MASK_AREA_EPSILON = 5e-4
+
+
+def interpolation_matrix(n_in: int, n_out, canvas: int | None = None) -> Float[Array, 'canvas n_in']:
+    """Weights of a one-dimensional bilinear resize, corners aligned, as a matrix to multiply with.
+
+    Corners are aligned because a stride-8 feature grid on 8n+1 pixels lies exactly on the pixels 0, 8, 16, ...,
+    and because CANet does so.
+
+    Args:
+      n_in: samples of the input axis.
+      n_out: samples of the output axis; may be a traced integer, then `canvas` is needed.
+      canvas: rows of the matrix, n_out or more; the rows from n_out on are zero.
+    """
+    rows = jnp.arange(n_out if canvas is None else canvas, dtype=jnp.float32)
+    step = (n_in - 1) / jnp.maximum(jnp.asarray(n_out, jnp.float32) - 1, 1)
+    weights = jnp.maximum(1 - jnp.abs(rows[:, None] * step - jnp.arange(n_in, dtype=jnp.float32)), 0)
+    return jnp.where(rows[:, None] < n_out, weights, 0)
+
+
+def resize_bilinear(x: Float[Array, '*b h w c'], size: tuple[int, int]) -> Float[Array, '*b H W c']:
+    """Bilinear resize with aligned corners (PyTorch's align_corners=True), as two matrix products."""
+    if x.shape[-3:-1] == tuple(size):
+        return x
+    rows = interpolation_matrix(x.shape[-3], size[0]).astype(x.dtype)
+    columns = interpolation_matrix(x.shape[-2], size[1]).astype(x.dtype)
+    x = jnp.einsum('Hh,...hwc->...Hwc', rows, x, precision='highest')
+    return jnp.einsum('Ww,...hwc->...hWc', columns, x, precision='highest')
+
+
+def resize_mask(masks: Float[Array, '*b H W'], size: tuple[int, int]) -> Float[Array, '*b h w']:
+    """Masks in [0, 1] to the size of the features, bilinear as CANet's."""
+    return resize_bilinear(masks[..., None], size)[..., 0]
+
+
+def masked_average(features: Float[Array, '*b h w c'], weights: Float[Array, '*b h w']) -> Float[Array, '*b c']:
+    """Masked average pooling: sum(F * M) / (sum M + 5e-4), in float32. Zero where the mask is empty."""
+    features, weights = features.astype(jnp.float32), weights.astype(jnp.float32)
+    total = jnp.einsum('...hwc,...hw->...c', features, weights, precision='highest')
+    return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
+
+
+def cosine_similarity(features: Float[Array, 'b h w c'], vector: Float[Array, 'b c']) -> Float[Array, 'b h w']:
+    """Cosine between every position and the vector, in float32; zero (and a finite gradient) where either is zero."""
+    features, vector = features.astype(jnp.float32), vector.astype(jnp.float32)
+    products = jnp.einsum('bhwc,bc->bhw', features, vector, precision='highest')
+    lengths = jax.lax.rsqrt(jnp.square(features).sum(-1) + 1e-12)
+    return products * lengths * jax.lax.rsqrt(jnp.square(vector).sum(-1) + 1e-12)[:, None, None]
+
+
+def tile(vector: Float[Array, 'b c'], features: Float[Array, 'b h w d']) -> Float[Array, 'b h w c']:
+    """The vector at every position of the features."""
+    return jnp.broadcast_to(vector[:, None, None], (*features.shape[:3], vector.shape[-1])).astype(features.dtype)
+
+
+def instance_norm(x: Float[Array, 'b h w c'], epsilon: float = 1e-5) -> Float[Array, 'b h w c']:
+    """Instance normalisation without affine parameters, in float32 (PyTorch's InstanceNorm2d default)."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean((1, 2), keepdims=True)
+    return (y * jax.lax.rsqrt(jnp.square(y).mean((1, 2), keepdims=True) + epsilon)).astype(x.dtype)
+
+
+class Conv(nn.Module):
+    """Convolution at stride 1 that keeps the size; kernel from N(0, 0.01), as CANet's head.
+
+    The bias starts uniform in +-1/sqrt(fan in): PyTorch's default, which CANet leaves as it is.
+    """
+
+    features: int
+    kernel: int = 3
+    dilation: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        bound = (self.kernel**2 * x.shape[-1]) ** -0.5
+        uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)  # noqa: E731
+        kernel = self.param('kernel', nn.initializers.normal(0.01), shape)
+        bias = self.param('bias', uniform, (self.features,))
+        x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.dilation)
+        return x + bias.astype(self.dtype)
+
+
+class ConvReluDropout(nn.Module):
+    """Convolution, ReLU, and dropout of whole channels (PyTorch's Dropout2d): the block of CANet's head."""
+
+    features: int
+    kernel: int = 3
+    dilation: int = 1
+    dropout: float = 0.5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.relu(Conv(self.features, self.kernel, self.dilation, self.dtype, name='conv')(x))
+        return nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
+
+
+class Decoder(nn.Module):
+    """Atrous spatial pyramid pooling and two convolutions to 2 channels (background, foreground), as CANet's.
+
+    Five branches of 256 channels: image pooling + 1x1, 1x1, and 3x3 at each rate; then 1x1 to 256, and a linear 1x1.
+    """
+
+    rates: Sequence[int] = (6, 12, 18)
+    features: int = 256
+    dropout: float = 0.5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool = False) -> Float[Array, 'b h w 2']:
+        block = lambda name, **kwargs: ConvReluDropout(  # noqa: E731
+            self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs)
+        pooled = block('image_pooling', kernel=1)(x.mean((1, 2), keepdims=True), train)
+        branches = [jnp.broadcast_to(pooled, (*x.shape[:3], self.features)), block('conv1x1', kernel=1)(x, train)]
+        branches += [block(f'rate{rate}', dilation=rate)(x, train) for rate in self.rates]
+        x = block('fuse', kernel=1)(jnp.concatenate(branches, -1), train)
+        return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

@@ -1,0 +1,226 @@
+"""ImageNet weights for the ResNet: read, checked entry by entry, batch norm folded into the convolutions.
+
+Each source has a convention of its own (normalise.CONVENTIONS). Its name travels with the weights, so that
+images are normalised, and the network strides, as the weights were trained.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flax import traverse_util
+
+from simpropnet_jax.models.normalise import get_convention
+from simpropnet_jax.models.resnet import parameter_shapes
+
+# keras.applications.ResNet50(include_top=False), as Keras itself downloads it; the hash is Keras' own (MD5).
+KERAS_URL = (
+    'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
+    'resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5'
+)
+KERAS_HASH = '4d473c1dd8becc155b73f8504c6f6626'
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Weights and all that has to be known to use them."""
+
+    params: dict  # nested, float32 numpy, as ResNet's 'params'
+    convention: str  # key of normalise.CONVENTIONS
+    source: str  # file name and sha256, for checkpoints and result files
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Names in one kind of file. Each place of our ResNet is a convolution and its batch norm there."""
+
+    convention: str
+    names: Callable[[str], tuple[str, str]]  # 'layer1_0/conv1' -> names of convolution, batch norm
+    kernel: str
+    bias: str | None
+    norm: tuple[str, str, str, str]  # scale, offset, mean, variance
+    join: str  # between the name of a layer and of its array
+    axes: tuple[int, int, int, int]  # transposition of the kernel to height, width, in, out
+    unused: str  # regular expression of entries that the ResNet does not need
+
+
+def _keras_names(place: str) -> tuple[str, str]:
+    if place == 'conv1':
+        return 'conv1_conv', 'conv1_bn'
+    stage, block, conv = re.fullmatch(r'layer(\d)_(\d+)/(?:conv)?(\d|downsample)', place).groups()
+    layer = f'conv{int(stage) + 1}_block{int(block) + 1}_{0 if conv == "downsample" else conv}'
+    return f'{layer}_conv', f'{layer}_bn'
+
+
+def _torchvision_names(place: str) -> tuple[str, str]:
+    place = re.sub(r'^(layer\d)_(\d+)/', r'\1.\2.', place)
+    if place.endswith('downsample'):
+        return f'{place}.0', f'{place}.1'
+    return place, re.sub(r'conv(\d)$', r'bn\1', place)
+
+
+_KERAS = _Layout(
+    convention='keras',
+    names=_keras_names,
+    kernel='kernel',
+    bias='bias',
+    norm=('gamma', 'beta', 'moving_mean', 'moving_variance'),
+    join='/',
+    axes=(0, 1, 2, 3),
+    unused=r'(conv5_block\d+_|predictions/|probs/).*',
+)
+_TORCHVISION = _Layout(
+    convention='torchvision',
+    names=_torchvision_names,
+    kernel='weight',
+    bias=None,
+    norm=('weight', 'bias', 'running_mean', 'running_var'),
+    join='.',
+    axes=(2, 3, 1, 0),
+    unused=r'(layer4|fc)\..*|.*\.num_batches_tracked',
+)
+
+
+def load_backbone(path: str | os.PathLike, width: int = 64) -> Backbone:
+    """ResNet-50 weights up to layer3 from a file, or from Keras' own download.
+
+    Args:
+      path: Keras' .h5 (h5py is enough), torchvision's .pth (needs torch) or .safetensors (does not); or the
+        word 'keras': the file that keras.applications would download, through Keras and checked by its hash.
+      width: filters of the stem, 64 in every published file.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: an entry is missing, superfluous or of the wrong shape, or the file is of another kind.
+      ImportError: the library that reads this kind of file is not installed.
+    """
+    path = download_keras() if str(path) == 'keras' else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'backbone weights not found: {path} '
+            "(give a Keras .h5, a torchvision .pth or .safetensors, or 'keras' to download them)"
+        )
+    readers = {
+        '.h5': (_KERAS, _read_h5),
+        '.hdf5': (_KERAS, _read_h5),
+        '.pth': (_TORCHVISION, _read_pth),
+        '.safetensors': (_TORCHVISION, _read_safetensors),
+    }
+    if path.suffix not in readers:
+        raise ValueError(f'backbone weights must end in {", ".join(readers)}, got {path}')
+    layout, read = readers[path.suffix]
+    params = _fold(read(path), layout, width, path)
+    return Backbone(params, layout.convention, f'{path.name} sha256:{_sha256(path)}')
+
+
+def download_keras() -> Path:
+    """Path of keras.applications' ResNet-50 without its top in Keras' cache, downloaded if not there."""
+    os.environ.setdefault('KERAS_BACKEND', 'jax')  # or Keras would ask for TensorFlow
+    try:
+        from keras.utils import get_file
+    except ImportError as error:
+        raise ImportError(
+            "backbone 'keras' needs Keras to download its weights: pip install keras, "
+            f'or download {KERAS_URL} and give its path'
+        ) from error
+    try:
+        return Path(get_file(origin=KERAS_URL, cache_subdir='models', file_hash=KERAS_HASH))
+    except Exception as error:  # Keras' types: bare Exception from the network, ValueError for the hash
+        raise OSError(
+            f'Keras could not download the backbone weights ({error}); '
+            f'download {KERAS_URL} elsewhere and give its path'
+        ) from error
+
+
+def _read_h5(path: Path) -> dict[str, np.ndarray]:
+    """Arrays by 'layer/array', from the layouts with and without `model_weights` around the layers."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(f'reading {path} needs h5py: pip install h5py') from error
+    entries = {}
+    try:
+        file = h5py.File(path, 'r')
+    except OSError as error:
+        raise ValueError(f'{path} is not a readable HDF5 file ({error}); download it again') from error
+    with file:
+        for layer, group in file.get('model_weights', file).items():
+
+            def collect(name, item, layer=layer):
+                if isinstance(item, h5py.Dataset):
+                    entries[f'{layer}/{name.split("/")[-1].removesuffix(":0")}'] = item[()]
+
+            group.visititems(collect)
+    return entries
+
+
+def _read_pth(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f'reading {path} needs PyTorch: pip install torch, or give the same weights as .safetensors'
+        ) from error
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except Exception as error:  # zip, pickle and attribute errors alike: the file is not a state dict
+        reason = str(error).split('\n')[0]
+        raise ValueError(f'{path} is not a state dict as torchvision publishes them ({reason})') from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(f'reading {path} needs safetensors: pip install safetensors') from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f'{path} is not a readable safetensors file ({error}); download it again') from error
+
+
+def _fold(entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Path) -> dict:
+    """ResNet's params from the file's entries, all of which must be known, present and of the right shape."""
+    convention = get_convention(layout.convention)
+    shapes = parameter_shapes(stride_on=convention.stride_on, width=width)
+    shapes = traverse_util.flatten_dict(shapes, sep='/')
+    left = {name for name in entries if not re.fullmatch(layout.unused, name)}
+
+    def take(layer, array, shape):
+        name = f'{layer}{layout.join}{array}'
+        if name not in entries:
+            raise ValueError(f'{path} has no entry {name} (is it a ResNet-50 of {layout.convention}?)')
+        if entries[name].shape != shape:
+            raise ValueError(f'{path}: entry {name} should have shape {shape}, has {entries[name].shape}')
+        left.discard(name)
+        return np.asarray(entries[name], np.float64)
+
+    params = {}
+    for place in [name.removesuffix('/kernel') for name in shapes if name.endswith('/kernel')]:
+        conv, norm = layout.names(place)
+        shape = shapes[f'{place}/kernel']
+        stored = tuple(shape[layout.axes.index(axis)] for axis in range(4))
+        channels = shape[-1:]
+        kernel = take(conv, layout.kernel, stored).transpose(layout.axes)
+        bias = take(conv, layout.bias, channels) if layout.bias else 0.0
+        scale, offset, mean, variance = (take(norm, array, channels) for array in layout.norm)
+        factor = scale / np.sqrt(variance + convention.epsilon)
+        params[f'{place}/kernel'] = (kernel * factor).astype(np.float32)
+        params[f'{place}/bias'] = ((bias - mean) * factor + offset).astype(np.float32)
+    if left:
+        raise ValueError(
+            f'{path} has an entry {min(left)} that a ResNet-50 of {layout.convention} does not have '
+            f'({len(left)} such entries)'
+        )
+    return traverse_util.unflatten_dict(params, sep='/')
+
+
+def _sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()

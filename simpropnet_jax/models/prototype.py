@@ -1,0 +1,51 @@
+"""The training-free prototype: what frozen features give without any learning."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
+from simpropnet_jax.models.layers import cosine_similarity
+from simpropnet_jax.models.resnet import ResNet
+
+
+class Prototype(nn.Module):
+    """Cosine to the foreground against cosine to the background masked average of layer2 + layer3. No parameters."""
+
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+        """Features of normalised images at 1/8 of their size."""
+        del train
+        levels = self.backbone(images)
+        return jnp.concatenate([levels['layer2'], levels['layer3']], -1)
+
+    def encode_support(self, images, masks, train: bool = False):
+        """Features of support images; they do not depend on the masks."""
+        del masks
+        return self.encode(images, train)
+
+    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
+        """Foreground and background masked averages, the mean over K supports."""
+        return dual_probe(features, masks, valid)
+
+    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+        """The two cosines as logits of background and foreground."""
+        del train
+        cosines = (cosine_similarity(features, probe.background), cosine_similarity(features, probe.foreground))
+        return jnp.stack(cosines, -1)
+
+    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the attention maps of SimPropNet's Eq. 2."""
+        attention = attention_maps(features, probe)
+        return {'foreground attention': attention[..., 0], 'background attention': attention[..., 1]}
+
+    def __call__(self, images, masks):
+        """One pass over everything, to create the parameters. images [B, H, W, 3], masks [B, H, W]."""
+        features = self.encode_support(images, masks)
+        return self.decode(features, self.probe(features[:, None], masks[:, None]))

@@ -1,0 +1,95 @@
+"""ResNet-50 up to its third stage, at one eighth of the input's resolution.
+
+Batch norm does not appear: it runs in inference mode and is folded into the convolutions when weights are
+imported (pretrained.py), so every convolution has a kernel and a bias.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+STAGES = ('layer1', 'layer2', 'layer3')
+# Striding stops at one eighth: the third stage keeps the resolution and dilates all of its 3x3 convolutions
+# instead, as CANet's encoder does.
+STRIDES = (1, 2, 1)
+DILATIONS = (1, 1, 2)
+EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut: He et al. 2016, Fig. 5 right.
+
+    Args: x [B,h,w,C].
+    Returns: [B,ceil(h/stride),ceil(w/stride),4*filters], post-ReLU.
+    """
+
+    filters: int
+    stride: int
+    dilation: int
+    stride_on: str
+    project: bool  # the shortcut is a 1x1 convolution: the first block of a stage
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
+        first, second = (self.stride, 1) if self.stride_on == '1x1' else (1, self.stride)
+        d = self.dilation
+        wide = EXPANSION * self.filters
+
+        def conv1x1(filters, stride, name):
+            return nn.Conv(filters, (1, 1), stride, padding=0, dtype=self.dtype, name=name)
+
+        y = nn.relu(conv1x1(self.filters, first, 'conv1')(x))
+        conv2 = nn.Conv(
+            self.filters, (3, 3), second, padding=d, kernel_dilation=d, dtype=self.dtype, name='conv2'
+        )
+        y = conv1x1(wide, 1, 'conv3')(nn.relu(conv2(y)))
+        shortcut = conv1x1(wide, self.stride, 'downsample')(x) if self.project else x.astype(y.dtype)
+        return nn.relu(y + shortcut)
+
+
+class ResNet(nn.Module):
+    """ResNet-50 to layer3, stride 8, layer3 dilated by 2.
+
+    Args: x [B,H,W,3], normalised by the convention that came with the weights (normalise.py).
+    Returns: dict of post-ReLU features: layer1 [B,H/4,W/4,4*width], layer2 [B,H/8,W/8,8*width],
+      layer3 [B,H/8,W/8,16*width], sizes rounded up.
+    Raises: ValueError for an unknown `stride_on`.
+    """
+
+    stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's
+    width: int = 64  # filters of the stem
+    depths: tuple[int, ...] = (3, 4, 6)  # blocks of layer1, layer2, layer3
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b h w 3']) -> dict[str, Float[Array, 'b _ _ _']]:
+        if self.stride_on not in ('1x1', '3x3'):
+            raise ValueError(
+                f"stride_on must be '1x1' (Keras' weights) or '3x3' (torchvision's), got {self.stride_on!r}"
+            )
+        x = nn.relu(nn.Conv(self.width, (7, 7), 2, padding=3, dtype=self.dtype, name='conv1')(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        features = {}
+        for i, stage in enumerate(STAGES):
+            for j in range(self.depths[i]):
+                x = Bottleneck(
+                    filters=self.width * 2**i,
+                    stride=STRIDES[i] if j == 0 else 1,
+                    dilation=DILATIONS[i],
+                    stride_on=self.stride_on,
+                    project=j == 0,
+                    dtype=self.dtype,
+                    name=f'{stage}_{j}',
+                )(x)
+            features[stage] = x
+        return features
+
+
+def parameter_shapes(**fields) -> dict:
+    """Nested dict of the shapes of ResNet(**fields)'s parameters, without computing any."""
+    module = ResNet(**fields)
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    return jax.tree.map(lambda leaf: leaf.shape, variables['params'])

@@ -1,0 +1,61 @@
+"""SimPropNet: improved similarity propagation for few-shot image segmentation (Gairola et al., 2020)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.fusion import AttentiveFusion, DenseComparison, Probe, attention_maps, dual_probe
+from simpropnet_jax.models.layers import ConvReluDropout, Decoder
+from simpropnet_jax.models.resnet import ResNet
+
+
+class SimPropNet(nn.Module):
+    """Shared encoder, dual probe, attentive fusion, shared decoder: Figure 2 of the paper.
+
+    Without `fbaf` the fusion is CANet's dense comparison: the baseline and the "DPr" row of the paper's Table 4.
+    """
+
+    fbaf: bool = True
+    fbaf_activation: str = 'none'
+    features: int = 256
+    dropout: float = 0.5
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
+        self.project = ConvReluDropout(self.features, dilation=2, dropout=self.dropout, dtype=self.dtype)
+        if self.fbaf:
+            self.fusion = AttentiveFusion(self.fbaf_activation, self.dtype)
+        else:
+            self.fusion = DenseComparison(self.dropout, self.dtype)
+        self.decoder = Decoder(dropout=self.dropout, dtype=self.dtype)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+        """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
+        levels = self.backbone(images)
+        return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
+
+    def encode_support(self, images, masks, train: bool = False):
+        """Features of support images; they do not depend on the masks."""
+        del masks
+        return self.encode(images, train)
+
+    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
+        """Eq. 1 and Eq. 4."""
+        return dual_probe(features, masks, valid)
+
+    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+        """Logits of background and foreground: Eq. 2, Eq. 3 and the decoder."""
+        return self.decoder(self.fusion(features, probe, train), train)
+
+    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the attention maps of Eq. 2."""
+        attention = attention_maps(features, probe)
+        return {'foreground attention': attention[..., 0], 'background attention': attention[..., 1]}
+
+    def __call__(self, images, masks):
+        """One pass over everything, to create the parameters. images [B, H, W, 3], masks [B, H, W]."""
+        features = self.encode_support(images, masks)
+        return self.decode(features, self.probe(features[:, None], masks[:, None]))

@@ -1,0 +1,159 @@
+"""The training run. Its order is the reason that resume is exact: select, save, next batch, step."""
+
+import contextlib
+import math
+import signal
+import time
+from pathlib import Path
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from simpropnet_jax import checkpoint, experiment, parallel
+from simpropnet_jax.episodes import augment, loader
+from simpropnet_jax.training import objectives
+from simpropnet_jax.training.selection import Selection
+from simpropnet_jax.training.state import (
+    TrainState,
+    from_items,
+    from_variables,
+    init_state,
+    make_optimizer,
+    make_step,
+    to_items,
+)
+from simpropnet_jax.training.writer import Writer, log_progress
+
+STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM
+
+
+class NonFiniteLoss(ValueError):
+    """The loss is not a number any more; nothing was saved since it was one."""
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
+    """Trains, selects and saves; the same call goes on where an earlier one was killed.
+
+    The work directory gets config.json, checkpoints/, metrics.jsonl, TensorBoard files and figures/.
+
+    Raises:
+      ValueError, OSError, ImportError: what a user can mend, before anything is compiled or written.
+      NonFiniteLoss: names the step and the last good checkpoint.
+      SystemExit: on SIGTERM, after a checkpoint was saved.
+    """
+    method = experiment.prepare_method(config, workdir)
+    config, train = method.config, method.config.train
+    source = experiment.open_data(config)
+    sampler = experiment.prepare_sampler(config, source)
+    steps = experiment.total_steps(config, sampler)
+    mesh = parallel.make_mesh()
+    selection = Selection(config, method.module, source, mesh)
+
+    optimizer = make_optimizer(train)
+    objective = objectives.episodic(
+        method.module, train, void=config.data.void, convention=config.model.convention,
+        steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
+    train_step = make_step(objective, optimizer, seed=config.seed, mesh=mesh)
+    experiment.store_config(config, workdir)
+    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        state, first = _begin(method, optimizer, checkpoints, mesh)
+        batches = loader.train_batches(
+            source, sampler, batch=train.batch, first_step=first, query_size=train.size,
+            support_size=augment.support_size(train.size, train.support_scale), backend=config.data.loader,
+            workers=config.data.workers, process_index=jax.process_index(), process_count=jax.process_count())
+        writer = Writer(workdir, first)
+        with contextlib.closing(batches), contextlib.closing(writer), _Stop() as stop:
+            every = config.select.every or sampler.steps_per_epoch
+            log = _Log(writer, checkpoints, train, first, steps)
+            step, on_device = first, parallel.prefetch(mesh, batches)
+            while True:
+                stopping = stop.requested or checkpoints.preempted(step)
+                due = step % every == 0 or step == steps
+                if step > first and (due or stopping):
+                    log.flush(step)
+                    score = selection.run(state, step, writer, workdir) if due else None
+                    checkpoints.save(step, to_items(state), score)
+                    log.restart_clock()
+                if step >= steps or stopping:
+                    break
+                state, metrics = train_step(state, next(on_device))
+                step += 1
+                log.add(step, metrics)
+            checkpoints.wait()
+            if step < steps:
+                logging.warning('stopped by a signal at step %d of %d, which is saved; the same command goes on', step, steps)
+                raise SystemExit(STOPPED_BY_SIGNAL)
+            logging.info('trained %d steps; best checkpoint: step %s (by %s)', steps, checkpoints.best_step(), config.select.on)
+    return state
+
+
+def _begin(method, optimizer, checkpoints, mesh) -> tuple[TrainState, int]:
+    """The state to go on from, and its step."""
+    config = method.config
+    if not checkpoints.steps():
+        return init_state(method, optimizer, frozen=config.train.frozen, seed=config.seed, mesh=mesh), 0
+    abstract = jax.eval_shape(lambda v: to_items(from_variables(v, config.train.frozen, optimizer)), method.abstract())
+    step, items = checkpoints.restore(checkpoint.abstract_like(abstract, parallel.replicated(mesh)))
+    checkpoints.delete_after(step)
+    logging.info('resuming from checkpoint %d', step)
+    return from_items(items, config.train.frozen), step
+
+
+class _Stop:
+    """Turns SIGTERM into a wish that the loop sees between two steps."""
+
+    def __enter__(self):
+        self.requested = False
+        # A multi-host run hears of it through the cluster's coordinator, so that all hosts stop at one step.
+        self._before = signal.signal(signal.SIGTERM, self._hear) if jax.process_count() == 1 else None
+        return self
+
+    def _hear(self, *_):
+        self.requested = True
+
+    def __exit__(self, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+class _Log:
+    """Collects metrics on the device, and writes their means every `log_every` steps."""
+
+    def __init__(self, writer, checkpoints, train, first, steps):
+        self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, train, steps
+        self.waiting, self.begun = [], first
+        self.restart_clock()
+
+    def restart_clock(self):
+        """Leaves out of the speed what was not training."""
+        self.clock, self.counted = time.perf_counter(), 0
+
+    def add(self, step, metrics):
+        self.waiting.append((step, metrics))
+        self.counted += 1
+        if step % self.train.log_every == 0:
+            self.flush(step)
+
+    def flush(self, step):
+        """Writes what has been collected; raises NonFiniteLoss where a loss is not a number."""
+        if not self.waiting:
+            return
+        numbers = [number for number, _ in self.waiting]
+        values = jax.device_get([metrics for _, metrics in self.waiting])
+        self.waiting = []
+        for number, one in zip(numbers, values, strict=True):
+            if not (math.isfinite(one['loss']) and math.isfinite(one['gradient_norm'])):
+                self.checkpoints.wait()
+                last = self.checkpoints.steps()[-1:]
+                good = f'the last good checkpoint is step {last[0]}' if last else 'there is no checkpoint yet'
+                raise NonFiniteLoss(
+                    f'the loss is {one["loss"]} (gradient norm {one["gradient_norm"]}) at step {number}; {good}; a smaller config.train.learning_rate '
+                    '(in a new --workdir) may help')  # fmt: skip
+        means = {name: sum(float(one[name]) for one in values) / len(values) for name in values[0]}
+        seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
+        means |= {'learning_rate': self.train.learning_rate, 'pairs_per_second': self.train.batch / seconds}
+        self.writer.scalars(step, means)
+        shown = {name: means[name] for name in means if name != 'ica_probability'}
+        log_progress(step, self.steps, shown, (self.steps - step) * seconds)
+        self.restart_clock()

@@ -1,0 +1,113 @@
+"""What a run consists of: trainable and frozen parameters apart, and the step that changes the former."""
+
+from collections.abc import Callable, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+from jax.sharding import Mesh
+
+from simpropnet_jax import parallel
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a run needs to go on. Randomness is not in it: keys are folded from the step."""
+
+    step: jax.Array  # i32 [], steps done
+    params: dict  # trainable
+    frozen: dict  # never differentiated, never in the optimizer
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        """Trainable and frozen parameters together, as a module takes them."""
+        return {'params': merge(self.params, self.frozen)}
+
+
+def split(params: dict, frozen: Sequence[str]) -> tuple[dict, dict]:
+    """Parameters (trainable, frozen): frozen is every path that begins with one of the prefixes, 'a/b' or 'a'.
+
+    Raises:
+      ValueError: a prefix that no parameter has.
+    """
+    flat = traverse_util.flatten_dict(params, sep='/')
+    chosen = {path for path in flat for prefix in frozen if f'{path}/'.startswith(f'{prefix.rstrip("/")}/')}
+    for prefix in frozen:
+        if not any(f'{path}/'.startswith(f'{prefix.rstrip("/")}/') for path in chosen):
+            known = ', '.join(sorted({path.split('/')[0] for path in flat}))
+            raise ValueError(f'train.frozen names {prefix!r}, but no parameter path begins so; they begin with {known}')
+    trainable = {path: value for path, value in flat.items() if path not in chosen}
+    kept = {path: value for path, value in flat.items() if path in chosen}
+    return traverse_util.unflatten_dict(trainable, sep='/'), traverse_util.unflatten_dict(kept, sep='/')
+
+
+def merge(params: dict, frozen: dict) -> dict:
+    """The inverse of `split`."""
+    flat = traverse_util.flatten_dict(params, sep='/') | traverse_util.flatten_dict(frozen, sep='/')
+    return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def make_optimizer(train) -> optax.GradientTransformation:
+    """SGD with momentum and weight decay in the gradient, as PyTorch's SGD has it (and so CANet's)."""
+    return optax.chain(
+        optax.add_decayed_weights(train.weight_decay), optax.sgd(train.learning_rate, momentum=train.momentum)
+    )
+
+
+def init_state(method, optimizer, *, frozen: Sequence[str], seed: int, mesh: Mesh) -> TrainState:
+    """A new state, replicated over the mesh.
+
+    It is built inside jit, so that it owns its buffers and can be donated.
+
+    Args:
+      method: an experiment.Method.
+    """
+
+    def create(key, backbone):
+        return from_variables(method.init(key, backbone), frozen, optimizer)
+
+    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.random.key(seed), method.backbone)
+
+
+def from_variables(variables: dict, frozen: Sequence[str], optimizer: optax.GradientTransformation) -> TrainState:
+    """The state at step 0 with these weights."""
+    params, kept = split(variables['params'], frozen)
+    return TrainState(jnp.zeros((), jnp.int32), params, kept, optimizer.init(params))
+
+
+def to_items(state: TrainState) -> dict:
+    """What a checkpoint holds: `variables`, all that evaluation needs, and `optimizer`, what training needs besides."""
+    return {'variables': state.variables, 'optimizer': {'step': state.step, 'opt_state': state.opt_state}}
+
+
+def from_items(items: dict, frozen: Sequence[str]) -> TrainState:
+    """The inverse of `to_items`."""
+    params, kept = split(items['variables']['params'], frozen)
+    return TrainState(items['optimizer']['step'], params, kept, items['optimizer']['opt_state'])
+
+
+def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Callable:
+    """The jitted training step: (state, batch) -> (state, metrics). The old state is donated.
+
+    Args:
+      objective: (state, batch, key) -> (loss, metrics), a mean over the whole batch, differentiated in state.params.
+    """
+
+    def step(state: TrainState, batch):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss(params):
+            return objective(state.replace(params=params), batch, key)
+
+        (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics = {'loss': value, 'gradient_norm': optax.global_norm(gradients), **metrics}
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    everywhere, split_over_data = parallel.replicated(mesh), parallel.sharded(mesh)
+    return jax.jit(
+        step, donate_argnums=0, in_shardings=(everywhere, split_over_data), out_shardings=(everywhere, everywhere)
+    )

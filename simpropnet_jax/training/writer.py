@@ -1,0 +1,71 @@
+"""Metrics of a run: TensorBoard where TensorFlow is installed, a JSON-lines file always, one line of text a time."""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+
+
+class Writer:
+    """Writes on the first host, does nothing on the others.
+
+    Args:
+      workdir: of the run; metrics.jsonl and TensorBoard's files go there.
+      first_step: lines of later steps, from a run that was killed, are dropped: they will be written again.
+    """
+
+    def __init__(self, workdir: Path, first_step: int):
+        self.active = jax.process_index() == 0
+        self._tensorboard = None
+        if not self.active:
+            return
+        self.path = workdir / 'metrics.jsonl'
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= first_step]
+        temporary = self.path.with_suffix('.tmp')
+        temporary.write_text(''.join(f'{line}\n' for line in kept))
+        temporary.replace(self.path)
+        if importlib.util.find_spec('tensorflow') and importlib.util.find_spec('tensorboard'):
+            import tensorflow as tf
+            from clu import metric_writers
+
+            tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
+            self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl, and the same to TensorBoard."""
+        if not self.active:
+            return
+        values = {name: float(value) for name, value in values.items()}
+        with self.path.open('a') as file:
+            file.write(json.dumps({'step': step, **values}) + '\n')
+        if self._tensorboard:
+            self._tensorboard.write_scalars(step, values)
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Pictures, u8 [H, W, 3] each, to TensorBoard."""
+        if self._tensorboard:
+            self._tensorboard.write_images(step, {name: image[None] for name, image in images.items()})
+
+    def close(self) -> None:
+        if self._tensorboard:
+            self._tensorboard.flush()
+            self._tensorboard.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)['step']
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float('inf')  # half a line of a killed run
+
+
+def log_progress(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> None:
+    """One line a person can follow: step, losses, speed, and when it will be done."""
+    shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
+    logging.info('step %d/%d  %s  done in %s', step, steps, shown, timedelta(seconds=int(seconds_left)))

@@ -1,0 +1,76 @@
+"""Pictures of episodes: overlays, heat maps, and panels that put them side by side. NumPy in, uint8 RGB out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+TRUTH = (40, 200, 80)
+PREDICTION = (230, 60, 60)
+VOID_GRAY = (128, 128, 128)
+GAP = 4  # pixels between pictures
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int], void: np.ndarray | None = None) -> np.ndarray:
+    """The image with the mask in a colour.
+
+    Args:
+      image: u8 [H, W, 3].
+      mask: bool [H, W].
+      void: bool [H, W], shown in gray.
+    """
+    result = image.astype(np.float32)
+    result[mask] = 0.45 * result[mask] + 0.55 * np.array(color)
+    if void is not None:
+        result[void] = 0.45 * result[void] + 0.55 * np.array(VOID_GRAY)
+    return result.astype(np.uint8)
+
+
+def heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map, float [h, w], from its lowest value (dark blue) to its highest (yellow), u8 [H, W, 3]."""
+    low, high = float(values.min()), float(values.max())
+    unit = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    big = np.asarray(Image.fromarray(unit.astype(np.float32)).resize(size[::-1], Image.BILINEAR))
+    stops = np.array([[13, 8, 135], [156, 23, 158], [237, 121, 83], [240, 249, 33]], np.float32)
+    at = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(big, at, stops[:, channel]) for channel in range(3)], -1).astype(np.uint8)
+
+
+def panel(
+    support: np.ndarray, support_label: np.ndarray, query: np.ndarray, query_label: np.ndarray,
+    prediction: np.ndarray, maps: Mapping[str, np.ndarray],
+) -> np.ndarray:  # fmt: skip
+    """One episode as a row: support with its mask, query with the truth, the method's maps, query with the prediction.
+
+    Args:
+      support, query: u8 [S, S, 3].
+      support_label, query_label: u8 [S, S], 0, 1 or 255.
+      prediction: bool [S, S].
+      maps: float [h, w] each, in the order to be shown.
+    """
+    pictures = [
+        overlay(support, support_label == 1, TRUTH, support_label == 255),
+        overlay(query, query_label == 1, TRUTH, query_label == 255),
+        *(heat(values, query.shape[:2]) for values in maps.values()),
+        overlay(query, prediction, PREDICTION),
+    ]
+    return beside(pictures)
+
+
+def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one height in a row."""
+    gap = np.full((pictures[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], 1)
+
+
+def below(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures of one width in a column."""
+    gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1], 0)
+
+
+def save(picture: np.ndarray, path: Path) -> None:
+    """Writes a picture, in the format of the path's ending; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, quality=90)

@@ -1,0 +1,71 @@
+"""Evaluation episodes: fixed, paired over shots, and stated by a hash."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fakes import fake_source
+
+from simpropnet_jax.datasets.folds import base_classes
+from simpropnet_jax.episodes.protocols import PRESETS, episodes, get_protocol, protocol_hash
+
+PROTOCOL = PRESETS['simpropnet']
+
+
+@pytest.fixture(scope='module')
+def index():
+    return fake_source(240).index
+
+
+def test_novel_classes_in_turn_from_the_evaluation_list(index):
+    drawn = episodes(PROTOCOL, index, fold=2, shot=5, seed=0)
+    assert [e.class_id for e in drawn] == [11, 12, 13, 14, 15] * 200
+    for e in drawn:
+        images = [e.query, *e.supports]
+        assert len(set(images)) == 6
+        assert index.lists['val'][images].all()
+        assert (index.hits[images, e.class_id] > 2).all()
+
+
+def test_one_shot_support_is_the_first_of_five(index):
+    one, five = (episodes(PROTOCOL, index, fold=0, shot=shot, seed=1) for shot in (1, 5))
+    assert [(e.query, e.class_id, e.pair, e.supports) for e in one] == [
+        (e.query, e.class_id, e.pair, e.supports[:1]) for e in five
+    ]
+
+
+def test_queries_are_uniform_in_their_class(index):
+    drawn = [e for seed in range(5) for e in episodes(PROTOCOL, index, fold=0, shot=1, seed=seed)]
+    counts = np.unique([e.query for e in drawn if e.class_id == 3], return_counts=True)[1]
+    assert len(counts) == (index.pixels[index.lists['val'], 3] > 0).sum()
+    assert counts.min() > 0.6 * counts.mean() and counts.max() < 1.5 * counts.mean()
+
+
+def test_seed_decides_and_base_classes_can_be_asked_for(index):
+    first, again, other = (episodes(PROTOCOL, index, fold=0, shot=1, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    base = episodes(PROTOCOL, index, fold=0, shot=1, seed=0, classes=base_classes(0))
+    assert {e.class_id for e in base} == set(range(6, 21))
+
+
+def test_too_few_images_name_the_class(index):
+    with pytest.raises(ValueError, match=r'class 1 \(aeroplane\) has 12 listed images, 12-shot .* need 13'):
+        episodes(PROTOCOL, index, fold=0, shot=12, seed=0)
+    with pytest.raises(ValueError, match=r'class 6 \(bus\) has 0 listed images'):
+        episodes(PROTOCOL, fake_source(20, classes=5).index, fold=1, shot=1, seed=0)
+
+
+def test_hash_is_of_ids_and_these_very_episodes(index):
+    drawn = episodes(PROTOCOL, index, fold=0, shot=1, seed=0)
+    # If this changes, so have the episodes that published numbers were measured on.
+    assert protocol_hash(drawn, index.ids) == '8fcb80bf57ac'
+    shifted = [e._replace(query=e.query + 1, supports=tuple(s + 1 for s in e.supports)) for e in drawn]
+    assert protocol_hash(shifted, ('another', *index.ids)) == protocol_hash(drawn, index.ids)
+    assert protocol_hash(shifted, (*index.ids, 'another')) != protocol_hash(drawn, index.ids)
+    shorter = dataclasses.replace(PROTOCOL, episodes=999)
+    assert protocol_hash(episodes(shorter, index, 0, 1, 0), index.ids) != protocol_hash(drawn, index.ids)
+
+
+def test_unknown_protocol():
+    with pytest.raises(ValueError, match="protocol must be one of simpropnet, got 'pfenet'"):
+        get_protocol('pfenet')

@@ -1,0 +1,186 @@
+"""The jitted, sharded, cached evaluation against one episode at a time."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simpropnet_jax.episodes.loader import image_batches, own_labels
+from simpropnet_jax.episodes.sampler import Episode
+from simpropnet_jax.evaluation import metrics
+from simpropnet_jax.evaluation.bank import load_bank
+from simpropnet_jax.evaluation.evaluate import Evaluator, evaluate
+from simpropnet_jax.models.layers import masked_average, resize_bilinear, resize_mask
+from simpropnet_jax.models.normalise import normalise
+from tests.fakes import fake_source
+
+SIZE, CLASSES = 41, (1, 2, 3)
+COMMON = dict(classes=CLASSES, convention='torchvision', batch=6)
+encoded_images = []
+
+
+class Tiny(nn.Module):
+    """One strided convolution, distance to foreground and background averages; features are a pytree."""
+
+    watched: bool = False
+
+    def setup(self):
+        self.conv = nn.Conv(4, (9, 9), strides=8, padding=4)
+
+    def encode(self, images, train=False):
+        if self.watched:
+            jax.debug.callback(lambda x: encoded_images.extend(np.asarray(x).sum((1, 2, 3))), images)
+        x = self.conv(images)
+        return {'fine': x, 'coarse': nn.avg_pool(x, (3, 3), (1, 1), 'SAME')}
+
+    def probe(self, features, masks, valid=None):
+        size = features['fine'].shape[-3:-1]
+        weights = resize_mask(jnp.stack([(1 - masks) * valid, masks * valid]), size)
+        return jnp.stack([masked_average(features['fine'], w).mean(1) for w in weights])
+
+    def decode(self, features, probe, train=False):
+        x = features['fine'] + 0.1 * features['coarse']
+        return jnp.stack([-jnp.square(x - p[:, None, None]).sum(-1) for p in probe], -1)
+
+    def __call__(self, images, masks):
+        features = self.encode(images)
+        supports = jax.tree.map(lambda f: f[:, None], features)
+        return self.decode(features, self.probe(supports, masks[:, None], jnp.ones_like(masks)[:, None]))
+
+
+@pytest.fixture(scope='module')
+def source():
+    return fake_source(n=24, classes=3, size=(40, 57))
+
+
+@pytest.fixture(scope='module')
+def variables():
+    return Tiny().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))
+
+
+@pytest.fixture(scope='module')
+def episodes(source):
+    """20 and 17 one-shot, 11 three-shot: no number is a multiple of the batch. Sets share episodes."""
+    rng = np.random.default_rng(0)
+
+    def draw(shot, n):
+        result = []
+        for i in range(n):
+            class_id = CLASSES[i % 3]
+            query, *supports = rng.permutation(np.flatnonzero(source.index.pixels[:, class_id]))[: shot + 1]
+            result.append(Episode(int(query), tuple(int(s) for s in supports), class_id, 0))
+        return result
+
+    first = draw(1, 20)
+    return {(1, 0): first, (1, 7): draw(1, 9) + first[:8], (3, 0): draw(3, 11)}
+
+
+def devices(n):
+    if jax.device_count() < n:
+        pytest.skip(f'needs {n} devices, for example XLA_FLAGS=--xla_force_host_platform_device_count={n}')
+    return jax.make_mesh((n,), ('data',), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:n])
+
+
+def one_at_a_time(variables, source, listed, void, label_size):
+    """Totals of the episodes: every image read and encoded anew, logits of both classes resized per image."""
+    module, result = Tiny(), []
+    binary = lambda label, c: np.where(label == 255, 255 if void == 'ignore' else 0, label == c)  # noqa: E731
+    for e in listed:
+        numbers = [e.query, *e.supports]
+        loaded = next(image_batches(source, numbers, size=SIZE, batch=len(numbers), backend='threads'))
+        features = module.apply(variables, normalise(loaded['image'], 'torchvision'), method='encode')
+        label = binary(loaded['label'], e.class_id)
+        masks, valid = jnp.float32(label[None, 1:] == 1), jnp.float32(label[None, 1:] != 255)
+        supports = jax.tree.map(lambda f: f[None, 1:], features)
+        probe = module.apply(variables, supports, masks, valid, method='probe')
+        logits = module.apply(variables, jax.tree.map(lambda f: f[:1], features), probe, method='decode')
+        truth = label[0]
+        if label_size == 'own':
+            truth = binary(own_labels(source, [e.query])[0], e.class_id)
+        logits = np.asarray(resize_bilinear(logits, truth.shape))
+        result.append(metrics.counts(logits[..., 1] > logits[..., 0], truth[None].astype(np.uint8)))
+    counts = metrics.Counts(*(np.concatenate(x) for x in zip(*result, strict=True)))
+    return metrics.accumulate(counts, [e.class_id for e in listed], CLASSES)
+
+
+def assert_close(result, totals):
+    """Equal but for pixels whose two logits differ by rounding: a few in 10,000."""
+    assert result['miou'] == pytest.approx(metrics.miou(totals), abs=2e-4)
+    assert result['fb_iou'] == pytest.approx(metrics.fb_iou(totals), abs=2e-4)
+    np.testing.assert_allclose(list(result['per_class'].values()), metrics.class_iou(totals), atol=4e-4)
+
+
+@pytest.mark.parametrize('n_devices', [1, 8])
+@pytest.mark.parametrize('void', ['ignore', 'background'])
+def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, void):
+    result = evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(n_devices), void=void,
+                      backend='threads', **COMMON)  # fmt: skip
+    assert {s: r['episodes'] for s, r in result['shots'].items()} == {'1': {'0': 20, '7': 17}, '3': {'0': 11}}
+    assert result['shots']['1']['distinct_episodes'] < 30
+    for (shot, seed), listed in episodes.items():
+        for label_size in ('input', 'own'):
+            totals = one_at_a_time(variables, source, listed, void, label_size)
+            assert 0.05 < metrics.miou(totals) < 0.95
+            assert_close(result['shots'][str(shot)][label_size]['seeds'][str(seed)], totals)
+
+
+def test_each_image_is_encoded_once_for_all_shots_and_seeds(source, variables, episodes):
+    encoded_images.clear()
+    only = {'label_sizes': ('input',)}
+    bank = load_bank(source, episodes, size=SIZE, backend='threads', **only)
+    Evaluator(Tiny(watched=True), bank, episodes, mesh=devices(1), **only, **COMMON).run(variables)
+    jax.effects_barrier()
+    used = {n for listed in episodes.values() for e in listed for n in (e.query, *e.supports)}
+    assert list(bank.numbers) == sorted(used)
+    assert len(np.unique(encoded_images)) == len(used)
+    assert len(encoded_images) == -(-len(used) // 6) * 6  # the last batch is filled up
+
+
+def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, episodes):
+    bank = load_bank(source, episodes, size=SIZE, backend='threads')
+    evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(1), **COMMON)
+    first = evaluator.run(variables)
+    other = jax.tree.map(lambda x: x[..., ::-1] * 0.5 + 0.01, variables)
+    second = evaluator.run(other)
+    assert evaluator.score._cache_size() == 2 and evaluator.encode._cache_size() == 1  # 1-shot and 3-shot
+    assert second['shots']['1']['own']['miou'] != first['shots']['1']['own']['miou']
+    assert evaluator.run(variables)['shots'] == first['shots']
+
+
+def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
+    seen = {}
+    progress = lambda what, done, total: seen.update({what: (done, total)})  # noqa: E731
+    evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(1), label_sizes=('input',),
+             backend='threads', progress=progress, **COMMON)  # fmt: skip
+    assert list(seen) == ['load images', 'encode images', '1-shot episodes', '3-shot episodes']
+    assert all(done == total for done, total in seen.values())
+
+
+def test_the_query_may_be_its_own_support(source, variables):
+    """The papers' identical-input test."""
+    images = [int(np.flatnonzero(source.index.pixels[:, c])[0]) for c in CLASSES]
+    same = [Episode(image, (image,), c, 0) for image, c in zip(images, CLASSES, strict=True)]
+    settings = COMMON | {'size': SIZE, 'mesh': devices(1), 'backend': 'threads'}
+    result = evaluate(Tiny(), variables, source, {(1, 0): same}, **settings)
+    assert_close(result['shots']['1']['own'], one_at_a_time(variables, source, same, 'ignore', 'own'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'void': 'skip'}, "void must be 'ignore' or 'background', got 'skip'"),
+        ({'label_sizes': ('input', 'big')}, "label_sizes must be 'input', 'own' or both"),
+        ({'label_sizes': ('own',)}, "loaded without the labels' own sizes"),
+        ({'batch': 0}, 'batch must be at least 1, got 0'),
+        ({'episodes': {(1, 0): []}}, 'there is no episode'),
+        ({'episodes': {(5, 2): [Episode(0, (1,), 1, 0)]}}, 'set of seed 2 has an episode with 1 supports'),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_is_compiled(source, episodes, change, message):
+    bank = load_bank(source, episodes, size=SIZE, label_sizes=('input',), backend='threads')
+    arguments = COMMON | {'episodes': episodes, 'label_sizes': ('input',), 'mesh': devices(1)} | change
+    with pytest.raises(ValueError, match=message):
+        Evaluator(Tiny(), bank, **arguments)
+    with pytest.raises(ValueError, match='image 999 of an episode is not in the image bank'):
+        bank.positions(np.array([int(bank.numbers[0]), 999]))

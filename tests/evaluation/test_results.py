@@ -1,0 +1,91 @@
+"""Result files and the tables made of them."""
+
+import json
+
+import pytest
+
+from simpropnet_jax.evaluation.report import read_result, write_result
+from simpropnet_jax.evaluation.tables import class_table, fold_table, main
+
+
+def scores(*mious):
+    one = lambda m: {'miou': m, 'fb_iou': m + 0.2, 'per_class': {'bus': m, 'car': m}}  # noqa: E731
+    seeds = {str(seed): one(m) for seed, m in enumerate(mious)}
+    mean = sum(mious) / len(mious)
+    return {'miou': mean, 'miou_std': 0.01, 'fb_iou': mean + 0.2, 'fb_iou_std': 0.01,
+            'per_class': {'bus': mean + 0.1, 'car': mean - 0.1}, 'seeds': seeds}  # fmt: skip
+
+
+def write(path, fold=1, mious=(0.3, 0.4, 0.5), method='SimPropNet', **changes):
+    shots = {'1': {'episodes': {'0': 9}, 'distinct_episodes': 9, 'input': scores(*mious)}}
+    result = {'shots': shots, 'classes': ['bus', 'car'], 'void': 'ignore', 'size': 321, 'images': 7}
+    facts = {'protocol': 'simpropnet', 'protocol_hash': 'ab12', 'data': 'pascal5i/subset'}
+    facts |= {'selection': 'last', 'checkpoint_step': 700}
+    return write_result(path, result, method=method, fold=fold, **(facts | changes))
+
+
+def test_a_result_states_what_the_number_means_and_reads_back(tmp_path):
+    path = tmp_path / 'eval' / 'fold1.json'
+    record = write(path)
+    assert read_result(path) == record == json.loads(path.read_text())
+    assert record['protocol'] == {'name': 'simpropnet', 'hash': 'ab12'}
+    assert record['checkpoint'] == {'path': None, 'step': 700, 'selection': 'last'}
+    assert set(record['versions']) == {'python', 'jax', 'jaxlib', 'flax', 'numpy'}
+    assert record['device']['count'] >= 1
+    assert [p.name for p in path.parent.iterdir()] == ['fold1.json']
+
+
+def test_bad_results_and_files_are_refused_in_one_sentence(tmp_path):
+    path = tmp_path / 'fold1.json'
+    with pytest.raises(ValueError, match='its result is not finite'):
+        write(path, mious=(float('nan'),))
+    with pytest.raises(ValueError, match="selection must be one of .*, got 'best'"):
+        write(path, selection='best')
+    assert not path.exists()
+    path.write_text('{"format": 1')
+    with pytest.raises(ValueError, match='fold1.json is not a readable result file'):
+        read_result(path)
+    path.write_text('{"format": 1}')
+    with pytest.raises(ValueError, match='is not a result file of eval.py: it has no method'):
+        read_result(path)
+
+
+def test_class_table(tmp_path):
+    table = class_table(write(tmp_path / 'r.json')).splitlines()
+    assert 'split-2' in table[0] and 'pascal5i/subset' in table[0] and 'selection last' in table[0]
+    assert table[1].split() == ['shot', 'labels', 'bus', 'car', 'mIoU', 'FB-IoU']
+    assert table[3].split() == '1 input 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
+
+
+def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
+    mious = [(0.3, 0.4, 0.5), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), (0.6, 0.6, 0.6)]
+    records = [write(tmp_path / f'{f}.json', fold=f, mious=m) for f, m in enumerate(mious)]
+    row = fold_table(records).splitlines()[-1].split()
+    # the first two folds move against each other, so the mean of four does not move at all
+    assert row[:4] == ['SimPropNet', '321', 'input', '1']
+    assert row[4:] == '40.00 ± 1.00 40.00 ± 1.00 20.00 ± 1.00 60.00 ± 1.00 40.00 ± 0.00 60.00 ± 0.00'.split()
+
+
+def test_a_missing_fold_leaves_the_mean_open(tmp_path):
+    ours, theirs = write(tmp_path / 'a.json', fold=0), write(tmp_path / 'b.json', fold=3, method='prototype')
+    table = fold_table([ours, theirs])
+    first, second = (line.split() for line in table.splitlines()[-2:])
+    assert first == 'SimPropNet 321 input 1 40.00 ± 1.00 - - - - -'.split()
+    assert second == 'prototype 321 input 1 - - - 40.00 ± 1.00 - -'.split()
+
+
+def test_numbers_that_cannot_be_compared_are_not_put_in_one_table(tmp_path):
+    one = write(tmp_path / 'a.json')
+    with pytest.raises(ValueError, match=r'different protocol \(other, simpropnet\)'):
+        fold_table([one, write(tmp_path / 'b.json', fold=2, protocol='other')])
+    with pytest.raises(ValueError, match='two results are of SimPropNet, fold 1, 1-shot, input 321'):
+        fold_table([one, one])
+
+
+def test_the_command_prints_every_result_and_the_folds(tmp_path, capsys):
+    paths = [str(tmp_path / f'{fold}.json') for fold in (0, 1)]
+    for fold, path in enumerate(paths):
+        write(path, fold=fold)
+    main(paths)
+    printed = capsys.readouterr().out
+    assert 'fold 0 (split-1)' in printed and 'fold 1 (split-2)' in printed and 'mean of four folds' in printed
