@@ -50,7 +50,8 @@ def base() -> ConfigDict:
     evaluation.episodes = 1000  # episodes of each seed
     evaluation.seeds = (0, 1, 2)  # one set of episodes each; the paper averages three
     evaluation.size = 321  # side of the square that images are stretched to
-    evaluation.label_sizes = (321, 0)  # sizes at which masks are compared: a side, or 0 for each label's own size
+    evaluation.label_size = 321  # side of the square at which masks are compared
+    evaluation.own_size = True  # compare them at each label's own size, too
     evaluation.batch = 8  # images and episodes at a time, over all devices
     return config
 

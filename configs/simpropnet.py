@@ -6,14 +6,15 @@
 Rows of the paper's Table 4, as arguments: baseline, dpr, fbaf, dpr_fbaf; without one: DPr + FBAF + ICA.
 """
 
-from configs import common
 from ml_collections import ConfigDict
+
+from configs import common
 
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base()
     config.model.name = 'simpropnet'
-    config.model.weights = 'keras'  # ImageNet ResNet-50: 'keras' downloads it, or a path: .h5 (Keras), .pth, .safetensors
+    config.model.weights = 'keras'  # ImageNet ResNet-50: 'keras' downloads it; or a .h5 (Keras), .pth, .safetensors
     config.model.convention = 'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
     config.model.width = 64  # filters of the ResNet's stem
     config.model.features = 256  # filters of the shared 3x3 layer behind the backbone
@@ -42,10 +43,13 @@ def row(dual_prediction: bool, fbaf: bool, ica: float):
 
 
 def cpu(config: ConfigDict) -> None:
-    """A few minutes on two CPU cores: small images, few steps; for trying things, not for the paper's numbers."""
+    """Ten minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
     config.train.size = 161
     config.train.batch = 4
-    config.train.steps = 400
+    config.train.steps = 300
+    config.train.learning_rate = 1e-2  # with four times the paper's rate and without dropout ...
+    config.model.dropout = 0.0
+    config.train.support_scale = 1.0  # ... and crops, 100 steps are above the training-free prototype
     config.eval.size = 161
-    config.select.every = 200
-    config.select.episodes = 100
+    config.select.every = 150
+    config.select.episodes = 200

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+logger = logging.getLogger(__name__)
 
 NOT_MEASURED = -math.inf  # the score of a checkpoint that no selection looked at
 
@@ -31,6 +33,7 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics['score'], n=1)
         options = ocp.CheckpointManagerOptions(
+            best_fn=lambda metrics: metrics['score'],  # without it orbax does not write the metrics
             preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best]),
             cleanup_tmp_directories=True,
         )
@@ -99,8 +102,8 @@ class Checkpoints:
             except Exception as error:  # see _score
                 problem = f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'[:300]
                 if following is not None:
-                    logging.warning('checkpoint %d in %s is damaged (%s); falling back to checkpoint %d',
-                                    candidate, self.directory, problem, following)  # fmt: skip
+                    logger.warning('checkpoint %d in %s is damaged (%s); falling back to checkpoint %d',
+                                   candidate, self.directory, problem, following)  # fmt: skip
         raise ValueError(f'no readable checkpoint {"" if step is None else f"{step} "}in {self.directory}: {problem}')
 
     def delete_after(self, step: int) -> None:

@@ -1,15 +1,20 @@
 """What the commands share: flags, and errors in one plain sentence."""
 
+import logging
+import os
 import re
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from simpropnet_jax import config as config_rules
+
+logger = logging.getLogger(__name__)
 
 
 def define_config(required: bool) -> flags.FlagHolder:
@@ -22,6 +27,9 @@ def define_config(required: bool) -> flags.FlagHolder:
     return holder
 
 
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow only decodes and writes here; its start-up notes are noise
+
+
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls main; a mistake of the user ends in one sentence and exit status 2.
 
@@ -31,17 +39,27 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv):
         if len(argv) > 1:
             _stop(f'unexpected argument {argv[1]!r}; all arguments are flags, --help lists them')
-        logging.use_python_logging(quiet=True)
-        if not flags.FLAGS['verbosity'].present:
-            logging.set_verbosity(logging.INFO)
+        show_log()
         try:
             main()
         except (ValueError, OSError, ImportError) as error:
-            logging.debug('where it went wrong:', exc_info=True)
+            logger.debug('where it went wrong:', exc_info=True)
             _stop(str(error) if not isinstance(error, OSError) or not error.strerror else
                   f'{error.filename or "a file"}: {error.strerror}')  # fmt: skip
 
     app.run(guarded, flags_parser=_parse)
+
+
+def show_log() -> None:
+    """Shows the package's own messages, with the time; other libraries' only where they warn."""
+    if not flags.FLAGS['verbosity'].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+    package = logging.getLogger('simpropnet_jax')
+    package.setLevel(logging.DEBUG if flags.FLAGS.verbosity > 0 else logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%H:%M:%S'))
+    package.addHandler(handler)
+    package.propagate = False
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -90,7 +90,8 @@ RULES = {
     'eval.episodes': number(1),
     'eval.seeds': each(number(0)),
     'eval.size': SIZE,
-    'eval.label_sizes': each(number(0)),
+    'eval.label_size': number(1, 4097),
+    'eval.own_size': FLAG,
     'eval.batch': number(1),
 }
 
@@ -150,13 +151,15 @@ def load(path: Path) -> ConfigDict:
       ValueError: the file is not JSON.
     """
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        return ConfigDict(_with_tuples(json.loads(path.read_text())))
     except json.JSONDecodeError as error:
         raise ValueError(f'{path} is damaged ({error}); use another --workdir') from error
-    for name, value in list(fields(config)):
-        if isinstance(value, list):
-            config.update_from_flattened_dict({name: tuple(value)})
-    return config
+
+
+def _with_tuples(value):
+    if isinstance(value, dict):
+        return {name: _with_tuples(one) for name, one in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: Path) -> None:

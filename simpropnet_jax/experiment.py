@@ -3,12 +3,12 @@
 All that can be refused is refused here, before anything is compiled or written.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, models
@@ -19,6 +19,8 @@ from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.sampler import Episode, TrainSampler
 from simpropnet_jax.models.pretrained import load_backbone
+
+logger = logging.getLogger(__name__)
 
 # Episodes that select a checkpoint come from a seed that no evaluation uses.
 SELECTION_SEED = 1_000_000
@@ -67,7 +69,7 @@ def prepare_method(config: ConfigDict, workdir: Path) -> Method:
                 f'config.model.convention is {config.model.convention!r}, but {config.model.weights} has the '
                 f"convention {backbone.convention!r}; leave it 'auto'"
             )
-        logging.info('backbone: %s', backbone.source)
+        logger.info('backbone: %s', backbone.source)
     if config.model.convention == 'auto':
         config.model.convention = backbone.convention if backbone else 'torchvision'
     weights = backbone.source if backbone else None

@@ -72,9 +72,9 @@ def train_batches(
 
     def requests():
         for _, episode in episodes():
-            yield episode.query, query_size
+            yield episode.query, query_size, query_size
             for support in episode.supports:
-                yield support, support_size
+                yield support, support_size, support_size
 
     ahead = BATCHES_AHEAD * share * (1 + len(sampler(0).supports))
     return _collate_episodes(_read(source, requests, backend, workers, ahead), episodes(), share)
@@ -86,20 +86,24 @@ def image_batches(
     *,
     size: int,
     batch: int,
+    label_size: int | None = None,
     backend: str = 'auto',
     workers: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Each image once, in the order of `numbers`, for encoding or supervised evaluation.
 
+    Args:
+      size: side in pixels of the squares that images are stretched to; label_size: that of labels, the same by default.
+
     Yields:
-      image u8 [batch,size,size,3], label u8 [batch,size,size] (class ids 0..20, 255 = void), number i32
+      With L = label_size: image u8 [batch,size,size,3], label u8 [batch,L,L] (class ids 0..20, 255 = void), number i32
       [batch], valid bool [batch]. The last batch is filled up with its last image, marked not valid.
 
     Raises:
       ValueError: unknown backend, at once; an image that cannot be decoded, naming it, when its batch is due.
     """
     numbers = [int(number) for number in numbers]
-    requests = lambda: ((number, size) for number in numbers)  # noqa: E731
+    requests = lambda: ((number, size, label_size or size) for number in numbers)
     images = _read(source, requests, backend, workers, BATCHES_AHEAD * batch)
     return _collate_images(images, numbers, batch)
 
@@ -146,11 +150,12 @@ def _collate_images(images, numbers, batch):
             }
 
 
-Requests = Callable[[], Iterator[tuple[int, int]]]
+Requests = Callable[[], Iterator[tuple[int, int, int]]]
+"""(image number, side of the image, side of the label), in order."""
 
 
 def _read(source, requests: Requests, backend, workers, ahead) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Image u8 [size,size,3] and label u8 [size,size] of each requested (number, size), in order."""
+    """Image u8 [size,size,3] and label u8 [label_size,label_size] of each request, in order."""
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {", ".join(BACKENDS)}, got {backend!r}')
     if backend == 'auto':
@@ -163,8 +168,8 @@ def _read_threads(source, requests, workers, ahead):
     pool = ThreadPoolExecutor(workers, thread_name_prefix='loader')
     waiting = collections.deque()
     try:
-        for number, size in requests():
-            waiting.append(pool.submit(_decode, source, number, size))
+        for number, *sizes in requests():
+            waiting.append(pool.submit(_decode, source, number, *sizes))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -178,31 +183,31 @@ def _read_tfdata(source, requests, workers, ahead):
 
     tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
 
-    def load(number, size):
+    def load(number, size, label_size):
         jpeg, png = tf.numpy_function(lambda n: source.example(int(n)), [number], (tf.string, tf.string))
         image = tf.io.decode_jpeg(jpeg, channels=3, dct_method='INTEGER_ACCURATE')
         label = tf.io.decode_png(png, channels=1)[..., 0]
-        return tf.numpy_function(_resize_arrays, [image, label, size], (tf.uint8, tf.uint8))
+        return tf.numpy_function(_resize_arrays, [image, label, size, label_size], (tf.uint8, tf.uint8))
 
     scalar = tf.TensorSpec((), tf.int32)
-    dataset = tf.data.Dataset.from_generator(requests, output_signature=(scalar, scalar))
+    dataset = tf.data.Dataset.from_generator(requests, output_signature=(scalar, scalar, scalar))
     dataset = dataset.map(load, num_parallel_calls=workers, deterministic=True).prefetch(ahead)
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers
     iterator = dataset.with_options(options).as_numpy_iterator()
-    for number, size in requests():
+    for number, *sizes in requests():
         try:
             loaded = next(iterator)
         except tf.errors.OpError as error:
-            _decode(source, number, size)  # TensorFlow does not know which image it was: this says so
+            _decode(source, number, *sizes)  # TensorFlow does not know which image it was: this says so
             raise ValueError(f'image {source.ids[number]} cannot be decoded: {error.message}') from error
         yield loaded
 
 
-def _decode(source, number, size):
+def _decode(source, number, size, label_size):
     try:
         jpeg, png = source.example(number)
-        return _resize(_open_image(jpeg), Image.fromarray(_open_label(png)), size)
+        return _resize(_open_image(jpeg), Image.fromarray(_open_label(png)), size, label_size)
     except Exception as error:
         raise ValueError(f'image {source.ids[number]} cannot be decoded: {error}') from error
 
@@ -221,11 +226,14 @@ def _open_label(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def _resize(image: Image.Image, label: Image.Image, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stretch to a square: image bilinear (Pillow's, which averages when it shrinks), label nearest."""
-    side = (size, size)
-    return np.asarray(image.resize(side, Image.BILINEAR)), np.asarray(label.resize(side, Image.NEAREST))
+def _resize(image: Image.Image, label: Image.Image, size, label_size) -> tuple[np.ndarray, np.ndarray]:
+    """Stretch to squares: the image bilinear (Pillow's, which averages when it shrinks), the label nearest."""
+    square = lambda side: (int(side), int(side))
+    return (
+        np.asarray(image.resize(square(size), Image.BILINEAR)),
+        np.asarray(label.resize(square(label_size), Image.NEAREST)),
+    )
 
 
-def _resize_arrays(image, label, size):
-    return _resize(Image.fromarray(image), Image.fromarray(label), int(size))
+def _resize_arrays(image, label, size, label_size):
+    return _resize(Image.fromarray(image), Image.fromarray(label), size, label_size)

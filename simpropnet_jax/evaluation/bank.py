@@ -8,7 +8,7 @@ import numpy as np
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.loader import own_labels as load_own_labels
 
-LABEL_SIZES = ('input', 'own')
+LABEL_SIZES = ('square', 'own')
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, total), e.g. ('encode images', 32, 364)."""
@@ -21,8 +21,8 @@ class ImageBank:
     Attributes:
       numbers: int32 [N], ascending image numbers of the data set's index.
       images: uint8 [N,S,S,3], RGB, stretched to the network's input size.
-      labels: uint8 [N,S,S], class ids 0..20 and 255 (void), at the same size.
-      own_labels: N uint8 arrays at each label's own size, or None where only the input size is scored.
+      labels: uint8 [N,L,L], class ids 0..20 and 255 (void), stretched to a square.
+      own_labels: N uint8 arrays at each label's own size, or None where only the square is scored.
     """
 
     numbers: np.ndarray
@@ -42,7 +42,7 @@ class ImageBank:
 
 
 def load_bank(
-    source, episodes: Mapping[tuple[int, int], Sequence], *, size: int,
+    source, episodes: Mapping[tuple[int, int], Sequence], *, size: int, label_size: int | None = None,
     label_sizes: Sequence[str] = LABEL_SIZES, batch: int = 32, backend: str = 'auto',
     progress: Progress | None = None,
 ) -> ImageBank:  # fmt: skip
@@ -52,6 +52,7 @@ def load_bank(
       source: where images and labels are read from.
       episodes: {(shot, seed): episodes}.
       size: input side in pixels; images are stretched to it.
+      label_size: side of the square labels, by default `size`.
       label_sizes: with 'own' among them the labels are kept at their own sizes too.
       batch: images decoded at a time.
       backend: of the loader, 'tfdata', 'threads' or 'auto'.
@@ -59,9 +60,10 @@ def load_bank(
     used = {number for listed in episodes.values() for e in listed for number in (e.query, *e.supports)}
     numbers = np.array(sorted(used), np.int32)
     images = np.empty((len(numbers), size, size, 3), np.uint8)
-    labels = np.empty((len(numbers), size, size), np.uint8)
+    label_size = label_size or size
+    labels = np.empty((len(numbers), label_size, label_size), np.uint8)
     done = 0
-    for loaded in image_batches(source, numbers, size=size, batch=batch, backend=backend):
+    for loaded in image_batches(source, numbers, size=size, label_size=label_size, batch=batch, backend=backend):
         valid = loaded['valid']
         rows = slice(done, done + int(valid.sum()))
         images[rows], labels[rows] = loaded['image'][valid], loaded['label'][valid]

@@ -71,7 +71,8 @@ class Evaluator:
         seconds = {'encode': encoded - started, 'episodes': time.perf_counter() - encoded}
         return {
             'shots': shots, 'classes': [self.class_names[c] for c in self.classes], 'void': self.void,
-            'size': self.bank.images.shape[1], 'images': len(self.bank.numbers), 'seconds': seconds,
+            'size': self.bank.images.shape[1], 'label_size': self.bank.labels.shape[1],
+            'images': len(self.bank.numbers), 'seconds': seconds,
         }  # fmt: skip
 
     def _encode_bank(self, variables, progress):
@@ -139,7 +140,8 @@ class Evaluator:
 def evaluate(
     module, variables, source, episodes: Mapping[tuple[int, int], Sequence], *, classes: Sequence[int],
     convention: str, size: int, mesh: jax.sharding.Mesh, label_sizes: Sequence[str] = LABEL_SIZES,
-    batch: int = 16, void: str = 'ignore', backend: str = 'auto', progress: Progress | None = None,
+    label_size: int | None = None, batch: int = 16, void: str = 'ignore', backend: str = 'auto',
+    progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Loads, encodes and scores all episodes of one fold.
 
@@ -151,15 +153,16 @@ def evaluate(
       convention: of the backbone's weights, see `models.normalise`.
       size: input side in pixels; images are stretched to it.
       mesh: with an axis 'data'; `batch` is rounded up to a multiple of its devices.
-      label_sizes: 'input' scores at the input size, 'own' at the size of each query's label.
+      label_sizes: 'square' scores at `label_size` (by default `size`), 'own' at the size of each query's label.
       void: 255 is in neither mask nor metric ('ignore'), or 'background' as the papers' binary masks had it.
       backend: of the loader, 'tfdata', 'threads' or 'auto'.
     Returns:
-      `shots` {'1': {'input': {miou, miou_std, fb_iou, fb_iou_std, per_class, seeds}, 'own': ..., episodes,
-      distinct_episodes}}, `classes`, `void`, `size`, `images`, `seconds`: plain Python values.
+      `shots` {'1': {'square': {miou, miou_std, fb_iou, fb_iou_std, per_class, seeds}, 'own': ..., episodes,
+      distinct_episodes}}, `classes`, `void`, `size`, `label_size`, `images`, `seconds`: plain Python values.
     """
     started = time.perf_counter()
-    bank = load_bank(source, episodes, size=size, label_sizes=label_sizes, backend=backend, progress=progress)
+    bank = load_bank(source, episodes, size=size, label_size=label_size, label_sizes=label_sizes, backend=backend,
+                     progress=progress)  # fmt: skip
     loaded = time.perf_counter() - started
     evaluator = Evaluator(module, bank, episodes, classes=classes, convention=convention, mesh=mesh,
                           label_sizes=label_sizes, batch=batch, void=void)  # fmt: skip
@@ -211,9 +214,9 @@ def _scorer(module, label_sizes, void):
         # Resizing is linear: the sign of the resized difference is the comparison of the two resized logits.
         difference = logits[..., 1] - logits[..., 0]
         result = {}
-        if 'input' in label_sizes:
+        if 'square' in label_sizes:
             prediction = resize_bilinear(difference[..., None], labels.shape[1:])[..., 0] > 0
-            result['input'] = metrics.counts(prediction, binary(labels[query], class_id[:, None, None]))
+            result['square'] = metrics.counts(prediction, binary(labels[query], class_id[:, None, None]))
         if 'own' in label_sizes:
             label = binary(batch['own_label'], class_id[:, None, None])
             height, width = batch['own_size'][:, 0, None, None], batch['own_size'][:, 1, None, None]
@@ -242,7 +245,7 @@ def _check(episodes, bank, label_sizes, void, batch):
     if void not in VOID_RULES:
         raise ValueError(f"void must be 'ignore' or 'background', got {void!r}")
     if not label_sizes or set(label_sizes) - set(LABEL_SIZES):
-        raise ValueError(f"label_sizes must be 'input', 'own' or both, got {tuple(label_sizes)!r}")
+        raise ValueError(f"label_sizes must be 'square', 'own' or both, got {tuple(label_sizes)!r}")
     if 'own' in label_sizes and bank.own_labels is None:
         raise ValueError("label_sizes has 'own', but the image bank was loaded without the labels' own sizes")
     if batch < 1:

@@ -1,10 +1,10 @@
 """The evaluation of one work directory: weights, episodes, result file, table, pictures."""
 
 import contextlib
+import logging
 from pathlib import Path
 
 import jax
-from absl import logging
 from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, experiment, parallel
@@ -13,6 +13,8 @@ from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes.protocols import protocol_hash
 from simpropnet_jax.evaluation import report, tables
 from simpropnet_jax.evaluation.evaluate import evaluate
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best') -> dict:
@@ -39,16 +41,18 @@ def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best') 
     variables, step = _variables(method, workdir, which, mesh)
     result = evaluate(
         method.module, variables, source, episodes, classes=novel_classes(config.fold),
-        convention=config.model.convention, size=config.eval.size, label_sizes=config.eval.label_sizes, mesh=mesh,
+        convention=config.model.convention, size=config.eval.size, label_size=config.eval.label_size,
+        label_sizes=('square', 'own') if config.eval.own_size else ('square',), mesh=mesh,
         batch=config.eval.batch, void=config.data.void, backend=config.data.loader, progress=_Progress())  # fmt: skip
-    name = f'{config.eval.protocol}_fold{config.fold}_{config.eval.size}px_{"untrained" if step is None else which}.json'
+    weights = 'untrained' if step is None else which
+    name = f'{config.eval.protocol}_fold{config.fold}_{config.eval.size}px_{weights}.json'
     record = report.write_result(
         workdir / 'eval' / name, result, method=method_name(config), fold=config.fold, protocol=config.eval.protocol,
         protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids), data=config.data.name,
         selection='none' if step is None else config.select.on, checkpoint_step=step,
         checkpoint=None if step is None else str(workdir), weights=method.weights)  # fmt: skip
     print(tables.class_table(record))
-    logging.info('result: %s', workdir / 'eval' / name)
+    logger.info('result: %s', workdir / 'eval' / name)
     return record
 
 
@@ -71,7 +75,7 @@ def _variables(method, workdir, which, mesh):
         step = _chosen_step(checkpoints, which)
         abstract = {'variables': checkpoint.abstract_like(method.abstract(), parallel.replicated(mesh))}
         step, items = checkpoints.restore(abstract, step)
-    logging.info('checkpoint: step %d of %s', step, workdir)
+    logger.info('checkpoint: step %d of %s', step, workdir)
     return items['variables'], step
 
 

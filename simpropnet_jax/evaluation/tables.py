@@ -62,9 +62,10 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
 
 def _scores(record):
     for shot, by_label in record['shots'].items():
-        for label_size in ('input', 'own'):
+        for label_size in ('square', 'own'):
             if label_size in by_label:
-                yield shot, label_size, by_label[label_size]
+                shown = f"{record['label_size']} px" if label_size == 'square' else label_size
+                yield shot, shown, by_label[label_size]
 
 
 def _mean(folds, name):

@@ -16,9 +16,8 @@ def convolve(x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c d'], dilati
     if size == 3 and jax.default_backend() == 'cpu':
         return _sum_of_taps(x, kernel, dilation)
     pad = dilation * (size // 2)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), [(pad, pad)] * 2, rhs_dilation=(dilation, dilation), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-    )
+    layout = ('NHWC', 'HWIO', 'NHWC')
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), [(pad, pad)] * 2, None, (dilation, dilation), layout)
 
 
 def _sum_of_taps(x, kernel, dilation):

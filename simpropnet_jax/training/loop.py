@@ -1,13 +1,13 @@
 """The training run. Its order is the reason that resume is exact: select, save, next batch, step."""
 
 import contextlib
+import logging
 import math
 import signal
 import time
 from pathlib import Path
 
 import jax
-from absl import logging
 from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, experiment, parallel
@@ -24,6 +24,8 @@ from simpropnet_jax.training.state import (
     to_items,
 )
 from simpropnet_jax.training.writer import Writer, log_progress
+
+logger = logging.getLogger(__name__)
 
 STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM
 
@@ -82,9 +84,10 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
                 log.add(step, metrics)
             checkpoints.wait()
             if step < steps:
-                logging.warning('stopped by a signal at step %d of %d, which is saved; the same command goes on', step, steps)
+                logger.warning('stopped by a signal; step %d of %d is saved, the same command goes on', step, steps)
                 raise SystemExit(STOPPED_BY_SIGNAL)
-            logging.info('trained %d steps; best checkpoint: step %s (by %s)', steps, checkpoints.best_step(), config.select.on)
+            best = checkpoints.best_step()
+            logger.info('trained %d steps; best checkpoint: step %s (by %s)', steps, best, config.select.on)
     return state
 
 
@@ -96,7 +99,7 @@ def _begin(method, optimizer, checkpoints, mesh) -> tuple[TrainState, int]:
     abstract = jax.eval_shape(lambda v: to_items(from_variables(v, config.train.frozen, optimizer)), method.abstract())
     step, items = checkpoints.restore(checkpoint.abstract_like(abstract, parallel.replicated(mesh)))
     checkpoints.delete_after(step)
-    logging.info('resuming from checkpoint %d', step)
+    logger.info('resuming from checkpoint %d', step)
     return from_items(items, config.train.frozen), step
 
 
@@ -148,8 +151,8 @@ class _Log:
                 last = self.checkpoints.steps()[-1:]
                 good = f'the last good checkpoint is step {last[0]}' if last else 'there is no checkpoint yet'
                 raise NonFiniteLoss(
-                    f'the loss is {one["loss"]} (gradient norm {one["gradient_norm"]}) at step {number}; {good}; a smaller config.train.learning_rate '
-                    '(in a new --workdir) may help')  # fmt: skip
+                    f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; {good}; '
+                    'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
         means = {name: sum(float(one[name]) for one in values) / len(values) for name in values[0]}
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
         means |= {'learning_rate': self.train.learning_rate, 'pairs_per_second': self.train.batch / seconds}

@@ -1,13 +1,14 @@
 """Which checkpoint is the best: mIoU on validation episodes, with pictures of a few of them."""
 
+import logging
 from pathlib import Path
-
-from absl import logging
 
 from simpropnet_jax import experiment, visualize
 from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.panels import PanelMaker
+
+logger = logging.getLogger(__name__)
 
 PICTURED = 4  # episodes shown at each selection: of four classes, as classes come in turn
 
@@ -23,7 +24,8 @@ class Selection:
     def _prepare(self):
         config, key = self.config, (1, experiment.SELECTION_SEED)
         bank = load_bank(
-            self.source, {key: self.episodes}, size=config.train.size, label_sizes=('square',), backend=config.data.loader)
+            self.source, {key: self.episodes}, size=config.train.size, label_sizes=('square',),
+            backend=config.data.loader)  # fmt: skip
         self._panels = PanelMaker(self.module, bank, config.model.convention, config.data.void)
         self._evaluator = Evaluator(
             self.module, bank, {key: self.episodes}, classes=self.classes, convention=config.model.convention,
@@ -38,7 +40,8 @@ class Selection:
         rule = self.config.select.on
         name = 'base_val' if rule == 'base_val' else 'novel_val'
         writer.scalars(step, {f'{name}_miou': scores['miou'], f'{name}_fb_iou': scores['fb_iou']})
-        logging.info('step %d  %s mIoU %.2f %%  FB-IoU %.2f %%', step, name, 100 * scores['miou'], 100 * scores['fb_iou'])
+        miou, fb_iou = 100 * scores['miou'], 100 * scores['fb_iou']
+        logger.info('step %d  %s mIoU %.2f %%  FB-IoU %.2f %%', step, name, miou, fb_iou)
         picture = self._panels(variables, self.episodes[:PICTURED])
         writer.images(step, {'episodes': picture})
         if writer.active:

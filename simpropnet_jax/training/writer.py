@@ -2,13 +2,15 @@
 
 import importlib.util
 import json
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import logging
+
+logger = logging.getLogger(__name__)
 
 
 class Writer:
@@ -68,4 +70,4 @@ def _step_of(line: str) -> float:
 def log_progress(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> None:
     """One line a person can follow: step, losses, speed, and when it will be done."""
     shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
-    logging.info('step %d/%d  %s  done in %s', step, steps, shown, timedelta(seconds=int(seconds_left)))
+    logger.info('step %d/%d  %s  done in %s', step, steps, shown, timedelta(seconds=int(seconds_left)))

@@ -119,7 +119,7 @@ def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, vo
     assert {s: r['episodes'] for s, r in result['shots'].items()} == {'1': {'0': 20, '7': 17}, '3': {'0': 11}}
     assert result['shots']['1']['distinct_episodes'] < 30
     for (shot, seed), listed in episodes.items():
-        for label_size in ('input', 'own'):
+        for label_size in ('square', 'own'):
             totals = one_at_a_time(variables, source, listed, void, label_size)
             assert 0.05 < metrics.miou(totals) < 0.95
             assert_close(result['shots'][str(shot)][label_size]['seeds'][str(seed)], totals)
@@ -127,7 +127,7 @@ def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, vo
 
 def test_each_image_is_encoded_once_for_all_shots_and_seeds(source, variables, episodes):
     encoded_images.clear()
-    only = {'label_sizes': ('input',)}
+    only = {'label_sizes': ('square',)}
     bank = load_bank(source, episodes, size=SIZE, backend='threads', **only)
     Evaluator(Tiny(watched=True), bank, episodes, mesh=devices(1), **only, **COMMON).run(variables)
     jax.effects_barrier()
@@ -151,7 +151,7 @@ def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, epi
 def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     seen = {}
     progress = lambda what, done, total: seen.update({what: (done, total)})  # noqa: E731
-    evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(1), label_sizes=('input',),
+    evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(1), label_sizes=('square',),
              backend='threads', progress=progress, **COMMON)  # fmt: skip
     assert list(seen) == ['load images', 'encode images', '1-shot episodes', '3-shot episodes']
     assert all(done == total for done, total in seen.values())
@@ -170,7 +170,7 @@ def test_the_query_may_be_its_own_support(source, variables):
     ('change', 'message'),
     [
         ({'void': 'skip'}, "void must be 'ignore' or 'background', got 'skip'"),
-        ({'label_sizes': ('input', 'big')}, "label_sizes must be 'input', 'own' or both"),
+        ({'label_sizes': ('square', 'big')}, "label_sizes must be 'square', 'own' or both"),
         ({'label_sizes': ('own',)}, "loaded without the labels' own sizes"),
         ({'batch': 0}, 'batch must be at least 1, got 0'),
         ({'episodes': {(1, 0): []}}, 'there is no episode'),
@@ -178,8 +178,8 @@ def test_the_query_may_be_its_own_support(source, variables):
     ],
 )
 def test_wrong_arguments_are_named_before_anything_is_compiled(source, episodes, change, message):
-    bank = load_bank(source, episodes, size=SIZE, label_sizes=('input',), backend='threads')
-    arguments = COMMON | {'episodes': episodes, 'label_sizes': ('input',), 'mesh': devices(1)} | change
+    bank = load_bank(source, episodes, size=SIZE, label_sizes=('square',), backend='threads')
+    arguments = COMMON | {'episodes': episodes, 'label_sizes': ('square',), 'mesh': devices(1)} | change
     with pytest.raises(ValueError, match=message):
         Evaluator(Tiny(), bank, **arguments)
     with pytest.raises(ValueError, match='image 999 of an episode is not in the image bank'):

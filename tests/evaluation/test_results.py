@@ -17,8 +17,8 @@ def scores(*mious):
 
 
 def write(path, fold=1, mious=(0.3, 0.4, 0.5), method='SimPropNet', **changes):
-    shots = {'1': {'episodes': {'0': 9}, 'distinct_episodes': 9, 'input': scores(*mious)}}
-    result = {'shots': shots, 'classes': ['bus', 'car'], 'void': 'ignore', 'size': 321, 'images': 7}
+    shots = {'1': {'episodes': {'0': 9}, 'distinct_episodes': 9, 'square': scores(*mious)}}
+    result = {'shots': shots, 'classes': ['bus', 'car'], 'void': 'ignore', 'size': 321, 'label_size': 321, 'images': 7}
     facts = {'protocol': 'simpropnet', 'protocol_hash': 'ab12', 'data': 'pascal5i/subset'}
     facts |= {'selection': 'last', 'checkpoint_step': 700}
     return write_result(path, result, method=method, fold=fold, **(facts | changes))
@@ -54,7 +54,7 @@ def test_class_table(tmp_path):
     table = class_table(write(tmp_path / 'r.json')).splitlines()
     assert 'split-2' in table[0] and 'pascal5i/subset' in table[0] and 'selection last' in table[0]
     assert table[1].split() == ['shot', 'labels', 'bus', 'car', 'mIoU', 'FB-IoU']
-    assert table[3].split() == '1 input 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
+    assert table[3].split() == '1 321 px 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
 
 
 def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
@@ -62,7 +62,7 @@ def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
     records = [write(tmp_path / f'{f}.json', fold=f, mious=m) for f, m in enumerate(mious)]
     row = fold_table(records).splitlines()[-1].split()
     # the first two folds move against each other, so the mean of four does not move at all
-    assert row[:4] == ['SimPropNet', '321', 'input', '1']
+    assert row[:4] == ['SimPropNet', '321', '321', 'px', '1']
     assert row[4:] == '40.00 ± 1.00 40.00 ± 1.00 20.00 ± 1.00 60.00 ± 1.00 40.00 ± 0.00 60.00 ± 0.00'.split()
 
 

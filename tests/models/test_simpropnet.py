@@ -1,0 +1,127 @@
+"""SimPropNet as a whole: its published size, its gradients, and inputs that have nothing in them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import simpropnet as simpropnet_config
+from simpropnet_jax import models
+from simpropnet_jax.training import objectives
+from simpropnet_jax.training.state import TrainState, merge, split
+
+SIZE = 33
+
+
+def count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def build(argument='', **fields):
+    config = simpropnet_config.get_config(argument)
+    config.model.convention = 'torchvision'
+    config.model.update(fields)
+    config.train.size = SIZE
+    module = models.build(config.model)
+    return config, module
+
+
+def init(module):
+    return module.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))['params']
+
+
+def test_parameters_are_the_papers():
+    """14.76 M trainable of 23.3 M; the baseline is CANet's 10,494,466 without its k-shot attention."""
+    for argument, trainable in (('', 14_758_658), ('dpr', 10_494_466), ('baseline', 10_494_466)):
+        _, module = build(argument)
+        params = jax.eval_shape(lambda module=module: init(module))
+        head, frozen = split(params, ('backbone',))
+        assert count(head) == trainable
+        assert count(frozen) == 8_528_000  # 8,543,296 with batch norms' scale and offset in place of biases
+    assert round((14_758_658 + 8_528_000) / 1e6, 1) == 23.3
+
+
+@pytest.fixture(scope='module')
+def narrow():
+    config, module = build(width=8, features=16, dropout=0.0)
+    return config, module, init(module)
+
+
+def batch_of(labels_support, labels_query):
+    rng = np.random.default_rng(0)
+    size = (len(labels_query), SIZE, SIZE)
+    return {
+        'support_image': rng.integers(0, 256, (size[0], 1, SIZE, SIZE, 3), np.uint8),
+        'query_image': rng.integers(0, 256, (*size, 3), np.uint8),
+        'support_label': np.broadcast_to(np.asarray(labels_support, np.uint8), size)[:, None].copy(),
+        'query_label': np.broadcast_to(np.asarray(labels_query, np.uint8), size).copy(),
+    }
+
+
+def gradients(config, module, params, batch):
+    config.train.support_scale = 1.0
+    trainable, frozen = split(params, ('backbone',))
+    objective = objectives.episodic(
+        module, config.train, void='ignore', convention='torchvision', steps_per_epoch=10)  # fmt: skip
+
+    def loss(trainable):
+        state = TrainState(jnp.zeros((), jnp.int32), trainable, frozen, None)
+        return objective(state, batch, jax.random.key(1))[0]
+
+    return jax.value_and_grad(loss)(trainable)
+
+
+def half_mask():
+    mask = np.zeros((2, SIZE, SIZE), np.uint8)
+    mask[:, :, : SIZE // 2] = 1
+    return mask
+
+
+def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(narrow):
+    config, module, params = narrow
+    _, grads = gradients(config, module, params, batch_of(half_mask(), half_mask()))
+    _, frozen = split(params, ('backbone',))
+    for path, gradient in jax.tree_util.tree_leaves_with_path(grads):
+        # Instance norm takes every channel's mean away, and with it the bias of the convolution before it.
+        dead_bias = 'fusion' in str(path) and 'bias' in str(path)
+        assert bool(jnp.any(gradient != 0)) or dead_bias, path
+    assert not set(grads) & set(frozen)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, merge(*split(params, ('backbone',))), params))
+
+
+@pytest.mark.parametrize('value', [0, 1, 255], ids=['empty', 'full', 'all void'])
+def test_degenerate_masks_give_finite_losses_and_gradients(narrow, value):
+    config, module, params = narrow
+    constant = np.full((2, SIZE, SIZE), value, np.uint8)
+    loss, grads = gradients(config, module, params, batch_of(constant, constant))
+    assert np.isfinite(loss)
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
+
+
+def test_k_shot_is_the_mean_of_one_shot_probes(narrow):
+    _, module, params = narrow
+    rng = np.random.default_rng(3)
+    features = jnp.asarray(rng.uniform(size=(2, 5, 5, 5, 16)), jnp.float32)
+    masks = jnp.asarray(rng.integers(0, 2, (2, 5, SIZE, SIZE)), jnp.float32)
+    probe = lambda f, m: module.apply({'params': params}, f, m, method='probe')
+    several, single = probe(features, masks), [probe(features[:, k : k + 1], masks[:, k : k + 1]) for k in range(5)]
+    np.testing.assert_allclose(several.foreground, np.mean([p.foreground for p in single], 0), rtol=1e-5)
+    np.testing.assert_allclose(several.background, np.mean([p.background for p in single], 0), rtol=1e-5)
+
+
+def test_void_counts_in_neither_mask_or_as_background():
+    label = np.array([[0, 1, 255]], np.uint8)
+    foreground, valid = objectives.foreground_and_valid(label, 'ignore')
+    assert foreground.tolist() == [[0, 1, 0]] and valid.tolist() == [[1, 1, 0]]
+    foreground, valid = objectives.foreground_and_valid(label, 'background')
+    assert foreground.tolist() == [[0, 1, 0]] and valid.tolist() == [[1, 1, 1]]
+
+
+def test_cross_entropy_is_pytorchs_with_ignored_pixels():
+    torch = pytest.importorskip('torch', reason='PyTorch is the reference for the loss')
+    rng = np.random.default_rng(0)
+    logits, label = rng.normal(size=(2, 9, 9, 2)).astype(np.float32), rng.choice([0, 1, 255], (2, 9, 9))
+    ours = objectives.cross_entropy(logits, *objectives.foreground_and_valid(label, 'ignore'))
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(logits).permute(0, 3, 1, 2), torch.tensor(label), ignore_index=255)  # fmt: skip
+    np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
