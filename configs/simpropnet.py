@@ -21,6 +21,7 @@ def get_config(argument: str = '') -> ConfigDict:
     config.model.dropout = 0.5  # of whole channels, as CANet's; the paper does not say
     config.model.fbaf = True  # foreground/background attentive fusion; False: CANet's dense comparison
     config.model.fbaf_activation = 'none'  # after each instance norm of Eq. 3: 'none' as written, or 'relu'
+    config.model.attention_gain = 1.0  # spreads A^f and A^b around 1/2; 1: Eq. 3 as written; see docs/CHOICES.md
     config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
 
     config.train.dual_prediction = True
@@ -47,9 +48,12 @@ def cpu(config: ConfigDict) -> None:
     config.train.size = 161
     config.train.batch = 4
     config.train.steps = 300
-    config.train.learning_rate = 1e-2  # with four times the paper's rate and without dropout ...
+    config.train.learning_rate = 1e-2  # four times the paper's, falling to zero
+    config.train.poly_power = 0.9
+    config.train.sampling = 'classes'  # or a few hundred steps see mostly persons and dogs
+    config.train.support_scale = 1.0
     config.model.dropout = 0.0
-    config.train.support_scale = 1.0  # ... and crops, 100 steps are above the training-free prototype
+    config.model.attention_gain = 50.0  # without it so short a training hardly looks at the support
     config.eval.size = 161
-    config.select.every = 150
+    config.select.every = 100
     config.select.episodes = 200

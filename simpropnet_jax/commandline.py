@@ -27,7 +27,7 @@ def define_config(required: bool) -> flags.FlagHolder:
     return holder
 
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow only decodes and writes here; its start-up notes are noise
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow only decodes and writes here: no start-up notes
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,8 +1,15 @@
 """Eight virtual CPU devices, set before JAX starts, and the real data where a developer has it."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
+# Many tests train the same small network: it is compiled once, for all of them and for the commands they start.
+os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='simpropnet_jax_')
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax  # noqa: E402
@@ -22,3 +29,46 @@ def real_data() -> Path:
     if 'SIMPROPNET_DATA' not in os.environ:
         pytest.skip('SIMPROPNET_DATA does not name a folder with real images and weights')
     return Path(os.environ['SIMPROPNET_DATA'])
+
+
+@pytest.fixture(scope='session')
+def prepared_data(tmp_path_factory) -> Path:
+    """A data set of 80 small drawn images, prepared by the command as a user would: pascal5i/subset in this folder."""
+    from datasets.voc_files import write_list, write_palette_png
+    from fakes import decoded, fake_source
+
+    from simpropnet_jax.datasets.pascal5i.__main__ import main
+
+    root, source = tmp_path_factory.mktemp('drawn'), fake_source(n=80)
+    voc = root / 'VOCdevkit' / 'VOC2012'
+    for i, image_id in enumerate(source.ids):
+        path = voc / 'JPEGImages' / f'{image_id}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.example(i)[0])
+        write_palette_png(root / 'aug' / f'{image_id}.png', decoded(source.example(i)[1]))
+    members = {name: [source.ids[i] for i in listed.nonzero()[0]] for name, listed in source.index.lists.items()}
+    write_list(voc / 'ImageSets' / 'Segmentation' / 'train.txt', members['trainaug'])
+    write_list(voc / 'ImageSets' / 'Segmentation' / 'val.txt', members['val'])
+    main(['--voc', str(voc), '--aug', str(root / 'aug'), '--subset', '--data_dir', str(root / 'tfds')])
+    return root / 'tfds'
+
+
+@pytest.fixture
+def small_config(prepared_data):
+    """small_config(argument): SimPropNet's config made so small that a step takes milliseconds."""
+    from configs import simpropnet
+
+    def make(argument='fold=1', **changes):
+        config = simpropnet.get_config(argument)
+        config.update_from_flattened_dict(SMALL | {'data.dir': str(prepared_data)} | changes)
+        return config
+
+    return make
+
+
+SMALL = {
+    'data.name': 'pascal5i/subset', 'data.loader': 'threads', 'model.weights': '', 'model.width': 4,
+    'model.features': 8, 'train.size': 33, 'train.batch': 8, 'train.steps': 6, 'train.log_every': 1,
+    'select.every': 3, 'select.episodes': 5, 'eval.size': 33, 'eval.label_size': 33, 'eval.episodes': 10,
+    'eval.shots': (1,), 'eval.seeds': (0,),
+}  # fmt: skip

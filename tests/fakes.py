@@ -58,3 +58,8 @@ def fake_source(n=40, classes=20, size=(97, 126), seed=0, name='fake'):
     lists = {'trainaug': ids[: n // 2], 'val': ids[n // 2 :]}
     index = Index.build(zip(ids, labels, strict=True), lists)
     return FakeSource(name, ids, index, tuple(encoded))
+
+
+def decoded(png):
+    """The label u8 [H, W] of PNG bytes."""
+    return np.asarray(Image.open(io.BytesIO(png)))

@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from simpropnet_jax.datasets.folds import CLASS_NAMES
+from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES, ImageBank, Progress, load_bank
 from simpropnet_jax.models.layers import interpolation_matrix, resize_bilinear
@@ -56,6 +57,7 @@ class Evaluator:
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
         self.encode = jax.jit(_encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
+        self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.score = jax.jit(_scorer(module, self.label_sizes, void), out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class Evaluator:
         rows = np.array([(e.query, e.class_id, *e.supports) for s in sets.values() for e in s])
         rows, inverse = np.unique(rows, axis=0, return_inverse=True)
         scored = self._score_rows(variables, features, rows, f'{shot}-shot episodes', progress)
+        self.episode_iou[shot] = _episode_iou(rows, scored[self.label_sizes[0]])
         result = {}
         inverse = np.split(inverse.reshape(-1), np.cumsum([len(s) for s in sets.values()])[:-1])
         for name in self.label_sizes:
@@ -227,6 +230,11 @@ def _scorer(module, label_sizes, void):
         return result
 
     return score
+
+
+def _episode_iou(rows, counts):
+    episodes = [Episode(int(r[0]), tuple(map(int, r[2:])), int(r[1]), -1) for r in rows]
+    return list(zip(episodes, (counts.intersection / np.maximum(counts.union, 1)).tolist(), strict=True))
 
 
 def _padded(rows, size):

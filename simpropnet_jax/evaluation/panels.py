@@ -38,10 +38,31 @@ class PanelMaker:
         for episode in episodes:
             supports, query = self.bank.positions(episode.supports), self.bank.positions([episode.query])[0]
             images, labels = self.bank.images, self.bank.labels
-            support_labels = binary_label(labels[supports], episode.class_id)
+            side = images.shape[1]
+            support_labels = nearest(binary_label(labels[supports], episode.class_id), side)
+            query_label = nearest(binary_label(labels[query], episode.class_id), side)
             prediction, maps = jax.device_get(
                 self._forward(variables, images[supports], support_labels, images[query]))  # fmt: skip
             rows.append(visualize.panel(
-                images[supports[0]], support_labels[0], images[query], binary_label(labels[query], episode.class_id),
-                prediction, maps))  # fmt: skip
+                images[supports[0]], support_labels[0], images[query], query_label, prediction, maps))  # fmt: skip
         return visualize.below(rows)
+
+
+def nearest(labels: np.ndarray, side: int) -> np.ndarray:
+    """Square labels [..., S, S] to another side, nearest neighbour."""
+    rows = ((np.arange(side) + 0.5) * labels.shape[-1] / side).astype(int)
+    return labels[..., rows[:, None], rows]
+
+
+def cases(scored: Sequence[tuple], classes: Sequence[int]) -> dict[str, list]:
+    """One episode of each class, by IoU: the 'best', the 'median' (what to expect) and the 'worst'.
+
+    Args:
+      scored: (episode, IoU) of one shot, as `Evaluator.episode_iou`.
+    """
+    chosen = {'best': [], 'median': [], 'worst': []}
+    for class_id in classes:
+        ranked = sorted((iou, episode) for episode, iou in scored if episode.class_id == class_id)
+        for name, place in (('best', -1), ('median', len(ranked) // 2), ('worst', 0)):
+            chosen[name].append(ranked[place][1])
+    return chosen

@@ -2,17 +2,20 @@
 
 import contextlib
 import logging
+import sys
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, experiment, parallel
+from simpropnet_jax import checkpoint, experiment, parallel, visualize
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes.protocols import protocol_hash
 from simpropnet_jax.evaluation import report, tables
-from simpropnet_jax.evaluation.evaluate import evaluate
+from simpropnet_jax.evaluation.bank import load_bank
+from simpropnet_jax.evaluation.evaluate import Evaluator
+from simpropnet_jax.evaluation.panels import PanelMaker, cases
 
 logger = logging.getLogger(__name__)
 
@@ -39,19 +42,23 @@ def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best') 
     episodes = experiment.evaluation_episodes(config, source)
     mesh = parallel.make_mesh()
     variables, step = _variables(method, workdir, which, mesh)
-    result = evaluate(
-        method.module, variables, source, episodes, classes=novel_classes(config.fold),
-        convention=config.model.convention, size=config.eval.size, label_size=config.eval.label_size,
-        label_sizes=('square', 'own') if config.eval.own_size else ('square',), mesh=mesh,
-        batch=config.eval.batch, void=config.data.void, backend=config.data.loader, progress=_Progress())  # fmt: skip
+    progress, sizes = _Progress(), ('square', 'own') if config.eval.own_size else ('square',)
+    bank = load_bank(
+        source, episodes, size=config.eval.size, label_size=config.eval.label_size, label_sizes=sizes,
+        backend=config.data.loader, progress=progress)  # fmt: skip
+    evaluator = Evaluator(
+        method.module, bank, episodes, classes=novel_classes(config.fold), convention=config.model.convention,
+        mesh=mesh, label_sizes=sizes, batch=config.eval.batch, void=config.data.void)  # fmt: skip
+    result = evaluator.run(variables, progress)
     weights = 'untrained' if step is None else which
     name = f'{config.eval.protocol}_fold{config.fold}_{config.eval.size}px_{weights}.json'
     record = report.write_result(
         workdir / 'eval' / name, result, method=method_name(config), fold=config.fold, protocol=config.eval.protocol,
         protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids), data=config.data.name,
         selection='none' if step is None else config.select.on, checkpoint_step=step,
-        checkpoint=None if step is None else str(workdir), weights=method.weights)  # fmt: skip
+        checkpoint=None if step is None else str(workdir), weights=method.weights or config.model.weights)  # fmt: skip
     print(tables.class_table(record))
+    _draw_cases(evaluator, variables, method, workdir / 'figures' / weights)
     logger.info('result: %s', workdir / 'eval' / name)
     return record
 
@@ -62,6 +69,15 @@ def method_name(config: ConfigDict) -> str:
         return config.model.name
     parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
     return ' + '.join(name for name, used in parts if used) or 'baseline'
+
+
+def _draw_cases(evaluator, variables, method, folder):
+    """Pictures of the best, median and worst episode of each class, at the fewest shots evaluated."""
+    shot = min(evaluator.episode_iou)
+    make = PanelMaker(method.module, evaluator.bank, method.config.model.convention, method.config.data.void)
+    for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
+        visualize.save(make(variables, chosen), folder / f'{shot}shot_{name}.jpg')
+    logger.info('pictures of the best, median and worst episode of each class: %s', folder)
 
 
 def _variables(method, workdir, which, mesh):
@@ -100,7 +116,7 @@ class _Progress:
         from tqdm import tqdm
 
         if what != self.stage:
-            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False)
+            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False, mininterval=0.1 if sys.stderr.isatty() else 30)
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()

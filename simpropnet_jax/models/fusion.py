@@ -63,6 +63,7 @@ class AttentiveFusion(nn.Module):
     """
 
     activation: str = 'none'  # after each instance norm: 'none' (Eq. 3 as written) or 'relu'
+    attention_gain: float = 1.0  # how far A^f and A^b are spread around 1/2; 1: as they are
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -72,7 +73,8 @@ class AttentiveFusion(nn.Module):
         conv = lambda name: Conv(width, dtype=self.dtype, name=name)  # noqa: E731
         norm = lambda x: nn.relu(instance_norm(x)) if self.activation == 'relu' else instance_norm(x)  # noqa: E731
 
-        attention = attention_maps(features, probe).astype(features.dtype)  # A^f, A^b
+        attention = attention_maps(features, probe)  # A^f, A^b
+        attention = (0.5 + self.attention_gain * (attention - 0.5)).astype(features.dtype)
         g = jnp.concatenate([features, tile(probe.foreground, features)], -1)  # G^0
         g = norm(conv('conv1')(g) + g)  # G^1
         g = norm(conv('conv2')(jnp.concatenate([g, attention], -1)) + g)  # G^2

@@ -17,6 +17,7 @@ class SimPropNet(nn.Module):
 
     fbaf: bool = True
     fbaf_activation: str = 'none'
+    attention_gain: float = 1.0
     features: int = 256
     dropout: float = 0.5
     width: int = 64
@@ -27,7 +28,7 @@ class SimPropNet(nn.Module):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
         self.project = ConvReluDropout(self.features, dilation=2, dropout=self.dropout, dtype=self.dtype)
         if self.fbaf:
-            self.fusion = AttentiveFusion(self.fbaf_activation, self.dtype)
+            self.fusion = AttentiveFusion(self.fbaf_activation, self.attention_gain, self.dtype)
         else:
             self.fusion = DenseComparison(self.dropout, self.dtype)
         self.decoder = Decoder(dropout=self.dropout, dtype=self.dtype)

@@ -19,6 +19,7 @@ from simpropnet_jax.training.state import (
     from_items,
     from_variables,
     init_state,
+    learning_rate,
     make_optimizer,
     make_step,
     to_items,
@@ -52,7 +53,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     mesh = parallel.make_mesh()
     selection = Selection(config, method.module, source, mesh)
 
-    optimizer = make_optimizer(train)
+    optimizer = make_optimizer(train, steps)
     objective = objectives.episodic(
         method.module, train, void=config.data.void, convention=config.model.convention,
         steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
@@ -67,7 +68,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
         writer = Writer(workdir, first)
         with contextlib.closing(batches), contextlib.closing(writer), _Stop() as stop:
             every = config.select.every or sampler.steps_per_epoch
-            log = _Log(writer, checkpoints, train, first, steps)
+            log = _Log(writer, checkpoints, train, steps)
             step, on_device = first, parallel.prefetch(mesh, batches)
             while True:
                 stopping = stop.requested or checkpoints.preempted(step)
@@ -123,9 +124,9 @@ class _Stop:
 class _Log:
     """Collects metrics on the device, and writes their means every `log_every` steps."""
 
-    def __init__(self, writer, checkpoints, train, first, steps):
+    def __init__(self, writer, checkpoints, train, steps):
         self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, train, steps
-        self.waiting, self.begun = [], first
+        self.waiting, self.rate = [], learning_rate(train, steps)
         self.restart_clock()
 
     def restart_clock(self):
@@ -155,8 +156,9 @@ class _Log:
                     'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
         means = {name: sum(float(one[name]) for one in values) / len(values) for name in values[0]}
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
-        means |= {'learning_rate': self.train.learning_rate, 'pairs_per_second': self.train.batch / seconds}
-        self.writer.scalars(step, means)
+        means |= {'learning_rate': float(self.rate(step)), 'pairs_per_second': self.train.batch / seconds}
+        seconds_left = (self.steps - step) * seconds
+        self.writer.scalars(step, means | {'seconds_left': seconds_left})
         shown = {name: means[name] for name in means if name != 'ica_probability'}
-        log_progress(step, self.steps, shown, (self.steps - step) * seconds)
+        log_progress(step, self.steps, shown, seconds_left)
         self.restart_clock()

@@ -49,10 +49,18 @@ def merge(params: dict, frozen: dict) -> dict:
     return traverse_util.unflatten_dict(flat, sep='/')
 
 
-def make_optimizer(train) -> optax.GradientTransformation:
+def learning_rate(train, steps: int) -> optax.Schedule:
+    """Step -> learning rate: constant, or with `train.poly_power` falling to zero over the training's steps."""
+    if not train.poly_power:
+        return optax.constant_schedule(train.learning_rate)
+    return optax.polynomial_schedule(train.learning_rate, 0.0, train.poly_power, steps)
+
+
+def make_optimizer(train, steps: int) -> optax.GradientTransformation:
     """SGD with momentum and weight decay in the gradient, as PyTorch's SGD has it (and so CANet's)."""
     return optax.chain(
-        optax.add_decayed_weights(train.weight_decay), optax.sgd(train.learning_rate, momentum=train.momentum)
+        optax.add_decayed_weights(train.weight_decay),
+        optax.sgd(learning_rate(train, steps), momentum=train.momentum),
     )
 
 

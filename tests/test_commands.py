@@ -1,0 +1,95 @@
+"""The commands as a user types them: from prepared data to a table, and every mistake in one sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CONFIG = 'configs/simpropnet.py'
+
+
+def run(*words, **env):
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {'XLA_FLAGS': ''} | env)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def small(prepared_data):
+    """Flags that make the real configs small."""
+    from conftest import SMALL
+
+    return [f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()]
+
+
+@pytest.mark.slow
+def test_train_then_evaluate_then_print_the_folds(small, tmp_path):
+    results = []
+    for fold in (0, 1):
+        workdir = tmp_path / f'fold{fold}'
+        arguments = ['--config', f'{CONFIG}:fold={fold}', '--workdir', workdir, *small]
+        trained = run('train.py', *arguments)
+        assert trained.returncode == 0, trained.stderr[-2000:]
+        assert 'step 6/6' in trained.stderr and 'done in 0:00:00' in trained.stderr
+        evaluated = run('eval.py', '--workdir', workdir)
+        assert evaluated.returncode == 0, evaluated.stderr[-2000:]
+        assert 'mIoU' in evaluated.stdout
+        results += (workdir / 'eval').glob('*.json')
+    record = json.loads(results[1].read_text())
+    assert record['fold'] == 1 and record['classes'] == ['bus', 'car', 'cat', 'chair', 'cow']
+    assert record['checkpoint']['selection'] == 'novel_val' and record['checkpoint']['step'] in (3, 6)
+    assert record['protocol']['name'] == 'simpropnet' and record['label_size'] == 33
+    table = run('-m', 'simpropnet_jax.evaluation.tables', *results)
+    assert table.returncode == 0 and 'split-1' in table.stdout.splitlines()[-3]
+    assert table.stdout.splitlines()[-1].split().count('-') == 4  # two folds and, without them, both means
+
+
+@pytest.mark.slow
+def test_the_prototype_is_evaluated_without_training(small, tmp_path):
+    fields = [word for word in small if word.startswith(('--config.data', '--config.eval', '--config.model.w'))]
+    done = run('eval.py', '--config', 'configs/prototype.py:fold=1', '--workdir', tmp_path, *fields)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads(next((tmp_path / 'eval').glob('*.json')).read_text())
+    assert record['method'] == 'prototype' and record['checkpoint']['step'] is None
+
+
+MISTAKES = {
+    '--config is missing': ['train.py', '--workdir', 'W'],
+    '--workdir is missing': ['train.py', '--config', CONFIG],
+    '--config: there is no file configs/simpropnot.py': ['train.py', '--config', 'configs/simpropnot.py'],
+    "unknown config argument 'cpuu'; allowed after the colon: fold=N": ['train.py', '--config', f'{CONFIG}:cpuu'],
+    'unknown config field config.train.btach; did you mean config.train.batch': ['--config.train.btach=4'],
+    'fold must be 0, 1, 2 or 3, got 4': ['--config.fold=4'],
+    'config.train.shot must be a whole number, 1 or more, got 0': ['--config.train.shot=0'],
+    "config.data.void must be 'ignore' or 'background', got 'foo'": ['--config.data.void=foo'],
+    'config.train.batch must be a multiple of the 8 devices (of 1 host), got 12; the nearest that fit are 8 and 16':
+        ['--config.train.batch=12'],
+    'pascal5i/subset is not prepared in /nowhere': ['--config.data.dir=/nowhere'],
+    'backbone weights not found: /nowhere/resnet.h5': ['--config.model.weights=/nowhere/resnet.h5'],
+    'shots': ['--config.train.shot=50'],
+    'has no checkpoints: train there first': ['eval.py'],
+    "unexpected argument 'stray'": ['stray'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('sentence', MISTAKES)
+def test_a_mistake_ends_in_one_sentence_before_anything_is_written(sentence, small, tmp_path):
+    words = list(MISTAKES[sentence])
+    if not words[0].endswith('.py') or words == ['eval.py']:
+        command = words.pop(0) if words == ['eval.py'] else 'train.py'
+        words = [command, '--config', CONFIG, '--workdir', tmp_path / 'W', *small, *words]
+    done = run(*words, XLA_FLAGS='--xla_force_host_platform_device_count=8')
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()
+    assert len(last) == 1 and last[0].startswith('error: ') and sentence in last[0], done.stderr[-2000:]
+    assert not (tmp_path / 'W').exists()
+
+
+def test_help_says_what_the_command_is_for():
+    done = run('train.py', '--help')
+    assert 'python train.py --config configs/simpropnet.py:fold=2 --workdir' in done.stdout
+    assert '--workdir' in done.stdout

@@ -1,0 +1,126 @@
+"""A run that is stopped, killed or damaged, and goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from simpropnet_jax.training import loop
+
+KILLED_AT = 5
+
+
+@pytest.fixture
+def whole(small_config, tmp_path):
+    """The parameters of a run that nothing interrupted."""
+    return final(loop.train_and_evaluate(small_config(), tmp_path / 'whole'))
+
+
+def final(state):
+    return jax.device_get((state.params, state.opt_state))
+
+
+def assert_bitwise_equal(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def at_step(monkeypatch, number, act):
+    """Calls `act` when the metrics of a step come in."""
+    add = loop._Log.add
+
+    def patched(self, step, metrics):
+        add(self, step, metrics)
+        if step == number:
+            act()
+
+    monkeypatch.setattr(loop._Log, 'add', patched)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(small_config, tmp_path, monkeypatch, whole):
+    at_step(monkeypatch, KILLED_AT, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        loop.train_and_evaluate(small_config(), tmp_path / 'stopped')
+    assert stopped.value.code == loop.STOPPED_BY_SIGNAL
+    assert lines(tmp_path / 'stopped')[-1]['step'] == KILLED_AT
+    monkeypatch.undo()
+    assert_bitwise_equal(final(loop.train_and_evaluate(small_config(), tmp_path / 'stopped')), whole)
+
+
+def test_kill_9_and_the_same_command_goes_on(small_config, tmp_path, whole):
+    """The process dies between two checkpoints (3 and 6) without a chance to say so."""
+    config = small_config()
+    script = (
+        'import os, signal, sys, jax\n'
+        'from pathlib import Path\n'
+        'from simpropnet_jax import config\n'
+        'from simpropnet_jax.training import loop\n'
+        'add = loop._Log.add\n'
+        'def patched(self, step, metrics):\n'
+        '    add(self, step, metrics)\n'
+        f'    if step == {KILLED_AT}:\n'
+        '        self.checkpoints.wait()\n'
+        '        os.kill(os.getpid(), signal.SIGKILL)\n'
+        'loop._Log.add = patched\n'
+        'loop.train_and_evaluate(config.load(Path(sys.argv[1])), Path(sys.argv[2]))\n'
+    )
+    path = tmp_path / 'config.json'
+    path.write_text(json.dumps(config.to_dict()))
+    workdir = tmp_path / 'killed'
+    done = subprocess.run([sys.executable, '-c', script, path, workdir], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert lines(workdir)[-1]['step'] == KILLED_AT
+    assert_bitwise_equal(final(loop.train_and_evaluate(config, workdir)), whole)
+    steps = [line['step'] for line in lines(workdir) if 'loss' in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(small_config, tmp_path, whole, caplog):
+    workdir = tmp_path / 'whole'
+    for path in (workdir / 'checkpoints' / '6').rglob('*'):
+        if path.is_file() and path.stat().st_size > 1000:
+            path.write_bytes(path.read_bytes()[:500])
+    state = loop.train_and_evaluate(small_config(), workdir)
+    assert 'checkpoint 6' in caplog.text and 'falling back to checkpoint 3' in caplog.text
+    assert_bitwise_equal(final(state), whole)
+
+
+def test_another_config_on_the_same_workdir_is_refused(small_config, tmp_path, whole):
+    with pytest.raises(ValueError, match=r'train.learning_rate: 0.0025 then, 0.1 now'):
+        loop.train_and_evaluate(small_config(**{'train.learning_rate': 0.1}), tmp_path / 'whole')
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(small_config, tmp_path, monkeypatch):
+    flush = loop._Log.flush
+
+    def poisoned(self, step):
+        self.waiting = [(n, m | {'loss': np.float32('nan')} if n == KILLED_AT else m) for n, m in self.waiting]
+        flush(self, step)
+
+    monkeypatch.setattr(loop._Log, 'flush', poisoned)
+    with pytest.raises(loop.NonFiniteLoss, match=r'nan.*at step 5; the last good checkpoint is step 3'):
+        loop.train_and_evaluate(small_config(), tmp_path)
+    assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['3']
+
+
+def test_best_and_latest_are_kept(small_config, tmp_path, monkeypatch):
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(loop.Selection, 'run', lambda *_: next(scores))
+    loop.train_and_evaluate(small_config(**{'select.every': 1}), tmp_path)
+    assert sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir()) == [2, 5, 6]
+
+
+def test_selection_writes_scores_and_pictures(small_config, tmp_path, whole):
+    scored = [line for line in lines(tmp_path / 'whole') if 'novel_val_miou' in line]
+    assert [line['step'] for line in scored] == [3, 6]
+    assert {p.name for p in (tmp_path / 'whole' / 'figures').iterdir()} == {'step0000003.png', 'step0000006.png'}
+    assert list((tmp_path / 'whole').glob('events.out.tfevents*'))

@@ -1,0 +1,76 @@
+"""Parameters apart, and a step that does not care how many devices it runs on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simpropnet_jax import experiment, parallel
+from simpropnet_jax.models import build
+from simpropnet_jax.training import objectives
+from simpropnet_jax.training.state import init_state, make_optimizer, make_step, merge, split
+
+
+def test_split_is_by_whole_path_elements_and_merge_undoes_it():
+    params = {'backbone': {'a': 1}, 'backbone2': {'a': 2}, 'head': {'x': {'w': 3}, 'y': 4}}
+    trainable, frozen = split(params, ('backbone', 'head/x'))
+    assert frozen == {'backbone': {'a': 1}, 'head': {'x': {'w': 3}}}
+    assert merge(trainable, frozen) == params
+    with pytest.raises(ValueError, match="'bakcbone'.*begin with backbone, backbone2, head"):
+        split(params, ('bakcbone',))
+
+
+def test_optimizer_is_pytorchs_sgd():
+    torch = pytest.importorskip('torch', reason='PyTorch is the reference for SGD')
+    from configs import common
+
+    config = common.base().train
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    sgd = torch.optim.SGD([theirs], config.learning_rate, config.momentum, weight_decay=config.weight_decay)
+    optimizer, ours = make_optimizer(config, 4), jnp.asarray(start)
+    state = optimizer.init(ours)
+    for gradient in gradients:
+        theirs.grad = torch.tensor(gradient)
+        sgd.step()
+        updates, state = optimizer.update(jnp.asarray(gradient), state, ours)
+        ours = ours + updates
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-6)
+
+
+def batches(config, count):
+    rng, size, batch = np.random.default_rng(0), config.train.size, config.train.batch
+    for _ in range(count):
+        yield {
+            'support_image': rng.integers(0, 256, (batch, 1, size, size, 3), np.uint8),
+            'support_label': rng.choice(np.array([0, 1, 255], np.uint8), (batch, 1, size, size)),
+            'query_image': rng.integers(0, 256, (batch, size, size, 3), np.uint8),
+            'query_label': rng.choice(np.array([0, 1, 255], np.uint8), (batch, size, size)),
+        }
+
+
+@pytest.mark.slow
+def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, small_config):
+    """Ten steps at the real width of the head, with dropout, augmentation and ICA."""
+    config = small_config(**{'model.features': 256, 'model.dropout': 0.5})
+    config.model.convention = 'torchvision'
+    module = build(config.model)
+    method = experiment.Method(config, module, None, None)
+    losses = {}
+    for devices in (1, 8):
+        mesh, optimizer = mesh_of(devices), make_optimizer(config.train, 10)
+        objective = objectives.episodic(
+            module, config.train, void='ignore', convention='torchvision', steps_per_epoch=5)  # fmt: skip
+        step = make_step(objective, optimizer, seed=0, mesh=mesh)
+        state = init_state(method, optimizer, frozen=('backbone',), seed=0, mesh=mesh)
+        before = jax.device_get(state.frozen)
+        values = []
+        for batch in parallel.prefetch(mesh, batches(config, 10)):
+            state, metrics = step(state, batch)
+            values.append(metrics['loss'])
+        losses[devices] = np.array(jax.device_get(values))
+        assert step._cache_size() == 1
+        assert jax.tree.all(jax.tree.map(np.array_equal, before, jax.device_get(state.frozen)))
+    np.testing.assert_allclose(losses[1], losses[8], rtol=1e-5)
+    assert len(set(losses[1].tolist())) == 10
