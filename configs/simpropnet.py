@@ -53,7 +53,7 @@ def cpu(config: ConfigDict) -> None:
     config.train.sampling = 'classes'  # or a few hundred steps see mostly persons and dogs
     config.train.support_scale = 1.0
     config.model.dropout = 0.0
-    config.model.attention_gain = 50.0  # without it so short a training hardly looks at the support
+    config.model.attention_gain = 200.0  # without it so short a training hardly looks at the support
     config.eval.size = 161
     config.select.every = 100
     config.select.episodes = 200

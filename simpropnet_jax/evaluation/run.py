@@ -116,7 +116,8 @@ class _Progress:
         from tqdm import tqdm
 
         if what != self.stage:
-            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False, mininterval=0.1 if sys.stderr.isatty() else 30)
+            pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
+            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False, mininterval=pause)
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()
