@@ -34,10 +34,9 @@ def real_data() -> Path:
 @pytest.fixture(scope='session')
 def prepared_data(tmp_path_factory) -> Path:
     """A data set of 80 small drawn images, prepared by the command as a user would: pascal5i/subset in this folder."""
-    from datasets.voc_files import write_list, write_palette_png
-    from fakes import decoded, fake_source
-
     from simpropnet_jax.datasets.pascal5i.__main__ import main
+    from tests.datasets.voc_files import write_list, write_palette_png
+    from tests.fakes import decoded, fake_source
 
     root, source = tmp_path_factory.mktemp('drawn'), fake_source(n=80)
     voc = root / 'VOCdevkit' / 'VOC2012'
@@ -57,6 +56,7 @@ def prepared_data(tmp_path_factory) -> Path:
 def small_config(prepared_data):
     """small_config(argument): SimPropNet's config made so small that a step takes milliseconds."""
     from configs import simpropnet
+    from tests.fakes import SMALL
 
     def make(argument='fold=1', **changes):
         config = simpropnet.get_config(argument)
@@ -64,11 +64,3 @@ def small_config(prepared_data):
         return config
 
     return make
-
-
-SMALL = {
-    'data.name': 'pascal5i/subset', 'data.loader': 'threads', 'model.weights': '', 'model.width': 4,
-    'model.features': 8, 'train.size': 33, 'train.batch': 8, 'train.steps': 6, 'train.log_every': 1,
-    'select.every': 3, 'select.episodes': 5, 'eval.size': 33, 'eval.label_size': 33, 'eval.episodes': 10,
-    'eval.shots': (1,), 'eval.seeds': (0,),
-}  # fmt: skip

@@ -8,6 +8,14 @@ from PIL import Image
 
 from simpropnet_jax.datasets.index import Index
 
+# Fields of a config that make a training step take milliseconds.
+SMALL = {
+    'data.name': 'pascal5i/subset', 'data.loader': 'threads', 'model.weights': '', 'model.width': 4,
+    'model.features': 8, 'train.size': 33, 'train.batch': 8, 'train.steps': 6, 'train.log_every': 1,
+    'select.every': 3, 'select.episodes': 5, 'eval.size': 33, 'eval.label_size': 33, 'eval.episodes': 10,
+    'eval.shots': (1,), 'eval.seeds': (0,),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FakeSource:

@@ -21,7 +21,7 @@ def run(*words, **env):
 @pytest.fixture(scope='module')
 def small(prepared_data):
     """Flags that make the real configs small."""
-    from conftest import SMALL
+    from tests.fakes import SMALL
 
     return [f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()]
 

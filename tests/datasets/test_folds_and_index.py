@@ -1,7 +1,5 @@
 """Folds, the label index and the rules that turn it into pairs."""
 
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,11 +108,8 @@ def test_wrong_choices_are_refused(index, arguments, message):
         listed_pairs(index, *arguments)
 
 
-def test_rules_on_real_labels():
-    data = os.environ.get('SIMPROPNET_DATA')
-    if not data:
-        pytest.skip('set SIMPROPNET_DATA to the development data to test on real labels')
-    voc = Path(data) / 'voc_subset' / 'VOCdevkit' / 'VOC2012'
+def test_rules_on_real_labels(real_data):
+    voc = real_data / 'voc_subset' / 'VOCdevkit' / 'VOC2012'
     ids = (voc / 'ImageSets' / 'Segmentation' / 'val.txt').read_text().split()
     labels = ((i, np.asarray(Image.open(voc / 'SegmentationClassAug' / f'{i}.png'))) for i in ids)
     found = counts(Index.build(labels, {'val': ids}))

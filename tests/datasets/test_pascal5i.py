@@ -8,7 +8,12 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from voc_files import (
+
+from simpropnet_jax.datasets.index import Index, counts, listed_pairs
+from simpropnet_jax.datasets.pascal5i import Pascal5i, builder, check_counts, find_inputs, reference_counts
+from simpropnet_jax.datasets.pascal5i.__main__ import main
+from simpropnet_jax.datasets.source import open_source
+from tests.datasets.voc_files import (
     GRAY,
     NOVAL,
     SBD_ONLY,
@@ -20,11 +25,6 @@ from voc_files import (
     write_mat,
     write_palette_png,
 )
-
-from simpropnet_jax.datasets.index import Index, counts, listed_pairs
-from simpropnet_jax.datasets.pascal5i import Pascal5i, builder, check_counts, find_inputs, reference_counts
-from simpropnet_jax.datasets.pascal5i.__main__ import main
-from simpropnet_jax.datasets.source import open_source
 
 
 @pytest.fixture(scope='module')

@@ -7,12 +7,12 @@ import threading
 
 import numpy as np
 import pytest
-from fakes import encode, fake_source
 from PIL import Image
 
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.episodes.loader import binary_label, image_batches, own_labels, train_batches
 from simpropnet_jax.episodes.sampler import TrainSampler
+from tests.fakes import encode, fake_source
 
 BACKENDS = ['threads', 'tfdata']
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import fake_source
 
 from simpropnet_jax.datasets.folds import base_classes
 from simpropnet_jax.episodes.protocols import PRESETS, episodes, get_protocol, protocol_hash
+from tests.fakes import fake_source
 
 PROTOCOL = PRESETS['simpropnet']
 

@@ -4,10 +4,10 @@ import collections
 
 import numpy as np
 import pytest
-from fakes import fake_source
 
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.episodes.sampler import TrainSampler
+from tests.fakes import fake_source
 
 
 @pytest.fixture(scope='module')

@@ -241,16 +241,13 @@ def _masked_averages(apply, voc, name):
 
 
 @pytest.mark.slow
-def test_nearest_neighbour_on_real_images():
+def test_nearest_neighbour_on_real_images(real_data):
     """1-nearest neighbour over masked averages of VOC objects, in other images.
 
     62 % of 645 objects are right; 26 % with the input normalised by the wrong convention, 5 % by chance.
     """
-    data = os.environ.get('SIMPROPNET_DATA')
-    if not data:
-        pytest.skip('SIMPROPNET_DATA is not set: the real weights and images are not at hand')
-    backbone = load_backbone(Path(data) / 'imagenet/resnet50_keras_conv1_to_conv4.h5')
-    voc = Path(data) / 'voc_subset/VOCdevkit/VOC2012'
+    backbone = load_backbone(real_data / 'imagenet/resnet50_keras_conv1_to_conv4.h5')
+    voc = real_data / 'voc_subset/VOCdevkit/VOC2012'
     network = ResNet(CONVENTIONS[backbone.convention].stride_on)
 
     @jax.jit
