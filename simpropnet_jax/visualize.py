@@ -41,18 +41,18 @@ def panel(
     support: np.ndarray, support_label: np.ndarray, query: np.ndarray, query_label: np.ndarray,
     prediction: np.ndarray, maps: Mapping[str, np.ndarray],
 ) -> np.ndarray:  # fmt: skip
-    """One episode as a row: support with its mask, query with the truth, the method's maps, query with the prediction.
+    """One episode as a row: support with its mask, query with the truth, the method's maps by name, prediction.
 
     Args:
       support, query: u8 [S, S, 3].
       support_label, query_label: u8 [S, S], 0, 1 or 255.
       prediction: bool [S, S].
-      maps: float [h, w] each, in the order to be shown.
+      maps: float [h, w] each; SimPropNet's are background, then foreground attention.
     """
     pictures = [
         overlay(support, support_label == 1, TRUTH, support_label == 255),
         overlay(query, query_label == 1, TRUTH, query_label == 255),
-        *(heat(values, query.shape[:2]) for values in maps.values()),
+        *(heat(values, query.shape[:2]) for _, values in sorted(maps.items())),
         overlay(query, prediction, PREDICTION),
     ]
     return beside(pictures)

@@ -38,6 +38,7 @@ def test_train_then_evaluate_then_print_the_folds(small, tmp_path):
         evaluated = run('eval.py', '--workdir', workdir)
         assert evaluated.returncode == 0, evaluated.stderr[-2000:]
         assert 'mIoU' in evaluated.stdout
+        assert (workdir / 'figures' / 'best' / '1shot_median.jpg').stat().st_size > 0
         results += (workdir / 'eval').glob('*.json')
     record = json.loads(results[1].read_text())
     assert record['fold'] == 1 and record['classes'] == ['bus', 'car', 'cat', 'chair', 'cow']

@@ -77,17 +77,17 @@ def test_attention_is_eq2_and_stays_between_a_third_and_two_thirds():
     assert maps.min() >= 1 / 3 - 1e-6 and maps.max() <= 2 / 3 + 1e-6
 
 
-@pytest.mark.parametrize('activation', ['none', 'relu'])
-def test_fusion_is_eq3(activation):
+@pytest.mark.parametrize('activation,gain', [('none', 1), ('relu', 1), ('none', 7)])
+def test_fusion_is_eq3(activation, gain):
     features, z = random_features(B, H, W, C), random_features(2, B, C)
-    module, probe = fusion.AttentiveFusion(activation), Probe(*map(jnp.asarray, z))
-    variables = module.init(jax.random.key(0), jnp.asarray(features), probe)
-    fused = module.apply(variables, jnp.asarray(features), probe)
+    module, probe = fusion.AttentiveFusion(activation, gain), Probe(*map(jnp.asarray, z))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.asarray(features), probe)
+    fused = jax.jit(module.apply)(variables, jnp.asarray(features), probe)
     act = (lambda x: np.maximum(x, 0)) if activation == 'relu' else (lambda x: x)
     layers = jax.device_get(variables)['params']
     weights = {name: (p['kernel'].astype(np.float64), p['bias']) for name, p in layers.items()}
     for b in range(B):
-        attention = plain_attention(features[b], z[0, b], z[1, b])
+        attention = 0.5 + gain * (plain_attention(features[b], z[0, b], z[1, b]) - 0.5)
         g0 = np.concatenate([features[b], np.broadcast_to(z[0, b], (H, W, C))], -1)
         g1 = act(plain_norm(plain_conv(g0, *weights['conv1']) + g0))
         g2 = act(plain_norm(plain_conv(np.concatenate([g1, attention], -1), *weights['conv2']) + g1))

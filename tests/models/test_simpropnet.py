@@ -27,7 +27,7 @@ def build(argument='', **fields):
 
 
 def init(module):
-    return module.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))['params']
+    return jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))['params']
 
 
 def test_parameters_are_the_papers():
@@ -68,7 +68,7 @@ def gradients(config, module, params, batch):
         state = TrainState(jnp.zeros((), jnp.int32), trainable, frozen, None)
         return objective(state, batch, jax.random.key(1))[0]
 
-    return jax.value_and_grad(loss)(trainable)
+    return jax.jit(jax.value_and_grad(loss))(trainable)
 
 
 def half_mask():
@@ -96,6 +96,17 @@ def test_degenerate_masks_give_finite_losses_and_gradients(narrow, value):
     loss, grads = gradients(config, module, params, batch_of(constant, constant))
     assert np.isfinite(loss)
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
+
+
+def test_bfloat16_computes_nearly_the_same_with_float32_parameters(narrow):
+    config, module, params = narrow
+    half = build(width=8, features=16, dropout=0.0, dtype='bfloat16')[1]
+    batch = batch_of(half_mask(), half_mask())
+    loss, grads = gradients(config, module, params, batch)
+    half_loss, half_grads = gradients(config, half, params, batch)
+    np.testing.assert_allclose(half_loss, loss, rtol=1e-2)
+    assert {x.dtype for x in jax.tree.leaves(half_grads)} == {jnp.dtype('float32')}
+    assert half_loss != loss
 
 
 def test_k_shot_is_the_mean_of_one_shot_probes(narrow):
