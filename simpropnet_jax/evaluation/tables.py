@@ -64,7 +64,7 @@ def _scores(record):
     for shot, by_label in record['shots'].items():
         for label_size in ('square', 'own'):
             if label_size in by_label:
-                shown = f"{record['label_size']} px" if label_size == 'square' else label_size
+                shown = f"{record['label_size']}px" if label_size == 'square' else label_size
                 yield shot, shown, by_label[label_size]
 
 

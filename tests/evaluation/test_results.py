@@ -54,7 +54,7 @@ def test_class_table(tmp_path):
     table = class_table(write(tmp_path / 'r.json')).splitlines()
     assert 'split-2' in table[0] and 'pascal5i/subset' in table[0] and 'selection last' in table[0]
     assert table[1].split() == ['shot', 'labels', 'bus', 'car', 'mIoU', 'FB-IoU']
-    assert table[3].split() == '1 321 px 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
+    assert table[3].split() == '1 321px 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
 
 
 def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
@@ -62,7 +62,7 @@ def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
     records = [write(tmp_path / f'{f}.json', fold=f, mious=m) for f, m in enumerate(mious)]
     row = fold_table(records).splitlines()[-1].split()
     # the first two folds move against each other, so the mean of four does not move at all
-    assert row[:4] == ['SimPropNet', '321', '321', 'px', '1']
+    assert row[:4] == ['SimPropNet', '321', '321px', '1']
     assert row[4:] == '40.00 ± 1.00 40.00 ± 1.00 20.00 ± 1.00 60.00 ± 1.00 40.00 ± 0.00 60.00 ± 0.00'.split()
 
 
@@ -70,15 +70,15 @@ def test_a_missing_fold_leaves_the_mean_open(tmp_path):
     ours, theirs = write(tmp_path / 'a.json', fold=0), write(tmp_path / 'b.json', fold=3, method='prototype')
     table = fold_table([ours, theirs])
     first, second = (line.split() for line in table.splitlines()[-2:])
-    assert first == 'SimPropNet 321 input 1 40.00 ± 1.00 - - - - -'.split()
-    assert second == 'prototype 321 input 1 - - - 40.00 ± 1.00 - -'.split()
+    assert first == 'SimPropNet 321 321px 1 40.00 ± 1.00 - - - - -'.split()
+    assert second == 'prototype 321 321px 1 - - - 40.00 ± 1.00 - -'.split()
 
 
 def test_numbers_that_cannot_be_compared_are_not_put_in_one_table(tmp_path):
     one = write(tmp_path / 'a.json')
     with pytest.raises(ValueError, match=r'different protocol \(other, simpropnet\)'):
         fold_table([one, write(tmp_path / 'b.json', fold=2, protocol='other')])
-    with pytest.raises(ValueError, match='two results are of SimPropNet, fold 1, 1-shot, input 321'):
+    with pytest.raises(ValueError, match='two results are of SimPropNet, fold 1, 1-shot, 321px 321'):
         fold_table([one, one])
 
 
