@@ -78,7 +78,7 @@ def test_numbers_that_cannot_be_compared_are_not_put_in_one_table(tmp_path):
     one = write(tmp_path / 'a.json')
     with pytest.raises(ValueError, match=r'different protocol \(other, simpropnet\)'):
         fold_table([one, write(tmp_path / 'b.json', fold=2, protocol='other')])
-    with pytest.raises(ValueError, match='two results are of SimPropNet, fold 1, 1-shot, 321px 321'):
+    with pytest.raises(ValueError, match='two results are of SimPropNet, fold 1, 1-shot, input 321'):
         fold_table([one, one])
 
 
