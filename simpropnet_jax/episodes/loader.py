@@ -82,7 +82,7 @@ def train_batches(
 
 def image_batches(
     source,
-    numbers: Sequence[int],
+    numbers: Sequence[int] | np.ndarray,
     *,
     size: int,
     batch: int,
@@ -108,7 +108,7 @@ def image_batches(
     return _collate_images(images, numbers, batch)
 
 
-def own_labels(source, numbers: Sequence[int]) -> list[np.ndarray]:
+def own_labels(source, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     """Labels (u8, class ids 0..20, 255 = void) at their own sizes, [height, width] each."""
     return [_open_label(source.example(int(number))[1]) for number in numbers]
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.layers import (
@@ -64,7 +65,7 @@ class AttentiveFusion(nn.Module):
 
     activation: str = 'none'  # after each instance norm: 'none' (Eq. 3 as written) or 'relu'
     attention_gain: float = 1.0  # how far A^f and A^b are spread around 1/2; 1: as they are
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, features, probe, train: bool = False):
@@ -94,7 +95,7 @@ class DenseComparison(nn.Module):
     """
 
     dropout: float = 0.5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, features, probe, train: bool = False, history=None):

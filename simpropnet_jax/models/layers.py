@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.convolve import convolve
@@ -81,7 +82,7 @@ class Conv(nn.Module):
     features: int
     kernel: int = 3
     dilation: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x):
@@ -101,7 +102,7 @@ class ConvReluDropout(nn.Module):
     kernel: int = 3
     dilation: int = 1
     dropout: float = 0.5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x, train: bool = False):
@@ -118,7 +119,7 @@ class Decoder(nn.Module):
     rates: Sequence[int] = (6, 12, 18)
     features: int = 256
     dropout: float = 0.5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x, train: bool = False) -> Float[Array, 'b h w 2']:

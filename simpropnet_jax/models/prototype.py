@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
@@ -14,7 +15,7 @@ class Prototype(nn.Module):
 
     width: int = 64
     stride_on: str = '3x3'
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)

@@ -77,7 +77,7 @@ def test_attention_is_eq2_and_stays_between_a_third_and_two_thirds():
     assert maps.min() >= 1 / 3 - 1e-6 and maps.max() <= 2 / 3 + 1e-6
 
 
-@pytest.mark.parametrize('activation,gain', [('none', 1), ('relu', 1), ('none', 7)])
+@pytest.mark.parametrize('activation,gain', [('none', 1.0), ('relu', 1.0), ('none', 7.0)])
 def test_fusion_is_eq3(activation, gain):
     features, z = random_features(B, H, W, C), random_features(2, B, C)
     module, probe = fusion.AttentiveFusion(activation, gain), Probe(*map(jnp.asarray, z))

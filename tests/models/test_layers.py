@@ -12,7 +12,8 @@ from simpropnet_jax.models.convolve import convolve
 @pytest.mark.parametrize('size,dilation', [((9, 7), 1), ((9, 7), 2), ((9, 7), 6), ((9, 7), 12)])
 def test_sum_of_taps_is_the_convolution_and_so_is_its_gradient(size, dilation):
     rng = np.random.default_rng(dilation)
-    x, kernel = rng.normal(size=(2, *size, 5)).astype(np.float32), rng.normal(size=(3, 3, 5, 4)).astype(np.float32)
+    x = jnp.asarray(rng.normal(size=(2, *size, 5)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 5, 4)), jnp.float32)
 
     def reference(x, kernel):
         return jax.lax.conv_general_dilated(

@@ -64,11 +64,11 @@ def gradients(config, module, params, batch):
     objective = objectives.episodic(
         module, config.train, void='ignore', convention='torchvision', steps_per_epoch=10)  # fmt: skip
 
-    def loss(trainable):
+    def loss(trainable, batch):
         state = TrainState(jnp.zeros((), jnp.int32), trainable, frozen, None)
         return objective(state, batch, jax.random.key(1))[0]
 
-    return jax.jit(jax.value_and_grad(loss))(trainable)
+    return jax.jit(jax.value_and_grad(loss))(trainable, batch)
 
 
 def half_mask():
@@ -121,7 +121,7 @@ def test_k_shot_is_the_mean_of_one_shot_probes(narrow):
 
 
 def test_void_counts_in_neither_mask_or_as_background():
-    label = np.array([[0, 1, 255]], np.uint8)
+    label = jnp.array([[0, 1, 255]], jnp.uint8)
     foreground, valid = objectives.foreground_and_valid(label, 'ignore')
     assert foreground.tolist() == [[0, 1, 0]] and valid.tolist() == [[1, 1, 0]]
     foreground, valid = objectives.foreground_and_valid(label, 'background')
@@ -132,7 +132,8 @@ def test_cross_entropy_is_pytorchs_with_ignored_pixels():
     torch = pytest.importorskip('torch', reason='PyTorch is the reference for the loss')
     rng = np.random.default_rng(0)
     logits, label = rng.normal(size=(2, 9, 9, 2)).astype(np.float32), rng.choice([0, 1, 255], (2, 9, 9))
-    ours = objectives.cross_entropy(logits, *objectives.foreground_and_valid(label, 'ignore'))
+    masks = objectives.foreground_and_valid(jnp.asarray(label, jnp.uint8), 'ignore')
+    ours = objectives.cross_entropy(jnp.asarray(logits), *masks)
     theirs = torch.nn.functional.cross_entropy(
         torch.tensor(logits).permute(0, 3, 1, 2), torch.tensor(label), ignore_index=255)  # fmt: skip
     np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)
