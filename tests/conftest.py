@@ -52,7 +52,7 @@ def prepared_data(tmp_path_factory) -> Path:
     return root / 'tfds'
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def small_config(prepared_data):
     """small_config(argument): SimPropNet's config made so small that a step takes milliseconds."""
     from configs import simpropnet

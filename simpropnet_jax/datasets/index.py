@@ -4,9 +4,9 @@ Image lists and tiny-object rules are what peers differ in most without saying s
 one table.
 """
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class Index:
             lists={name: np.array([i in on_list for i in ids]) for name, on_list in members.items()},
         )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the index as an .npz file."""
         lists = {f'list_{name}': member for name, member in self.lists.items()}
         table = dict(pixels=self.pixels, hits=self.hits, height=self.height, width=self.width)
@@ -77,7 +77,7 @@ class Index:
             np.savez_compressed(file, ids=np.array(self.ids), **table, **lists)
 
     @classmethod
-    def load(cls, path: str | Path) -> 'Index':
+    def load(cls, path: str | os.PathLike) -> 'Index':
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as npz:
             table = {name: npz[name] for name in ('pixels', 'hits', 'height', 'width')}

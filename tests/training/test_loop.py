@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,18 @@ from simpropnet_jax.training import loop
 KILLED_AT = 5
 
 
+@pytest.fixture(scope='module')
+def uninterrupted(small_config, tmp_path_factory):
+    """(work directory, parameters) of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp('uninterrupted')
+    return workdir, final(loop.train_and_evaluate(small_config(), workdir))
+
+
 @pytest.fixture
-def whole(small_config, tmp_path):
-    """The parameters of a run that nothing interrupted."""
-    return final(loop.train_and_evaluate(small_config(), tmp_path / 'whole'))
+def whole(uninterrupted, tmp_path):
+    """The parameters of that run; tmp_path / 'whole' is a copy of its work directory, free to be damaged."""
+    shutil.copytree(uninterrupted[0], tmp_path / 'whole')
+    return uninterrupted[1]
 
 
 def final(state):
