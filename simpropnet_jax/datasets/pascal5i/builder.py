@@ -84,7 +84,7 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
         super().download_and_prepare(**kwargs)
 
     def _split_generators(self, dl_manager):
-        inputs, index = self._checked or self._check(**_manual_paths(dl_manager.manual_dir))
+        inputs, index = self._checked or self._check(**_manual_paths(Path(dl_manager.manual_dir)))
         index.save(self.data_path / INDEX_FILE)
         return {split: self._generate_examples(inputs, inputs.lists[name]) for split, name in _SPLITS.items()}
 
@@ -153,9 +153,9 @@ def _leaves(tree: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], obj
 
 def _manual_paths(folder: Path) -> dict[str, Path | None]:
     names = ('VOCtrainval_11-May-2012.tar', 'benchmark_RELEASE', 'SegmentationClassAug')
-    tar, sbd, aug = (Path(folder, name) for name in names)
+    tar, sbd, aug = (folder / name for name in names)
     return dict(
-        voc=tar if tar.is_file() else Path(folder),
+        voc=tar if tar.is_file() else folder,
         sbd=sbd if sbd.is_dir() else None,
         aug=aug if aug.is_dir() else None,
     )
