@@ -60,7 +60,7 @@ class Writer:
             self._tensorboard.close()
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)['step']
     except (json.JSONDecodeError, KeyError, TypeError):
