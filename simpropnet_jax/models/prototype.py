@@ -1,16 +1,16 @@
 """The training-free prototype: what frozen features give without any learning."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
 from simpropnet_jax.models.layers import cosine_similarity
+from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.resnet import ResNet
 
 
-class Prototype(nn.Module):
+class Prototype(FewShotMethod):
     """Cosine to the foreground against cosine to the background masked average of layer2 + layer3. No parameters."""
 
     width: int = 64
@@ -26,11 +26,6 @@ class Prototype(nn.Module):
         levels = self.backbone(images)
         return jnp.concatenate([levels['layer2'], levels['layer3']], -1)
 
-    def encode_support(self, images, masks, train: bool = False):
-        """Features of support images; they do not depend on the masks."""
-        del masks
-        return self.encode(images, train)
-
     def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
         """Foreground and background masked averages, the mean over K supports."""
         return dual_probe(features, masks, valid)
@@ -45,8 +40,3 @@ class Prototype(nn.Module):
         """What to show of an episode: the attention maps of SimPropNet's Eq. 2."""
         attention = attention_maps(features, probe)
         return {'foreground attention': attention[..., 0], 'background attention': attention[..., 1]}
-
-    def __call__(self, images, masks):
-        """One pass over everything, to create the parameters. images [B, H, W, 3], masks [B, H, W]."""
-        features = self.encode_support(images, masks)
-        return self.decode(features, self.probe(features[:, None], masks[:, None]))

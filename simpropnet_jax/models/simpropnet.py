@@ -1,16 +1,16 @@
 """SimPropNet: improved similarity propagation for few-shot image segmentation (Gairola et al., 2020)."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.fusion import AttentiveFusion, DenseComparison, Probe, attention_maps, dual_probe
 from simpropnet_jax.models.layers import ConvReluDropout, Decoder
+from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.resnet import ResNet
 
 
-class SimPropNet(nn.Module):
+class SimPropNet(FewShotMethod):
     """Shared encoder, dual probe, attentive fusion, shared decoder: Figure 2 of the paper.
 
     Without `fbaf` the fusion is CANet's dense comparison: the baseline and the "DPr" row of the paper's Table 4.
@@ -39,11 +39,6 @@ class SimPropNet(nn.Module):
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
 
-    def encode_support(self, images, masks, train: bool = False):
-        """Features of support images; they do not depend on the masks."""
-        del masks
-        return self.encode(images, train)
-
     def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
         """Eq. 1 and Eq. 4."""
         return dual_probe(features, masks, valid)
@@ -56,8 +51,3 @@ class SimPropNet(nn.Module):
         """What to show of an episode: the attention maps of Eq. 2."""
         attention = attention_maps(features, probe)
         return {'foreground attention': attention[..., 0], 'background attention': attention[..., 1]}
-
-    def __call__(self, images, masks):
-        """One pass over everything, to create the parameters. images [B, H, W, 3], masks [B, H, W]."""
-        features = self.encode_support(images, masks)
-        return self.decode(features, self.probe(features[:, None], masks[:, None]))
