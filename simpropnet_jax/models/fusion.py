@@ -77,8 +77,8 @@ class AttentiveFusion(nn.Module):
         attention = attention_maps(features, probe)  # A^f, A^b
         attention = (0.5 + self.attention_gain * (attention - 0.5)).astype(features.dtype)
         g = jnp.concatenate([features, tile(probe.foreground, features)], -1)  # G^0
-        g = norm(conv('conv1')(g) + g)  # G^1
-        g = norm(conv('conv2')(jnp.concatenate([g, attention], -1)) + g)  # G^2
+        g = norm(conv('conv1')(features, constant=probe.foreground) + g)  # G^1
+        g = norm(conv('conv2')(g, thin=attention) + g)  # G^2
         return norm(conv('conv3')(g) + g)  # G
 
 
@@ -100,12 +100,11 @@ class DenseComparison(nn.Module):
     @nn.compact
     def __call__(self, features, probe, train: bool = False, history=None):
         width = features.shape[-1]
-        x = jnp.concatenate([features, tile(probe.foreground, features)], -1)
-        x = ConvReluDropout(width, dilation=2, dropout=self.dropout, dtype=self.dtype, name='comparison')(x, train)
+        comparison = ConvReluDropout(width, dilation=2, dropout=self.dropout, dtype=self.dtype, name='comparison')
+        x = comparison(features, train, constant=probe.foreground)
         history = jnp.zeros((*x.shape[:3], 2), x.dtype) if history is None else history.astype(x.dtype)
-        y = jnp.concatenate([x, history], -1)
         for block in (1, 2, 3):
-            y = Conv(width, dtype=self.dtype, name=f'residual{block}_conv1')(nn.relu(y))
+            y = Conv(width, dtype=self.dtype, name=f'residual{block}_conv1')(nn.relu(x), thin=history)
             x = x + Conv(width, dtype=self.dtype, name=f'residual{block}_conv2')(nn.relu(y))
-            y = x
+            history = None
         return x

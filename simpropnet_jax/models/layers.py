@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.convolve import convolve
+from simpropnet_jax.models.convolve import convolve, convolve_constant
 
 # CANet's: keeps z finite (and zero) for an empty mask. https://github.com/icoz69/CaNet, one_shot_network.py
 MASK_AREA_EPSILON = 5e-4
@@ -77,6 +78,11 @@ class Conv(nn.Module):
     """Convolution at stride 1 that keeps the size; kernel from N(0, 0.01), as CANet's head.
 
     The bias starts uniform in +-1/sqrt(fan in): PyTorch's default, which CANet leaves as it is.
+
+    Args:
+      x: [B, h, w, c].
+      constant: [B, c2], as if tiled over the image and concatenated behind x, at a fraction of the cost.
+      thin: [B, h, w, c3] with few channels, as if concatenated behind those.
     """
 
     features: int
@@ -85,14 +91,22 @@ class Conv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x):
-        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        bound = (self.kernel**2 * x.shape[-1]) ** -0.5
+    def __call__(self, x, constant=None, thin=None):
+        parts = [part for part in (x, constant, thin) if part is not None]
+        channels = [part.shape[-1] for part in parts]
+        shape = (self.kernel, self.kernel, sum(channels), self.features)
+        bound = (self.kernel**2 * sum(channels)) ** -0.5
         uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)  # noqa: E731
-        kernel = self.param('kernel', nn.initializers.normal(0.01), shape)
-        bias = self.param('bias', uniform, (self.features,))
-        x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.dilation)
-        return x + bias.astype(self.dtype)
+        kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(0.01), shape), self.dtype)
+        total = jnp.asarray(self.param('bias', uniform, (self.features,)), self.dtype)
+        for part, at in zip(parts, np.cumsum(channels) - channels, strict=True):
+            own = kernel[:, :, at : at + part.shape[-1]]
+            if part is constant:
+                y = convolve_constant(part, own, x.shape[1:3], self.dilation).astype(self.dtype)
+            else:
+                y = convolve(part.astype(self.dtype), own, self.dilation)
+            total = total + y
+        return total
 
 
 class ConvReluDropout(nn.Module):
@@ -105,8 +119,8 @@ class ConvReluDropout(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x, train: bool = False):
-        x = nn.relu(Conv(self.features, self.kernel, self.dilation, self.dtype, name='conv')(x))
+    def __call__(self, x, train: bool = False, constant=None):
+        x = nn.relu(Conv(self.features, self.kernel, self.dilation, self.dtype, name='conv')(x, constant))
         return nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
 
 

@@ -10,12 +10,32 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.models.convolve import convolve
+
 STAGES = ('layer1', 'layer2', 'layer3')
 # Striding stops at one eighth: the third stage keeps the resolution and dilates all of its 3x3 convolutions
 # instead, as CANet's encoder does.
 STRIDES = (1, 2, 1)
 DILATIONS = (1, 1, 2)
 EXPANSION = 4
+
+
+class Conv(nn.Module):
+    """Convolution with a bias and zero padding, sizes rounded up at stride 2."""
+
+    features: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
+        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
+        x = convolve(x.astype(self.dtype), jnp.asarray(kernel, self.dtype), self.dilation, self.stride)
+        return x + jnp.asarray(bias, self.dtype)
 
 
 class Bottleneck(nn.Module):
@@ -39,13 +59,11 @@ class Bottleneck(nn.Module):
         wide = EXPANSION * self.filters
 
         def conv1x1(filters, stride, name):
-            return nn.Conv(filters, (1, 1), stride, padding=0, dtype=self.dtype, name=name)
+            return Conv(filters, 1, stride, dtype=self.dtype, name=name)
 
         y = nn.relu(conv1x1(self.filters, first, 'conv1')(x))
-        conv2 = nn.Conv(
-            self.filters, (3, 3), second, padding=d, kernel_dilation=d, dtype=self.dtype, name='conv2'
-        )
-        y = conv1x1(wide, 1, 'conv3')(nn.relu(conv2(y)))
+        y = nn.relu(Conv(self.filters, 3, second, d, self.dtype, name='conv2')(y))
+        y = conv1x1(wide, 1, 'conv3')(y)
         shortcut = conv1x1(wide, self.stride, 'downsample')(x) if self.project else x.astype(y.dtype)
         return nn.relu(y + shortcut)
 
@@ -70,7 +88,7 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"stride_on must be '1x1' (Keras' weights) or '3x3' (torchvision's), got {self.stride_on!r}"
             )
-        x = nn.relu(nn.Conv(self.width, (7, 7), 2, padding=3, dtype=self.dtype, name='conv1')(x))
+        x = nn.relu(Conv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         features = {}
         for i, stage in enumerate(STAGES):

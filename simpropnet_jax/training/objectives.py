@@ -48,11 +48,13 @@ def episodic(module, train, *, void: str, convention: str, steps_per_epoch: int)
         query_features = module.encode(queries, train=True)
         grouped = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), support_features)
         probe = module.probe(grouped, masks, valid)
-        query_logits = module.decode(query_features, probe, train=True)
         if not train.dual_prediction:
-            return query_logits, None
+            return module.decode(query_features, probe, train=True), None
         probes = jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), probe)
-        return query_logits, module.decode(support_features, probes, train=True)
+        both = lambda x, y: jnp.concatenate([x, y])  # noqa: E731
+        features, probes = jax.tree.map(both, query_features, support_features), jax.tree.map(both, probe, probes)
+        logits = module.decode(features, probes, train=True)  # of both branches at once
+        return logits[:batch], logits[batch:]
 
     def objective(state, batch, key):
         augment_key, ica_key, dropout_key = jax.random.split(key, 3)

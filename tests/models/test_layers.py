@@ -9,22 +9,37 @@ from simpropnet_jax.models import layers
 from simpropnet_jax.models.convolve import convolve
 
 
-@pytest.mark.parametrize('size,dilation', [((9, 7), 1), ((9, 7), 2), ((9, 7), 6), ((9, 7), 12)])
-def test_sum_of_taps_is_the_convolution_and_so_is_its_gradient(size, dilation):
+@pytest.mark.parametrize('dtype,tolerance', [('float32', 1e-6), ('bfloat16', 0.02)])
+@pytest.mark.parametrize('channels,dilation', [((20, 6), 1), ((20, 6), 6), ((20, 6), 12), ((512, 6), 2), ((2, 6), 1)])
+def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolerance):
     rng = np.random.default_rng(dilation)
-    x = jnp.asarray(rng.normal(size=(2, *size, 5)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 5, 4)), jnp.float32)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
+    x, kernel, weights = draw(2, 9, 7, channels[0]), draw(3, 3, *channels), draw(2, 9, 7, channels[1])
 
     def reference(x, kernel):
         return jax.lax.conv_general_dilated(
             x, kernel, (1, 1), [(dilation, dilation)] * 2, rhs_dilation=(dilation, dilation),
             dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')  # fmt: skip
 
-    np.testing.assert_allclose(convolve(x, kernel, dilation), reference(x, kernel), atol=1e-4)
-    gradients = [jax.grad(lambda x, k, f=f: jnp.sum(jnp.sin(f(x, k))), (0, 1))(x, kernel)
-                 for f in (lambda x, k: convolve(x, k, dilation), reference)]  # fmt: skip
-    for one, other in zip(*gradients, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-3)
+    value, gradients = jax.vjp(lambda x, k: convolve(x, k, dilation), x, kernel)
+    wide = lambda array: array.astype(jnp.float32)  # noqa: E731
+    expected, expected_gradients = jax.vjp(reference, wide(x), wide(kernel))
+    pairs = zip([value, *gradients(weights)], [expected, *expected_gradients(wide(weights))], strict=True)
+    for ours, theirs in pairs:
+        assert ours.dtype == jnp.dtype(dtype)
+        assert jnp.linalg.norm(wide(ours) - theirs) <= tolerance * jnp.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize('dilation', [1, 2, 6])
+def test_constant_and_thin_channels_are_as_if_concatenated(dilation):
+    rng = np.random.default_rng(dilation)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    x, constant, thin = draw(2, 6, 7, 5), draw(2, 4), draw(2, 6, 7, 2)
+    module = layers.Conv(3, dilation=dilation)
+    together = jnp.concatenate([x, layers.tile(constant, x), thin], -1)
+    variables = module.init(jax.random.key(0), together)
+    split = module.apply(variables, x, constant, thin)
+    np.testing.assert_allclose(split, module.apply(variables, together), atol=1e-6)
 
 
 def test_resize_is_pytorchs_with_aligned_corners():
