@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from flax import traverse_util
 
+from simpropnet_jax.download import Remote, fetch
 from simpropnet_jax.models.normalise import get_convention
 from simpropnet_jax.models.resnet import parameter_shapes
 
@@ -90,13 +91,14 @@ def load_backbone(path: str | os.PathLike, width: int = 64) -> Backbone:
 
     Args:
       path: Keras' .h5 (h5py is enough), torchvision's .pth (needs torch) or .safetensors (does not); or the
-        word 'keras': the file that keras.applications would download, through Keras and checked by its hash.
+        word 'keras': the file that keras.applications downloads, from the same place and checked by its hash.
       width: filters of the stem, 64 in every published file.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: an entry is missing, superfluous or of the wrong shape, or the file is of another kind.
       ImportError: the library that reads this kind of file is not installed.
+      OSError: the weights could not be downloaded.
     """
     path = download_keras() if str(path) == 'keras' else Path(path)
     if not path.is_file():
@@ -118,20 +120,13 @@ def load_backbone(path: str | os.PathLike, width: int = 64) -> Backbone:
 
 
 def download_keras() -> Path:
-    """Path of keras.applications' ResNet-50 without its top in Keras' cache, downloaded if not there."""
-    os.environ.setdefault('KERAS_BACKEND', 'jax')  # or Keras would ask for TensorFlow
+    """Path of keras.applications' ResNet-50 without its top, downloaded if not there, in the folder that Keras uses."""
+    folder = Path(os.environ.get('KERAS_HOME', Path.home() / '.keras')) / 'models'
     try:
-        from keras.utils import get_file
-    except ImportError as error:
-        raise ImportError(
-            "backbone 'keras' needs Keras to download its weights: pip install keras, "
-            f'or download {KERAS_URL} and give its path'
-        ) from error
-    try:
-        return Path(get_file(origin=KERAS_URL, cache_subdir='models', file_hash=KERAS_HASH))
-    except Exception as error:  # Keras' types: bare Exception from the network, ValueError for the hash
+        return fetch(Remote(KERAS_URL.split('/')[-1], (KERAS_URL,), KERAS_HASH), folder)
+    except OSError as error:
         raise OSError(
-            f'Keras could not download the backbone weights ({error}); '
+            f'the backbone weights could not be downloaded ({error}); '
             f'download {KERAS_URL} elsewhere and give its path'
         ) from error
 

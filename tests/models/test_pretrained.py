@@ -212,7 +212,7 @@ assert 'tensorflow' not in sys.modules
 
 
 def test_download_is_checked_by_its_hash(keras_reference, tmp_path):
-    """Keras' own download of a file:// address, into a cache of the test."""
+    """The download of a file:// address, into a cache of the test."""
     published = keras_reference / 'flat.h5'
     right = hashlib.md5(published.read_bytes()).hexdigest()
     root = Path(pretrained.__file__).parents[2]
@@ -226,7 +226,7 @@ def test_download_is_checked_by_its_hash(keras_reference, tmp_path):
         return done.stdout
 
     assert hashlib.sha256(published.read_bytes()).hexdigest() in download(right, 'right')
-    assert 'refused: Keras could not download the backbone weights' in download('0' * 32, 'wrong')
+    assert 'refused: the backbone weights could not be downloaded' in download('0' * 32, 'wrong')
 
 
 def _masked_averages(apply, voc, name):

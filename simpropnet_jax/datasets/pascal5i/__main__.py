@@ -1,16 +1,20 @@
-"""Prepares PASCAL-5i: python -m simpropnet_jax.datasets.pascal5i --voc VOC --sbd SBD --data_dir OUT."""
+"""Prepares PASCAL-5i, from nothing or from what is there already.
+
+python -m simpropnet_jax.datasets.pascal5i --download --data_dir OUT
+python -m simpropnet_jax.datasets.pascal5i --voc VOC --sbd SBD --data_dir OUT
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 from simpropnet_jax.datasets.index import TINY_RULES, Index, counts
-from simpropnet_jax.datasets.pascal5i import INDEX_FILE, Pascal5i
+from simpropnet_jax.datasets.pascal5i import INDEX_FILE, Pascal5i, archives
 
 
 def main(argv: list[str] | None = None) -> None:
     """Prepares the data set that the flags describe and prints what it found."""
-    flags = _parser().parse_args(argv)
+    flags = _parse(argv)
     config = 'subset' if flags.subset else ('sbd' if flags.sbd else 'aug')
     builder = Pascal5i(config=config, data_dir=flags.data_dir, voc=flags.voc, sbd=flags.sbd, aug=flags.aug)
     index_path = Path(builder.data_dir) / INDEX_FILE
@@ -18,7 +22,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f'{builder.data_dir} is already prepared and was left as it is; delete it to prepare it anew.')
     else:
         try:
+            if flags.download:
+                _download(flags.download_dir, Path(flags.data_dir).expanduser())
             builder.download_and_prepare()
+            if flags.download:
+                print(f'The downloads in {flags.download_dir} are not needed any more.')
         except (ValueError, OSError) as error:
             sys.exit(f'Error: {error}')
     print(f'pascal5i/{config} in {builder.data_dir}')
@@ -45,12 +53,41 @@ def describe(index: Index, complete: bool) -> str:
     return '\n'.join(lines)
 
 
+def _download(folder: Path, data_dir: Path) -> None:
+    """Says what disk it takes, then downloads and unpacks; an interruption ends in one sentence."""
+    print(archives.disk_needed(folder, data_dir), flush=True)
+    try:
+        archives.download(folder)
+    except KeyboardInterrupt:
+        sys.exit('Stopped; the same command goes on from here.')
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags, checked; with --download also those that say where the input is."""
+    parser = _parser()
+    flags = parser.parse_args(argv)
+    if flags.download:
+        if flags.voc or flags.sbd or flags.aug:
+            parser.error('--download fetches VOC 2012 and SBD itself: leave out --voc, --sbd and --aug')
+        flags.download_dir = Path(flags.download_dir or Path(flags.data_dir, 'downloads')).expanduser()
+        flags.voc, flags.sbd = archives.places(flags.download_dir)
+    elif flags.download_dir:
+        parser.error('--download_dir is only for --download')
+    elif not flags.voc or not (flags.sbd or flags.aug):
+        parser.error('give --download, or --voc and one of --sbd and --aug')
+    return flags
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='python -m simpropnet_jax.datasets.pascal5i', description=__doc__)
-    parser.add_argument(
-        '--voc', required=True, help='VOCtrainval_11-May-2012.tar, or the folder VOCdevkit or VOC2012'
+    parser = argparse.ArgumentParser(
+        prog='python -m simpropnet_jax.datasets.pascal5i',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    labels = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument('--download', action='store_true', help='fetch VOC 2012 and SBD (3.4 GB) from their servers')
+    parser.add_argument('--download_dir', help='the folder to download to (default: downloads in data_dir)')
+    parser.add_argument('--voc', help='VOCtrainval_11-May-2012.tar, or the folder VOCdevkit or VOC2012')
+    labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--sbd', help='the folder benchmark_RELEASE (SBD, unpacked)')
     labels.add_argument('--aug', help='the folder SegmentationClassAug')
     parser.add_argument('--subset', action='store_true', help='a part of the input: do not check counts')

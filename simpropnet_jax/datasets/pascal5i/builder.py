@@ -114,12 +114,12 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
 
 def prepare_command(config: str, data_dir: str | Path) -> str:
     """The command that prepares a builder config, for messages."""
-    labels = {
-        'sbd': '--sbd benchmark_RELEASE',
-        'aug': '--aug SegmentationClassAug',
-        'subset': '--aug SegmentationClassAug --subset',
+    inputs = {
+        'sbd': '--download',
+        'aug': '--voc VOCdevkit --aug SegmentationClassAug',
+        'subset': '--voc VOCdevkit --aug SegmentationClassAug --subset',
     }[config]
-    return f'python -m simpropnet_jax.datasets.pascal5i --voc VOCdevkit {labels} --data_dir {data_dir}'
+    return f'python -m simpropnet_jax.datasets.pascal5i {inputs} --data_dir {data_dir}'
 
 
 def reference_counts() -> dict:
