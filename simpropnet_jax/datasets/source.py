@@ -1,12 +1,15 @@
 """Random access to a prepared data set, as the encoded bytes that were stored. No TensorFlow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from simpropnet_jax.datasets import shapes5i
+from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.index import Index
 
-DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset')
+DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset', 'shapes5i')
 """Names that `open_source` knows."""
 
 
@@ -16,12 +19,16 @@ class Source:
     Attributes:
       name: data set name, such as 'pascal5i/sbd'.
       index: label index; a position in it is an image number.
+      class_names: name of each class id, 0..20.
     """
 
-    def __init__(self, name: str, index: Index, splits: dict[str, object]):
+    def __init__(
+        self, name: str, index: Index, splits: dict[str, object], class_names: Sequence[str] = CLASS_NAMES
+    ):
         """Args: splits: index list name -> records of the images on that list, in the index's order."""
         self.name = name
         self.index = index
+        self.class_names = class_names
         self._splits = splits
         self._place: list[tuple[str, int]] = [('', -1)] * len(index.ids)
         for list_name in splits:
@@ -41,7 +48,7 @@ class Source:
 
 
 def open_source(name: str, data_dir: str | Path) -> Source:
-    """Opens a prepared data set.
+    """Opens a prepared data set; shapes5i is drawn at its first use.
 
     Args:
       name: one of `DATA_SETS`.
@@ -50,9 +57,12 @@ def open_source(name: str, data_dir: str | Path) -> Source:
     Raises:
       ValueError: unknown name.
       FileNotFoundError: the data set has not been prepared in data_dir.
+      OSError: shapes5i cannot be written to data_dir.
     """
     if name not in DATA_SETS:
         raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
+    if name == 'shapes5i':
+        return Source(name, *shapes5i.load(data_dir), shapes5i.CLASS_NAMES)
     from simpropnet_jax.datasets import pascal5i
 
     folder = Path(data_dir, *name.split('/'), str(pascal5i.Pascal5i.VERSION))

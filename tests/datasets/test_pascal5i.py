@@ -202,7 +202,7 @@ def test_a_config_refuses_the_other_layout(files, tmp_path):
 
 
 def test_what_is_not_prepared_names_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match='run python -m simpropnet_jax.datasets.pascal5i .* --download'):
+    with pytest.raises(FileNotFoundError, match='run python -m simpropnet_jax.datasets.pascal5i.* --download'):
         open_source('pascal5i/sbd', tmp_path)
     with pytest.raises(ValueError, match="must be one of pascal5i/sbd, .* got 'pascal5i'"):
         open_source('pascal5i', tmp_path)

@@ -1,0 +1,103 @@
+"""Where the drawn data set lies: a folder of JPEG and PNG files with the label index, made on first use."""
+
+import io
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.datasets.shapes5i.scene import draw
+
+logger = logging.getLogger(__name__)
+
+VERSION = '1.0.0'  # to be raised with every change of a pixel
+IMAGES = {'trainaug': 1200, 'val': 300}
+"""Images of each list."""
+
+FIRST_NUMBER = {'trainaug': 0, 'val': 1_000_000}
+"""Number of each list's first image, for `draw`; far apart, so that no list's images depend on another's."""
+
+INDEX_FILE = 'index.npz'
+
+
+class Records:
+    """Encoded images and labels of one list, by place on it."""
+
+    def __init__(self, folder: Path, ids: list[str]):
+        self._folder, self._ids = folder, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, place: int) -> dict[str, bytes]:
+        """The JPEG 'image' and the PNG 'label'."""
+        image_id = self._ids[place]
+        return {
+            'image': (self._folder / 'images' / f'{image_id}.jpg').read_bytes(),
+            'label': (self._folder / 'labels' / f'{image_id}.png').read_bytes(),
+        }
+
+
+def load(data_dir: str | Path, images: dict[str, int] = IMAGES) -> tuple[Index, dict[str, Records]]:
+    """The index, and the records of each list; drawn first where they are not in data_dir yet.
+
+    Args:
+      data_dir: it gets the folder shapes5i/VERSION.
+      images: how many to draw of each list; tests need fewer.
+    Raises:
+      OSError: data_dir cannot be written.
+    """
+    folder = Path(data_dir, 'shapes5i', VERSION)
+    if not folder.is_dir():
+        _create(folder, images)
+    index = Index.load(folder / INDEX_FILE)
+    return index, {
+        name: Records(folder, [index.ids[i] for i in member.nonzero()[0]]) for name, member in index.lists.items()
+    }
+
+
+def encoded(image, label) -> tuple[bytes, bytes]:
+    """JPEG and PNG bytes of an image uint8 [H, W, 3] and a label uint8 [H, W]."""
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    Image.fromarray(image).save(jpeg, 'JPEG', quality=90)
+    Image.fromarray(label).save(png, 'PNG')
+    return jpeg.getvalue(), png.getvalue()
+
+
+def _create(folder, images):
+    """Draws everything beside `folder` and then renames it, so that `folder` is complete or not there."""
+    logger.info('drawing shapes5i, %d images, into %s: this once, about half a minute', sum(images.values()), folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='unfinished_', dir=folder.parent) as unfinished:
+            drawn = Path(unfinished, VERSION)
+            _write(drawn, images)
+            try:
+                os.rename(drawn, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster, with the same bytes
+                    raise
+    except OSError as error:
+        raise OSError(
+            f'shapes5i cannot be written to {folder} ({error.strerror}): set config.data.dir to a folder that can be'
+        ) from error
+
+
+def _write(folder, images):
+    for name in ('images', 'labels'):
+        (folder / name).mkdir(parents=True)
+    ids = {name: [f'{name}_{i:04}' for i in range(count)] for name, count in images.items()}
+
+    def labelled():
+        for name, listed in ids.items():
+            for number, image_id in enumerate(listed, FIRST_NUMBER[name]):
+                image, label = draw(number)
+                jpeg, png = encoded(image, label)
+                (folder / 'images' / f'{image_id}.jpg').write_bytes(jpeg)
+                (folder / 'labels' / f'{image_id}.png').write_bytes(png)
+                yield image_id, label
+
+    Index.build(labelled(), ids).save(folder / INDEX_FILE)
