@@ -10,8 +10,8 @@ def base() -> ConfigDict:
     config.fold = 0  # 0..3: the five classes held out; the papers call them split-1 to split-4
 
     config.data = data = ConfigDict()
-    data.name = 'pascal5i/sbd'  # prepared data set: pascal5i/sbd, pascal5i/aug, pascal5i/subset; or the embedded shapes5i
-    data.dir = '~/tensorflow_datasets'  # where `python -m simpropnet_jax.datasets.pascal5i` put it; shapes5i is drawn there
+    data.name = 'pascal5i/sbd'  # pascal5i/sbd, pascal5i/aug or pascal5i/subset, prepared; or shapes5i, the embedded one
+    data.dir = '~/tensorflow_datasets'  # where the command that prepares it put it; shapes5i is drawn there
     data.train_list = 'trainaug'  # 'trainaug' (10,582 images, CANet's) or 'noval' (5,953 images, PFENet's)
     data.tiny_rule = 'oslsm'  # which objects are too small to list: 'oslsm' (CANet's), 'px2048' (PFENet's), 'none'
     data.drop_novel_images = False  # True: training images with any novel class are left out (BAM's rule, about 3 mIoU)

@@ -3,6 +3,7 @@
 All that can be refused is refused here, before anything is compiled or written.
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +75,38 @@ def prepare_method(config: ConfigDict, workdir: Path) -> Method:
         config.model.convention = backbone.convention if backbone else 'torchvision'
     weights = backbone.source if backbone else None
     return Method(config, models.build(config.model), backbone.params if backbone else None, weights)
+
+
+def restore_variables(
+    method: Method, workdir: Path, which: str, sharding: jax.sharding.Sharding
+) -> tuple[dict, int]:  # fmt: skip
+    """The variables, {'params': ...}, that a training left in its work directory, and the step they are of.
+
+    Args:
+      which: checkpoint, 'best', 'latest' or a step.
+      sharding: where they go.
+    Raises:
+      ValueError: there is no checkpoint, none of that name, or none that can be read.
+    """
+    if not checkpoint.exist(workdir):
+        raise ValueError(f'{workdir} has no checkpoints: train there first, with train.py and the same --config')
+    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        step = _chosen_step(checkpoints, which)
+        abstract = {'variables': checkpoint.abstract_like(method.abstract(), sharding)}
+        step, items = checkpoints.restore(abstract, step)
+    logger.info('checkpoint: step %d of %s', step, workdir)
+    return items['variables'], step
+
+
+def _chosen_step(checkpoints: checkpoint.Checkpoints, which: str) -> int | None:
+    if which == 'latest':
+        return None
+    if which == 'best':
+        return checkpoints.best_step()
+    if not which.isdigit() or int(which) not in checkpoints.steps():
+        there = ', '.join(str(step) for step in checkpoints.steps())
+        raise ValueError(f"the checkpoint must be 'best', 'latest' or a step that is there ({there}), got {which!r}")
+    return int(which)
 
 
 def prepare_sampler(config: ConfigDict, source: Source) -> TrainSampler:

@@ -1,6 +1,5 @@
 """The evaluation of one work directory: weights, episodes, result file, table, pictures."""
 
-import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, experiment, parallel, visualize
 from simpropnet_jax import config as config_rules
+from simpropnet_jax import experiment, parallel, visualize
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes.protocols import protocol_hash
 from simpropnet_jax.evaluation import report, tables
@@ -48,7 +47,8 @@ def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best') 
         backend=config.data.loader, progress=progress)  # fmt: skip
     evaluator = Evaluator(
         method.module, bank, episodes, classes=novel_classes(config.fold), convention=config.model.convention,
-        mesh=mesh, label_sizes=sizes, batch=config.eval.batch, void=config.data.void)  # fmt: skip
+        mesh=mesh, label_sizes=sizes, batch=config.eval.batch, void=config.data.void,
+        class_names=source.class_names)  # fmt: skip
     result = evaluator.run(variables, progress)
     weights = 'untrained' if step is None else which
     name = f'{config.eval.protocol}_fold{config.fold}_{config.eval.size}px_{weights}.json'
@@ -85,25 +85,7 @@ def _variables(method, workdir, which, mesh):
     if set(method.abstract()['params']) <= set(method.config.train.frozen):
         create = jax.jit(method.init, out_shardings=parallel.replicated(mesh))
         return create(jax.random.key(0), method.backbone), None
-    if not checkpoint.exist(workdir):
-        raise ValueError(f'{workdir} has no checkpoints: train there first, with train.py and the same --config')
-    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
-        step = _chosen_step(checkpoints, which)
-        abstract = {'variables': checkpoint.abstract_like(method.abstract(), parallel.replicated(mesh))}
-        step, items = checkpoints.restore(abstract, step)
-    logger.info('checkpoint: step %d of %s', step, workdir)
-    return items['variables'], step
-
-
-def _chosen_step(checkpoints, which):
-    if which == 'latest':
-        return None
-    if which == 'best':
-        return checkpoints.best_step()
-    if not which.isdigit() or int(which) not in checkpoints.steps():
-        there = ', '.join(str(step) for step in checkpoints.steps())
-        raise ValueError(f"--checkpoint must be 'best', 'latest' or a step that is there ({there}), got {which!r}")
-    return int(which)
+    return experiment.restore_variables(method, workdir, which, parallel.replicated(mesh))
 
 
 class _Progress:
