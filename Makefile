@@ -1,12 +1,13 @@
-# `make test` installs what it needs into .venv and runs every test.
+# `make demo` and `make test` install what they need into .venv and run the demo, or every test.
 PYTHON ?= python3.11
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install test lint clean
+.PHONY: help install demo test lint clean
 
 help:
 	@echo "make install   a virtual environment in $(VENV) with all that the project needs"
+	@echo "make demo      install, train and evaluate on an embedded data set, write pictures to runs/demo"
 	@echo "make test      install, check the style, run every test (set SIMPROPNET_DATA to add those on real images)"
 	@echo "make lint      the style alone"
 	@echo "make clean     remove $(VENV) and caches"
@@ -17,6 +18,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
+
+demo: $(INSTALLED)
+	$(VENV)/bin/python demo.py
 
 test: $(INSTALLED) lint
 	$(VENV)/bin/python -m pytest

@@ -17,10 +17,10 @@ from simpropnet_jax import config as config_rules
 logger = logging.getLogger(__name__)
 
 
-def define_config(required: bool) -> flags.FlagHolder:
+def define_config(required: bool, default: str | None = None) -> flags.FlagHolder:
     """The flag --config FILE.py[:arguments]; its fields are flags too: --config.train.batch=4."""
     holder = config_flags.DEFINE_config_file(
-        'config', None, 'config file and, after a colon, its arguments: configs/simpropnet.py:fold=2,cpu'
+        'config', default, 'config file and, after a colon, its arguments: configs/simpropnet.py:fold=2,cpu'
     )
     if required:
         flags.mark_flag_as_required('config')

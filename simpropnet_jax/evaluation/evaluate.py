@@ -144,7 +144,7 @@ def evaluate(
     module, variables, source, episodes: Mapping[tuple[int, int], Sequence], *, classes: Sequence[int],
     convention: str, size: int, mesh: jax.sharding.Mesh, label_sizes: Sequence[str] = LABEL_SIZES,
     label_size: int | None = None, batch: int = 16, void: str = 'ignore', backend: str = 'auto',
-    progress: Progress | None = None,
+    class_names: Sequence[str] = CLASS_NAMES, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Loads, encodes and scores all episodes of one fold.
 
@@ -159,6 +159,7 @@ def evaluate(
       label_sizes: 'square' scores at `label_size` (by default `size`), 'own' at the size of each query's label.
       void: 255 is in neither mask nor metric ('ignore'), or 'background' as the papers' binary masks had it.
       backend: of the loader, 'tfdata', 'threads' or 'auto'.
+      class_names: name of each class id, for the result.
     Returns:
       `shots` {'1': {'square': {miou, miou_std, fb_iou, fb_iou_std, per_class, seeds}, 'own': ..., episodes,
       distinct_episodes}}, `classes`, `void`, `size`, `label_size`, `images`, `seconds`: plain Python values.
@@ -168,7 +169,7 @@ def evaluate(
                      progress=progress)  # fmt: skip
     loaded = time.perf_counter() - started
     evaluator = Evaluator(module, bank, episodes, classes=classes, convention=convention, mesh=mesh,
-                          label_sizes=label_sizes, batch=batch, void=void)  # fmt: skip
+                          label_sizes=label_sizes, batch=batch, void=void, class_names=class_names)  # fmt: skip
     result = evaluator.run(variables, progress)
     result['seconds'] = {'load': loaded, **result['seconds']}
     return result

@@ -1,0 +1,70 @@
+"""The main job from end to end: train on base classes, evaluate on held-out ones, compare with simpler answers."""
+
+import logging
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from simpropnet_jax import experiment, parallel
+from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.evaluation import trivial
+from simpropnet_jax.evaluation.evaluate import evaluate
+from simpropnet_jax.evaluation.run import evaluate_run
+from simpropnet_jax.models.prototype import Prototype
+from simpropnet_jax.training.loop import train_and_evaluate
+
+logger = logging.getLogger(__name__)
+
+NEXT = """
+Next:
+  python eval.py --workdir {workdir} --checkpoint latest        the evaluation alone, with the IoU of each class
+  python train.py --config configs/shapes.py:fold=1 --workdir runs/shapes1      five other classes held out
+  tensorboard --logdir {workdir}                                the losses
+  README.md, "Prepare PASCAL-5i"                                the same on photographs
+"""
+
+
+def run_demo(config: ConfigDict, workdir: Path) -> dict[str, dict[str, float]]:
+    """Trains, evaluates and prints the comparison; a second call goes on where the first was stopped.
+
+    Returns:
+      Name of the answer -> {shot: mIoU, as a fraction of one}.
+    Raises:
+      ValueError, OSError: what a user can mend.
+    """
+    started = time.monotonic()
+    logger.info('training a narrow ResNet and SimPropNet on it from nothing: no ImageNet weights, no photographs')
+    train_and_evaluate(config, workdir)
+    record = evaluate_run(None, workdir, 'latest')
+    scores = {'SimPropNet': {shot: one['square']['miou'] for shot, one in record['shots'].items()}}
+    scores |= _simpler_answers(config, workdir)
+    shots = [str(shot) for shot in config.eval.shots]
+    print(f'\nmIoU in percent, on the held-out classes: {", ".join(record["classes"])}\n')
+    print(f'{"":38}' + ''.join(f'{f"{shot}-shot":>9}' for shot in shots))
+    for name, miou in scores.items():
+        print(f'{name:38}' + ''.join(f'{100 * miou[shot]:9.1f}' for shot in shots))
+    print(f'\nPictures (support, truth, attention, answer): {workdir / "figures" / "latest"}')
+    print(NEXT.format(workdir=workdir))
+    logger.info('the demo took %.1f minutes', (time.monotonic() - started) / 60)
+    return scores
+
+
+def _simpler_answers(config, workdir):
+    """The training-free prototype on the same encoder, and the trivial answers, on the same episodes."""
+    method = experiment.prepare_method(config, workdir)
+    source, mesh = experiment.open_data(config), parallel.make_mesh()
+    episodes, classes = experiment.evaluation_episodes(config, source), novel_classes(config.fold)
+    variables, _ = experiment.restore_variables(method, workdir, 'latest', parallel.replicated(mesh))
+    encoder = {'params': {'backbone': variables['params']['backbone']}}
+    prototype = Prototype(width=config.model.width, stride_on=method.module.stride_on)
+    found = evaluate(
+        prototype, encoder, source, episodes, classes=classes, convention=method.config.model.convention,
+        size=config.eval.size, mesh=mesh, label_sizes=('square',), batch=config.eval.batch, void=config.data.void,
+        backend=config.data.loader, class_names=source.class_names)  # fmt: skip
+    scores = {'prototype on the same encoder': {s: one['square']['miou'] for s, one in found['shots'].items()}}
+    for shot in config.eval.shots:
+        chosen = [e for (k, _), one in episodes.items() if k == shot for e in one]
+        for name, miou in trivial.score(source, chosen, classes, config.eval.label_size).items():
+            scores.setdefault(name, {})[str(shot)] = miou
+    return scores
