@@ -1,0 +1,263 @@
+"""Masks in, masks out: a trained method on anybody's pictures.
+
+    segmenter = Segmenter.from_checkpoint('runs/fold2')
+    mask, probability = segmenter.segment('query.jpg', supports=[('cat.jpg', 'cat.png')])
+
+and, for many queries, the supports looked at once:
+
+    probe = segmenter.probe([('cat.jpg', 'cat.png'), ('other.jpg', 'other.png')])
+    for query in queries:
+        mask, probability = segmenter.segment_with(probe, query)
+"""
+
+import collections
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+
+from simpropnet_jax import config as config_rules
+from simpropnet_jax import experiment, images, models, visualize
+from simpropnet_jax.models.normalise import normalise
+
+logger = logging.getLogger(__name__)
+
+Picture = str | os.PathLike | np.ndarray
+"""A file, or an array: an image u8 RGB [H, W, 3], or a mask of bool or numbers [H, W]; see `images`."""
+
+
+class Segmentation(NamedTuple):
+    """What `Segmenter` says of a query, at the query's own size."""
+
+    mask: Bool[np.ndarray, 'H W']  # where foreground is the more probable
+    probability: Float32[np.ndarray, 'H W']  # of the foreground
+
+
+class Segmenter:
+    """A trained method. Compiles once for each number of supports and once for queries, of whatever size.
+
+    Args:
+      module: with `encode`, `encode_support`, `probe`, `decode`; `variables` its {'params': ...}.
+      size: side in pixels of the square that pictures are stretched to for the network.
+      convention: of the backbone's weights, see `models.normalise`.
+    """
+
+    def __init__(self, module, variables: dict, *, size: int, convention: str):
+        self.size = size
+        self._variables = variables
+
+        def probe(variables, supports, labels):
+            run = lambda method, *args: module.apply(variables, *args, method=method)  # noqa: E731
+            masks = (labels == images.FOREGROUND).astype(jnp.float32)
+            valid = (labels != images.VOID).astype(jnp.float32)
+            features = run('encode_support', normalise(supports, convention), masks)
+            return run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid[None])
+
+        def difference(variables, probe, query):
+            features = module.apply(variables, normalise(query[None], convention), method='encode')
+            logits = module.apply(variables, features, probe, method='decode')[0].astype(jnp.float32)
+            return logits[..., 1] - logits[..., 0]
+
+        self._probe, self._difference = jax.jit(probe), jax.jit(difference)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | os.PathLike, which: str = 'best') -> 'Segmenter':
+        """The method of a work directory, with pictures at `config.eval.size`, on the first device.
+
+        Args:
+          path: the folder that train.py wrote (config.json, checkpoints/).
+          which: checkpoint, 'best', 'latest' or a step.
+        Raises:
+          ValueError: it is not such a folder, or has no such checkpoint or no readable one.
+        """
+        workdir = Path(path)
+        if not (workdir / 'config.json').is_file():
+            raise ValueError(f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote')
+        config = config_rules.load(workdir / 'config.json')
+        config_rules.validate(config, devices=1)
+        method = experiment.Method(config, models.build(config.model), backbone=None, weights=None)
+        device = SingleDeviceSharding(jax.local_devices()[0])
+        variables, _ = experiment.restore_variables(method, workdir, which, device)
+        return cls(method.module, variables, size=config.eval.size, convention=config.model.convention)
+
+    def probe(self, supports: Sequence[tuple[Picture, Picture]]) -> Any:
+        """What the method keeps of the supports, a small pytree on the device; for `segment_with`.
+
+        Args:
+          supports: (image, mask), one or more, each pair of one size.
+        Raises:
+          FileNotFoundError, ValueError: no support, one that cannot be read, a mask of another size than its image, or
+            a mask without foreground.
+        """
+        if not supports:
+            raise ValueError('there is no support: give at least one image with its mask')
+        pictures, labels = [], []
+        for image, mask in supports:
+            pixels, label = read_support(image, mask)
+            pictures.append(_stretched(pixels, self.size))
+            labels.append(_stretched(label, self.size, Image.NEAREST))
+            if not (labels[-1] == images.FOREGROUND).any():
+                raise ValueError(
+                    f'the foreground of {_name(mask, "the mask")} is too small: the network sees '
+                    f'{_size(labels[-1])} of its {_size(label)} pixels, none of them foreground; crop around the object'
+                )
+        return self._probe(self._variables, np.stack(pictures), np.stack(labels))
+
+    def segment_with(self, probe: Any, query: Picture) -> Segmentation:
+        """The mask of one query, from a probe made before.
+
+        Raises:
+          FileNotFoundError, ValueError: the query cannot be read.
+        """
+        image = _image(query)
+        coarse = np.asarray(self._difference(self._variables, probe, _stretched(image, self.size)))
+        # The host resizes: the device would compile anew for every size.
+        difference = resize_aligned(coarse, image.shape[:2])
+        return Segmentation(difference > 0, 0.5 + 0.5 * np.tanh(0.5 * difference))
+
+    def segment(self, query: Picture, supports: Sequence[tuple[Picture, Picture]]) -> Segmentation:
+        """The mask of one query; see `probe` and `segment_with`."""
+        return self.segment_with(self.probe(supports), query)
+
+
+def read_support(image: Picture, mask: Picture) -> tuple[UInt8[np.ndarray, 'H W 3'], UInt8[np.ndarray, 'H W']]:
+    """An image and its label: 1 foreground, 0 background, 255 void.
+
+    Raises:
+      FileNotFoundError, ValueError: one cannot be read, they differ in size, or nothing is foreground.
+    """
+    name = _name(mask, 'the mask')
+    pixels = _image(image)
+    label = images.mask_label(mask) if isinstance(mask, np.ndarray) else images.read_mask(mask)
+    if label.shape != pixels.shape[:2]:
+        raise ValueError(
+            f'{name} is {_size(label)} pixels, but {_name(image, "its image")} is {_size(pixels)}; '
+            'a mask must have the size of its image as it is shown'
+        )
+    if not (label == images.FOREGROUND).any():
+        found = '0 or void (255 in a palette)' if (label == images.VOID).any() else '0'
+        raise ValueError(f'{name} has no foreground: every pixel is {found}; mark the object with another value')
+    return pixels, label
+
+
+def resize_aligned(values: Float32[np.ndarray, 'h w'], size: tuple[int, int]) -> Float32[np.ndarray, 'H W']:
+    """`layers.resize_bilinear` (aligned corners) on the host, for sizes that are not known beforehand."""
+    rows, columns = (_interpolation(n_in, n_out) for n_in, n_out in zip(values.shape, size, strict=True))
+    return rows @ values @ columns.T
+
+
+def predict(
+    checkpoint: str | os.PathLike, supports: Sequence[tuple[Path, Path]], query: Path, out: Path
+) -> list[Path]:  # fmt: skip
+    """Writes OUT/<stem>_mask.png (0 and 255) and OUT/<stem>_overlay.jpg for one picture or a folder of them.
+
+    Where two queries have one stem, each keeps its ending: cat.jpg_mask.png.
+
+    Args:
+      checkpoint: the folder that train.py wrote.
+      supports: (image, mask) files.
+      query: a picture, or a folder of pictures (without its subfolders).
+      out: made if it is not there.
+    Returns:
+      The queries of a folder that could not be read; they are logged at the end.
+    Raises:
+      ValueError, OSError: in one sentence, what is wrong, before anything is compiled or written.
+    """
+    if not query.exists():
+        raise FileNotFoundError(f'there is no file or folder {query} to segment')
+    queries = images.pictures_in(query) if query.is_dir() else [query]
+    names = output_names(queries)
+    _check_out(out, query, [*queries, *(path for pair in supports for path in pair)], names)
+    for image, mask in supports:
+        read_support(image, mask)
+    if not query.is_dir():
+        images.read_image(query)
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    probe = segmenter.probe(supports)
+    out.mkdir(parents=True, exist_ok=True)
+    unreadable = {}
+    for path, name in zip(_progress(queries), names, strict=True):
+        try:
+            image = images.read_image(path)
+        except (ValueError, OSError) as error:
+            unreadable[path] = error
+            continue
+        mask, _ = segmenter.segment_with(probe, image)
+        visualize.save(mask.astype(np.uint8) * 255, out / f'{name}_mask.png')
+        visualize.save(visualize.overlay(image, mask, visualize.PREDICTION), out / f'{name}_overlay.jpg')
+    for error in unreadable.values():
+        logger.error('left out: %s', error)
+    print(f'{len(queries) - len(unreadable)} of {len(queries)} pictures segmented: masks and overlays are in {out}')
+    return list(unreadable)
+
+
+def output_names(queries: Sequence[Path]) -> list[str]:
+    """What the output of each query is called: its stem, or its whole name where others have the stem too."""
+    stems = collections.Counter(path.stem.lower() for path in queries)  # a.jpg and A.jpg are one file on some systems
+    taken = {stem for stem, count in stems.items() if count == 1}
+    names = []
+    for path in queries:
+        name = path.stem
+        if stems[name.lower()] > 1:
+            name = path.name
+            while name.lower() in taken:
+                name += '_'
+            taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _check_out(out, query, inputs, names):
+    """Refuses a folder where the output would replace, or mix with, what was given."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'{out} is a file: the output needs a folder')
+    if out.resolve() == query.resolve():
+        raise ValueError(f'{out} is the folder of the queries: the output needs another one')
+    written = {(out / f'{name}{ending}').resolve() for name in names for ending in ('_mask.png', '_overlay.jpg')}
+    replaced = [path for path in inputs if path.resolve() in written]
+    if replaced:
+        raise ValueError(f'the output would replace {replaced[0]}: give another folder than {out}')
+
+
+def _progress(queries):
+    """The queries, with a bar and the time left where there are several."""
+    from tqdm import tqdm
+
+    pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
+    return tqdm(queries, desc='segment', unit='picture', leave=False, mininterval=pause, disable=len(queries) == 1)
+
+
+def _image(picture):
+    if not isinstance(picture, np.ndarray):
+        return images.read_image(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(f'an image must be uint8 RGB, [H, W, 3], got {picture.dtype} {list(picture.shape)}')
+    return picture
+
+
+def _name(picture, otherwise):
+    return otherwise if isinstance(picture, np.ndarray) else str(picture)
+
+
+def _size(array):
+    return f'{array.shape[1]} x {array.shape[0]}'
+
+
+def _stretched(array, size, method=Image.BILINEAR):
+    """To a square, as in training and evaluation."""
+    return np.asarray(Image.fromarray(array).resize((size, size), method))
+
+
+def _interpolation(n_in, n_out):
+    """`layers.interpolation_matrix`, in NumPy."""
+    at = np.arange(n_out, dtype=np.float32) * np.float32((n_in - 1) / max(n_out - 1, 1))
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(n_in, dtype=np.float32)), 0)

@@ -1,0 +1,66 @@
+"""predict.py as a user types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.small_checkpoint import write_checkpoint
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, 'predict.py', *map(str, words)], cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, check=False, env=os.environ | {'XLA_FLAGS': ''})  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A support with its mask, and a folder of queries."""
+    (tmp_path / 'photos').mkdir()
+    rng, mask = np.random.default_rng(0), np.zeros((30, 40), np.uint8)
+    mask[5:20, 10:30] = 255
+    Image.fromarray(mask).save(tmp_path / 'mask.png')
+    for name in ('image.jpg', 'photos/one.jpg', 'photos/two.png'):
+        Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_damaged_file_is_segmented_but_for_that(files):
+    write_checkpoint(files / 'run')
+    (files / 'photos' / 'broken.png').write_text('no picture')
+    support, out = ('--support', files / 'image.jpg', files / 'mask.png'), files / 'out'
+    done = run('--checkpoint', files / 'run', *support, *support, '--query', files / 'photos', '--out', out)
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert done.stdout == f'2 of 3 pictures segmented: masks and overlays are in {out}\n'
+    assert 'broken.png is not a picture' in done.stderr.splitlines()[-1]
+    assert {p.name for p in out.iterdir()} == {f'{n}_{e}' for n in ('one', 'two') for e in ('mask.png', 'overlay.jpg')}
+    assert set(np.unique(Image.open(out / 'one_mask.png'))) <= {0, 255}
+    done = run('--checkpoint', files / 'run', *support, '--query', files / 'photos' / 'one.jpg', '--out', out)
+    assert done.returncode == 0 and '1 of 1 pictures' in done.stdout, done.stderr[-2000:]
+
+
+def test_a_mistake_ends_in_one_sentence(files):
+    enough = ['--checkpoint', files / 'run', '--query', files / 'photos', '--out', files / 'out']
+    support = ['--support', files / 'image.jpg', files / 'mask.png']
+    for words, sentence in (
+        (enough, 'the following arguments are required: --support; --help says more'),
+        ([*enough, '--support', 'image.jpg'], 'argument --support: expected 2 arguments; --help says more'),
+        ([*enough, *support, 'more.jpg'], "unexpected argument 'more.jpg'; all arguments are flags"),
+        ([*enough, *support], 'run is not a checkpoint: it has no config.json'),
+    ):
+        done = run(*words)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith('error: ') and sentence in done.stderr
+    assert not (files / 'out').exists()
+
+
+def test_help_has_an_example_and_says_what_a_mask_may_be():
+    done = run('--help')
+    assert done.returncode == 0 and 'python predict.py --checkpoint runs/fold2 --support' in done.stdout
+    assert 'every pixel that is not black is the object' in done.stdout
