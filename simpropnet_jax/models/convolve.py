@@ -15,13 +15,14 @@ def convolve(
     """Convolution with zero padding that, at stride 1, keeps the size.
 
     On a CPU, 1x1 and (at stride 1) 3x3 are matrix products: a 3x3 is summed tap by tap over the part of the map that
-    each tap can see, so taps that would only read padding cost nothing. At 21 x 21 positions in float32, forward and
-    backward take 0.7 times what XLA's convolution takes at dilation 1, 0.25 at dilation 12 and 0.1 at dilation 18
+    each tap can see, so taps that would only read padding cost nothing. At 17 x 17 positions and 512 channels in
+    float32, forward and backward take as long as XLA's convolution at dilation 1, 0.2 times as long at dilation 12
     (2 cores). Products of bfloat16 are summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
     """
     size = kernel.shape[0]
-    thin = x.shape[-1] < 16  # too few channels for a matrix product
-    if jax.default_backend() == 'cpu' and not thin and (size == 1 or (size == 3 and stride == 1)):
+    # With fewer channels a product per tap takes longer than XLA's convolution.
+    enough = x.shape[-1] >= (128 if size == 3 and x.dtype == jnp.float32 else 16)
+    if jax.default_backend() == 'cpu' and enough and (size == 1 or (size == 3 and stride == 1)):
         x = x[:, ::stride, ::stride]
         return _half_precision(x, kernel, dilation) if x.dtype == jnp.bfloat16 else _sum_of_taps(x, kernel, dilation)
     pad = dilation * (size // 2)
@@ -60,12 +61,17 @@ def _window(x, down, right):
     return x[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
 
 
+def _flat(x):
+    """A map as a matrix [B*h*w, C]: XLA's products over several dimensions, and their gradients, are slow on a CPU."""
+    return x.reshape(-1, x.shape[-1])
+
+
 def _sum_of_taps(x, kernel, dilation):
     total = 0
     for row, column, down, right in _taps(x.shape, kernel, dilation):
-        product = jnp.einsum(
-            'bhwc,cd->bhwd', _window(x, down, right), kernel[row, column], preferred_element_type=jnp.float32
-        )
+        seen = _window(x, down, right)
+        product = jnp.dot(_flat(seen), kernel[row, column], preferred_element_type=jnp.float32)
+        product = product.reshape(*seen.shape[:3], -1)
         margins = ((max(-down, 0), max(down, 0)), (max(-right, 0), max(right, 0)))
         total = total + jnp.pad(product, ((0, 0), *margins, (0, 0)))
     return total.astype(x.dtype)
@@ -102,8 +108,8 @@ def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
     x, gradient = x.astype(jnp.float32), gradient.astype(jnp.float32)
     result = jnp.zeros(kernel.shape)
     for row, column, down, right in _taps(x.shape, kernel, dilation):
-        product = jnp.einsum('bhwc,bhwd->cd', _window(x, down, right), _window(gradient, -down, -right))
-        result = result.at[row, column].set(product)
+        seen, written = _flat(_window(x, down, right)), _flat(_window(gradient, -down, -right))
+        result = result.at[row, column].set(jnp.dot(seen.T, written))
     return result
 
 

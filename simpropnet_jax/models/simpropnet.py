@@ -32,7 +32,7 @@ class SimPropNet(FewShotMethod):
             self.fusion = AttentiveFusion(self.fbaf_activation, self.attention_gain, self.dtype)
         else:
             self.fusion = DenseComparison(self.dropout, self.dtype)
-        self.decoder = Decoder(dropout=self.dropout, dtype=self.dtype)
+        self.decoder = Decoder(features=self.features, dropout=self.dropout, dtype=self.dtype)
 
     def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
         """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
