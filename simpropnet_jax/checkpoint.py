@@ -1,10 +1,13 @@
 """Checkpoints on disk: the latest and the best are kept, and a damaged one falls back to the one before."""
 
+import hashlib
 import itertools
 import json
 import logging
 import math
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,22 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from simpropnet_jax.workdir import reason, writing
+
 logger = logging.getLogger(__name__)
+# Orbax logs the traceback of an error before it raises it; here the error ends in one sentence or in a fallback.
+logging.getLogger('absl').addFilter(lambda record: record.levelno < logging.ERROR or '/orbax/' not in record.pathname)
 
 NOT_MEASURED = -math.inf  # the score of a checkpoint that no selection looked at
+SUMS = 'sha256.json'  # in a checkpoint: file -> SHA-256; only older checkpoints are without
+HALF_WRITTEN = ocp.path.step.TMP_DIR_SUFFIX  # ends the name of a checkpoint's folder until all is in it
 
 
 class Checkpoints:
     """The checkpoints of one work directory.
 
     Kept are the two latest (the second for the case that the first is damaged) and the one with the highest score.
+    To open and to read changes nothing on disk, so that it may be done while a training writes.
 
     Args:
       directory: made if it is not there.
@@ -28,16 +38,25 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory).absolute()
+        self._saving = None  # the step that was last begun
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics['score'], n=1)
+        # Where folders are made in the background, an error of writing leaves tracebacks of threads on the screen.
+        summing = ocp.AsyncOptions(post_finalization_callback=self._sum, create_directories_asynchronously=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=lambda metrics: metrics['score'],  # without it orbax does not write the metrics
             preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best]),
-            cleanup_tmp_directories=True,
+            async_options=summing,
         )
-        return ocp.CheckpointManager(self.directory, options=options)
+        return _Manager(self.directory, options=options)
+
+    def _sum(self) -> None:
+        """Adds SUMS; orbax calls it on the first host when all is written, before the folder gets its final name."""
+        folder = self.directory / f'{self._saving}{HALF_WRITTEN}'
+        files = [path for path in folder.glob('*/**/*') if path.is_file()]  # orbax still changes those at the top
+        write_json(folder / SUMS, {str(path.relative_to(folder)): _sha256(path) for path in files})
 
     def save(self, step: int, items: Mapping[str, Any], score: float | None = None) -> None:
         """Begins to write a checkpoint; the arrays may be donated at once.
@@ -45,20 +64,33 @@ class Checkpoints:
         Args:
           items: name -> pytree of arrays; each can be restored without the others.
           score: what selection measured, higher is better; None: nothing.
+        Raises:
+          CannotWrite: names the step, be it this one or the one before, which was still being written.
         """
+        self.wait()
         if step in self._manager.all_steps():
             return
         score = NOT_MEASURED if score is None else float(score)
         args = ocp.args.Composite(**{name: ocp.args.StandardSave(item) for name, item in items.items()})
-        self._manager.save(step, args=args, metrics={'score': score}, force=True)
+        self._saving = step
+        with writing(f'checkpoint {step} in {self.directory}'):
+            self._manager.save(step, args=args, metrics={'score': score}, force=True)
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk; raises what went wrong while writing."""
-        self._manager.wait_until_finished()
+        """Returns when all that was saved is on disk.
+
+        Raises:
+          CannotWrite: names the step that is not.
+        """
+        with writing(f'checkpoint {self._saving} in {self.directory}'):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finishes writing and lets go of the directory."""
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def preempted(self, step: int) -> bool:
         """Whether the cluster asked a multi-host run to stop."""
@@ -77,10 +109,8 @@ class Checkpoints:
         return max(measured, key=lambda step: (measured[step], -step)) if measured else max(scores)
 
     def _score(self, step: int) -> float:
-        try:
-            return float(self._manager.metrics(step)['score'])
-        except Exception:  # damaged: orbax raises as many types as there are ways to break a file
-            return NOT_MEASURED
+        metrics = self._manager.metrics(step)
+        return NOT_MEASURED if metrics is None else metrics['score']
 
     def restore(self, abstract: Mapping[str, Any], step: int | None = None) -> tuple[int, dict[str, Any]]:
         """The newest readable checkpoint, or that of one step: (step, items).
@@ -97,25 +127,63 @@ class Checkpoints:
         problem = 'there is none'
         for candidate, following in itertools.zip_longest(steps, steps[1:]):
             try:
+                _verify(self.directory / str(candidate), abstract)
                 restored = self._manager.restore(candidate, args=args)
                 return candidate, {name: restored[name] for name in abstract}
-            except Exception as error:  # see _score
-                problem = f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'[:300]
+            except Exception as error:  # orbax raises as many types as there are ways to break a file
+                problem = reason(error)
                 if following is not None:
                     logger.warning('checkpoint %d in %s is damaged (%s); falling back to checkpoint %d',
                                    candidate, self.directory, problem, following)  # fmt: skip
         raise ValueError(f'no readable checkpoint {"" if step is None else f"{step} "}in {self.directory}: {problem}')
 
     def delete_after(self, step: int) -> None:
-        """Removes the checkpoints after a step: damaged ones that a run fell back from and will write again."""
+        """Removes what a run will write again: half-written checkpoints, and damaged ones after a step.
+
+        Only for the run that has the work directory: what another one is writing is half-written, too.
+        """
+        if jax.process_index() == 0:
+            for half in self.directory.glob(f'*{HALF_WRITTEN}'):
+                logger.warning('checkpoint %s in %s is half-written; going on from step %d',
+                               half.name.removesuffix(HALF_WRITTEN), self.directory, step)  # fmt: skip
+                shutil.rmtree(half)
         for later in [later for later in self.steps() if later > step]:
             self._manager.delete(later)
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which does not open a directory where it cannot read one score."""
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        try:
+            _verify(Path(self.directory) / str(step), ['metrics'])
+            return {'score': float(super().metrics(step)['score'])}
+        except Exception:  # damaged; the policy of `_open` keeps it
+            return None
+
+
+def _verify(folder: Path, items: Collection[str]) -> None:
+    """Compares the files of some items of a checkpoint with their sums; orbax does not notice a flipped bit.
+
+    Raises:
+      ValueError: names a file that is not as it was written.
+    """
+    if not (folder / SUMS).exists():
+        return
+    for name, expected in json.loads((folder / SUMS).read_text()).items():
+        if name.split('/')[0] in items and _sha256(folder / name) != expected:
+            raise ValueError(f'{name} is not as it was written')
+
+
+def _sha256(path: Path) -> str:
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
 def exist(workdir: Path) -> bool:
-    """Whether a work directory has anything in checkpoints/."""
+    """Whether a work directory has a checkpoint; a half-written one, whose name is longer than a number, is none."""
     directory = workdir / 'checkpoints'
-    return directory.is_dir() and any(directory.iterdir())
+    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
 
 
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -124,8 +192,11 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    """Writes JSON so that a reader sees the old file or the new one, never half of one, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + '.tmp')
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + '\n')
+    with temporary.open('w') as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True) + '\n')
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)

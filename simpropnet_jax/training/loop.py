@@ -25,6 +25,7 @@ from simpropnet_jax.training.state import (
     to_items,
 )
 from simpropnet_jax.training.writer import Writer, log_progress
+from simpropnet_jax.workdir import CannotWrite, is_about_writing, only_run, reason
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
 
     Raises:
       ValueError, OSError, ImportError: what a user can mend, before anything is compiled or written.
+      CannotWrite: before anything is compiled, where the work directory cannot be written or another training has
+        it; later, where the disk is full; then it names the last good checkpoint.
       NonFiniteLoss: names the step and the last good checkpoint.
       SystemExit: on SIGTERM, after a checkpoint was saved.
     """
@@ -54,17 +57,15 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     selection = Selection(config, method.module, source, mesh)
 
     optimizer = make_optimizer(train, steps)
-    objective = objectives.episodic(
-        method.module, train, void=config.data.void, convention=config.model.convention,
-        steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
-    train_step = make_step(objective, optimizer, seed=config.seed, mesh=mesh)
-    experiment.store_config(config, workdir)
-    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
+    train_step = _train_step(method, optimizer, sampler, mesh)
+    with (
+        only_run(workdir),
+        contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints,
+        _naming_the_last_good(checkpoints, workdir),
+    ):
+        experiment.store_config(config, workdir)
         state, first = _begin(method, optimizer, checkpoints, mesh)
-        batches = loader.train_batches(
-            source, sampler, batch=train.batch, first_step=first, query_size=train.size,
-            support_size=augment.support_size(train.size, train.support_scale), backend=config.data.loader,
-            workers=config.data.workers, process_index=jax.process_index(), process_count=jax.process_count())
+        batches = _batches(config, source, sampler, first)
         writer = Writer(workdir, first)
         with contextlib.closing(batches), contextlib.closing(writer), _Stop() as stop:
             every = config.select.every or sampler.steps_per_epoch
@@ -96,12 +97,48 @@ def _begin(method, optimizer, checkpoints, mesh) -> tuple[TrainState, int]:
     """The state to go on from, and its step."""
     config = method.config
     if not checkpoints.steps():
+        checkpoints.delete_after(0)
         return init_state(method, optimizer, frozen=config.train.frozen, seed=config.seed, mesh=mesh), 0
     abstract = jax.eval_shape(lambda v: to_items(from_variables(v, config.train.frozen, optimizer)), method.abstract())
     step, items = checkpoints.restore(checkpoint.abstract_like(abstract, parallel.replicated(mesh)))
     checkpoints.delete_after(step)
     logger.info('resuming from checkpoint %d', step)
     return from_items(items, config.train.frozen), step
+
+
+def _train_step(method, optimizer, sampler, mesh):
+    config = method.config
+    objective = objectives.episodic(
+        method.module, config.train, void=config.data.void, convention=config.model.convention,
+        steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
+    return make_step(objective, optimizer, seed=config.seed, mesh=mesh)
+
+
+def _batches(config, source, sampler, first):
+    train = config.train
+    return loader.train_batches(
+        source, sampler, batch=train.batch, first_step=first, query_size=train.size,
+        support_size=augment.support_size(train.size, train.support_scale), backend=config.data.loader,
+        workers=config.data.workers, process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
+
+
+@contextlib.contextmanager
+def _naming_the_last_good(checkpoints, workdir):
+    """Adds to an error of writing, of a full disk for one, from where the run will go on."""
+    try:
+        yield
+    except OSError as error:
+        if not is_about_writing(error):
+            raise
+        with contextlib.suppress(CannotWrite):
+            checkpoints.wait()
+        what = str(error) if isinstance(error, CannotWrite) else f'{workdir} could not be written ({reason(error)})'
+        raise CannotWrite(f'{what}; {_last_good(checkpoints)}; mend that, and the same command goes on') from error
+
+
+def _last_good(checkpoints) -> str:
+    last = checkpoints.steps()[-1:]
+    return f'the last good checkpoint is step {last[0]}' if last else 'there is no checkpoint yet'
 
 
 class _Stop:
@@ -149,10 +186,9 @@ class _Log:
         for number, one in zip(numbers, values, strict=True):
             if not (math.isfinite(one['loss']) and math.isfinite(one['gradient_norm'])):
                 self.checkpoints.wait()
-                last = self.checkpoints.steps()[-1:]
-                good = f'the last good checkpoint is step {last[0]}' if last else 'there is no checkpoint yet'
                 raise NonFiniteLoss(
-                    f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; {good}; '
+                    f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; '
+                    f'{_last_good(self.checkpoints)}; '
                     'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
         means = {name: sum(float(one[name]) for one in values) / len(values) for name in values[0]}
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)

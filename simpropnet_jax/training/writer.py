@@ -10,11 +10,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from simpropnet_jax.workdir import writing
+
 logger = logging.getLogger(__name__)
+
+TENSORBOARD = "TensorBoard's files in the work directory"
 
 
 class Writer:
-    """Writes on the first host, does nothing on the others.
+    """Writes on the first host, does nothing on the others; raises CannotWrite.
 
     Args:
       workdir: of the run; metrics.jsonl and TensorBoard's files go there.
@@ -27,37 +31,42 @@ class Writer:
         if not self.active:
             return
         self.path = workdir / 'metrics.jsonl'
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text(errors='replace').splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
         temporary = self.path.with_suffix('.tmp')
-        temporary.write_text(''.join(f'{line}\n' for line in kept))
-        temporary.replace(self.path)
+        with writing(self.path):
+            temporary.write_text(''.join(f'{line}\n' for line in kept))
+            temporary.replace(self.path)
         if importlib.util.find_spec('tensorflow') and importlib.util.find_spec('tensorboard'):
             import tensorflow as tf
             from clu import metric_writers
 
             tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
-            self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+            with writing(TENSORBOARD):
+                self._tensorboard = metric_writers.SummaryWriter(str(workdir))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
         if not self.active:
             return
         values = {name: float(value) for name, value in values.items()}
-        with self.path.open('a') as file:
+        with writing(self.path), self.path.open('a') as file:
             file.write(json.dumps({'step': step, **values}) + '\n')
         if self._tensorboard:
-            self._tensorboard.write_scalars(step, values)
+            with writing(TENSORBOARD):
+                self._tensorboard.write_scalars(step, values)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Pictures, u8 [H, W, 3] each, to TensorBoard."""
         if self._tensorboard:
-            self._tensorboard.write_images(step, {name: image[None] for name, image in images.items()})
+            with writing(TENSORBOARD):
+                self._tensorboard.write_images(step, {name: image[None] for name, image in images.items()})
 
     def close(self) -> None:
         if self._tensorboard:
-            self._tensorboard.flush()
-            self._tensorboard.close()
+            with writing(TENSORBOARD):
+                self._tensorboard.flush()
+                self._tensorboard.close()
 
 
 def _step_of(line: str) -> int | float:

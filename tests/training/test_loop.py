@@ -1,11 +1,9 @@
-"""A run that is stopped, killed or damaged, and goes on."""
+"""A run that is stopped or damaged, and goes on; test_nothing_lost.py kills it."""
 
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -63,34 +61,6 @@ def test_sigterm_saves_and_the_same_command_goes_on(small_config, tmp_path, monk
     assert lines(tmp_path / 'stopped')[-1]['step'] == KILLED_AT
     monkeypatch.undo()
     assert_bitwise_equal(final(loop.train_and_evaluate(small_config(), tmp_path / 'stopped')), whole)
-
-
-def test_kill_9_and_the_same_command_goes_on(small_config, tmp_path, whole):
-    """The process dies between two checkpoints (3 and 6) without a chance to say so."""
-    config = small_config()
-    script = (
-        'import os, signal, sys, jax\n'
-        'from pathlib import Path\n'
-        'from simpropnet_jax import config\n'
-        'from simpropnet_jax.training import loop\n'
-        'add = loop._Log.add\n'
-        'def patched(self, step, metrics):\n'
-        '    add(self, step, metrics)\n'
-        f'    if step == {KILLED_AT}:\n'
-        '        self.checkpoints.wait()\n'
-        '        os.kill(os.getpid(), signal.SIGKILL)\n'
-        'loop._Log.add = patched\n'
-        'loop.train_and_evaluate(config.load(Path(sys.argv[1])), Path(sys.argv[2]))\n'
-    )
-    path = tmp_path / 'config.json'
-    path.write_text(json.dumps(config.to_dict()))
-    workdir = tmp_path / 'killed'
-    done = subprocess.run([sys.executable, '-c', script, path, workdir], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    assert lines(workdir)[-1]['step'] == KILLED_AT
-    assert_bitwise_equal(final(loop.train_and_evaluate(config, workdir)), whole)
-    steps = [line['step'] for line in lines(workdir) if 'loss' in line]
-    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(small_config, tmp_path, whole, caplog):

@@ -1,0 +1,189 @@
+"""What a run meets on a bad day: kill -9, a full disk, a second run, a read-only folder, other devices."""
+
+import contextlib
+import errno
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simpropnet_jax import models, parallel
+from simpropnet_jax.training import loop
+from simpropnet_jax.workdir import CannotWrite, only_run
+from tests.training import tiny
+
+KILLS = 20
+
+
+@pytest.fixture
+def tiny_network(monkeypatch):
+    monkeypatch.setattr(models, 'build', tiny.build)
+
+
+@pytest.fixture(scope='module')
+def half(small_config, tmp_path_factory):
+    """The work directory of a run that is at step 3 of 6: `small_config()` goes on with it."""
+    workdir = tmp_path_factory.mktemp('half')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, 'build', tiny.build)
+        loop.train_and_evaluate(small_config(**{'train.steps': 3}), workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(half, tiny_network, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(half, tmp_path / 'run')
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def losses(workdir):
+    """{step: loss} of metrics.jsonl, each step once."""
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    lines = [line for line in lines if 'loss' in line]
+    assert len({line['step'] for line in lines}) == len(lines)
+    return {line['step']: line['loss'] for line in lines}
+
+
+def newest(workdir):
+    there = (workdir / 'checkpoints').glob('*')
+    return max((int(path.name) for path in there if path.name.isdigit()), default=0)
+
+
+def final(workdir):
+    """What a run of `tiny.train` ended with: parameters and momenta, to the bit, and the loss of every step."""
+    with np.load(workdir / 'final.npz') as arrays:
+        return [array.tobytes() for array in arrays.values()], losses(workdir)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_no_bit(small_config, tmp_path):
+    steps, rng = 30, random.Random(0)
+    config = tmp_path / 'config.json'
+    config.write_text(json.dumps(small_config(**{'train.steps': steps, 'select.every': 1}).to_dict()))
+    context = multiprocessing.get_context('forkserver')  # a true process a life, but the imports are paid once
+    context.set_forkserver_preload(['tests.training.tiny', 'simpropnet_jax.training.loop', *tiny.IMPORTED_LATER])
+
+    def start(workdir):
+        process = context.Process(target=tiny.train, args=(config, workdir))
+        process.start()
+        return process
+
+    def finish(workdir):
+        process = start(workdir)
+        process.join()
+        assert process.exitcode == 0 and newest(workdir) == steps
+        return final(workdir)
+
+    whole = finish(tmp_path / 'whole')
+    workdir, kills = tmp_path / 'killed0', 0
+    while kills < KILLS:
+        before, process = newest(workdir), start(workdir)
+        while kills % 2 and process.is_alive() and newest(workdir) == before:  # half of them while it trains and saves
+            time.sleep(0.01)
+        process.join(rng.uniform(0, 1.5))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+        else:  # it was faster than the kills: the next run
+            assert process.exitcode == 0 and final(workdir) == whole
+            workdir = tmp_path / f'killed{kills}'
+        assert newest(workdir) >= before or not workdir.exists()
+    assert finish(workdir) == whole
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """As on a full disk, no file grows beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(('size', 'what'), [(200_000, 'checkpoint 6 in'), (12_000, 'run')])  # the latter: a picture
+def test_a_full_disk_ends_the_run_and_with_room_again_it_goes_on(size, what, small_config, workdir):
+    before = contents(workdir / 'checkpoints' / '3')
+    with largest_file(size), pytest.raises(CannotWrite) as error:
+        loop.train_and_evaluate(small_config(), workdir)
+    sentence = str(error.value)
+    assert what in sentence and 'could not be written' in sentence and 'File too large' in sentence
+    assert '\n' not in sentence
+    assert sentence.endswith('; the last good checkpoint is step 3; mend that, and the same command goes on')
+    assert newest(workdir) == 3 and contents(workdir / 'checkpoints' / '3') == before
+    loop.train_and_evaluate(small_config(), workdir)
+    assert newest(workdir) == 6 and sorted(losses(workdir)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_image_that_cannot_be_read_is_not_called_an_error_of_writing(small_config, workdir, monkeypatch):
+    def lose_an_image(*_):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), 'image.jpg')
+
+    monkeypatch.setattr(loop._Log, 'add', lose_an_image)
+    with pytest.raises(FileNotFoundError):
+        loop.train_and_evaluate(small_config(), workdir)
+
+
+def test_a_second_run_on_the_same_work_directory_is_refused(small_config, workdir):
+    with only_run(workdir):
+        before = contents(workdir)
+        with pytest.raises(CannotWrite, match=rf'another training \(process {os.getpid()} on .*\) is using {workdir}'):
+            loop.train_and_evaluate(small_config(), workdir)
+        assert contents(workdir) == before
+    loop.train_and_evaluate(small_config(), workdir)
+
+
+def test_a_read_only_work_directory_is_refused():
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as later:
+        workdir = Path(name)
+        (workdir / 'lock').touch()
+        (workdir / 'lock').chmod(0o666)  # that an earlier run's lock opens proves nothing
+        workdir.chmod(0o555)
+        if os.geteuid() == 0:  # whom permissions do not stop
+            os.seteuid(65534)
+            later.callback(os.seteuid, 0)
+        with pytest.raises(CannotWrite, match=rf'^{workdir} cannot be written \(.*Permission denied\); make it'):
+            with only_run(workdir):
+                pass
+
+
+def test_the_command_ends_in_one_sentence_where_there_can_be_no_work_directory(small_config, tmp_path, prepared_data):
+    (tmp_path / 'file').touch()
+    from tests.fakes import SMALL
+
+    flags = [f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()]
+    done = subprocess.run(
+        [sys.executable, 'train.py', '--config=configs/simpropnet.py:fold=1', f'--workdir={tmp_path}/file/run', *flags],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f'error: {tmp_path}/file/run cannot be written') and 'Not a directory' in sentence
+
+
+def test_a_run_goes_on_with_equal_losses_on_other_numbers_of_devices(
+    small_config, workdir, tmp_path, mesh_of, monkeypatch
+):
+    curves = []
+    for devices in (8, 2, 1):  # 8 made the first three steps
+        copy = shutil.copytree(workdir, tmp_path / f'on{devices}')
+        monkeypatch.setattr(parallel, 'make_mesh', lambda n=devices: mesh_of(n))
+        state = loop.train_and_evaluate(small_config(), copy)
+        assert len(state.step.devices()) == devices
+        curves.append([losses(copy)[step] for step in (4, 5, 6)])
+    np.testing.assert_allclose(curves[1:], [curves[0]] * 2, rtol=1e-5)

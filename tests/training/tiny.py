@@ -1,0 +1,45 @@
+"""Trainings of a network so small that a run takes seconds, compilation and all."""
+
+import os
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from simpropnet_jax import config as config_rules
+from simpropnet_jax import models
+from simpropnet_jax.models.prototype import Prototype
+
+IMPORTED_LATER = ('tensorflow', 'tensorflow_datasets', 'clu.metric_writers', 'simpropnet_jax.datasets.pascal5i.builder')
+
+
+class Tiny(Prototype):
+    """The prototype on two convolutions; training changes the second, which has 300 kB."""
+
+    def setup(self):
+        self.backbone = nn.Conv(64, (3, 3), strides=8)
+        self.project = nn.Conv(128, (3, 3))
+        self.dropout = nn.Dropout(0.5)
+
+    def encode(self, images, train=False):
+        return self.dropout(self.project(self.backbone(images)), deterministic=not train)
+
+
+def build(model):
+    """In place of `models.build`."""
+    return Tiny()
+
+
+def train(config: Path, workdir: Path) -> None:
+    """The process of one training, on one device; multiprocessing starts it, and a test may kill it.
+
+    At its end, all parameters and momenta go to final.npz in the work directory.
+    """
+    os.environ['XLA_FLAGS'] = ''
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # so that a life begins in two seconds
+    models.build = build
+    from simpropnet_jax.training import loop
+
+    state = loop.train_and_evaluate(config_rules.load(config), workdir)
+    np.savez(workdir / 'final.npz', *jax.tree.leaves((state.variables, state.opt_state)))
