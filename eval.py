@@ -12,8 +12,9 @@ from pathlib import Path
 from absl import flags
 
 from simpropnet_jax import commandline, parallel
+from simpropnet_jax.config import FREE
 
-CONFIG = commandline.define_config(required=False)
+CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder that train.py wrote; results go to eval/ in it')
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
 flags.mark_flag_as_required('workdir')

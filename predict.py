@@ -9,7 +9,7 @@ usual format; they are read as they are shown (turned by EXIF, transparent parts
 What a mask may be, at the size of its image:
   one channel            every value but 0 is the object. 255 too, but beside other values (class ids, or 1) it is void:
                          neither object nor background. Shades of gray up to 255 (soft edges, JPEG) are refused
-  palette (PASCAL VOC)   every index but 0 is the object, 255 is void
+  palette (PASCAL VOC)   every index but 0 is the object, 255 is void. Refused if another index than 0 is shown black
   with transparency      what is not fully transparent is the object; if alpha is the same everywhere, as in colour
   colour                 every pixel that is not black is the object
 

@@ -15,4 +15,4 @@ def get_config(argument: str = '') -> ConfigDict:
     config.model.convention = 'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
     config.model.width = 64  # filters of the ResNet's stem
     config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators
-    return common.apply(config, argument, {'cpu': lambda config: config.eval.update(size=161)})
+    return common.apply(config, argument, {'cpu': lambda config: config.eval.update(size=225)})

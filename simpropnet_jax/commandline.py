@@ -3,35 +3,62 @@
 import logging
 import os
 import re
-import runpy
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from simpropnet_jax import config as config_rules
+from simpropnet_jax import fieldhelp
 
 logger = logging.getLogger(__name__)
 
 
-def define_config(required: bool, default: str | None = None) -> flags.FlagHolder:
-    """The flag --config FILE.py[:arguments]; its fields are flags too: --config.train.batch=4."""
+class _Config(NamedTuple):
+    """What a command says of its flag --config."""
+
+    default: str | None = None  # taken when it is not given
+    shown: str = ''  # the file whose fields --help lists when it is not given
+    only: Sequence[str] = ('',)  # beginnings of the fields that --help lists then
+
+
+_config = _Config()
+
+
+def define_config(
+    required: bool, default: str | None = None, shown: str = 'configs/simpropnet.py', only: Sequence[str] = ('',)
+) -> flags.FlagHolder:
+    """The flag --config FILE.py[:arguments]; its fields are flags too: --config.train.batch=4.
+
+    Args:
+      default: the file when none is given.
+      shown: the file whose fields --help lists when none is given and there is no default.
+      only: beginnings of the fields that --help lists then.
+    """
+    global _config
+    _config = _Config(default, default or shown, only)
     holder = config_flags.DEFINE_config_file(
-        'config', default, 'config file and, after a colon, its arguments: configs/simpropnet.py:fold=2,cpu'
-    )
+        'config', None, 'config file and, after a colon, its arguments: configs/simpropnet.py:fold=2,cpu' +
+        (f' (default: {default})' if default else ''))  # fmt: skip
     if required:
         flags.mark_flag_as_required('config')
     return holder
 
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # TensorFlow only decodes and writes here: no start-up notes
+# TensorFlow only decodes and writes here: no start-up notes.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls main; a mistake of the user ends in one sentence and exit status 2.
+
+    An error that says `exit_status` ends with that.
 
     With --verbosity=1 the traceback is shown too.
     """
@@ -45,7 +72,7 @@ def run(main: Callable[[], None]) -> None:
         except (ValueError, OSError, ImportError) as error:
             logger.debug('where it went wrong:', exc_info=True)
             _stop(str(error) if not isinstance(error, OSError) or not error.strerror else
-                  f'{error.filename or "a file"}: {error.strerror}')  # fmt: skip
+                  f'{error.filename or "a file"}: {error.strerror}', getattr(error, 'exit_status', 2))  # fmt: skip
 
     app.run(guarded, flags_parser=_parse)
 
@@ -64,6 +91,12 @@ def show_log() -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
+        if {'-h', '--help', '-help', '-?', '--helpshort'} & set(argv[1:]):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` ends quietly
+            print(_help(argv))
+            sys.exit()
+        if _config.default and _given_config(argv) is None:
+            argv.insert(1, f'--config={_config.default}')  # a default of ml_collections answers mistakes by tracebacks
         _check_config(argv)
         return flags.FLAGS(argv)
     except flags.Error as error:
@@ -73,25 +106,48 @@ def _parse(argv: list[str]) -> list[str]:
         _stop(str(error).replace('\n', ' '))
 
 
+def _help(argv: list[str]) -> str:
+    """What the command is for, its own flags, and the fields of the config that is given or usual."""
+    rows = []
+    for flag in [flags.FLAGS['config'], *flags.FLAGS.get_flags_for_module(argv[0])]:
+        required = ' (required)' if flag.validators else ''  # that it must be given is all that validators check here
+        default = f' (default: {flag.default})' if flag.default else ''
+        rows.append((f'--{flag.name}', flag.help + required + default))
+    rows.append(('--verbosity=1', 'the traceback of an error, too'))
+    rows.append(('--helpfull', 'the flags of the libraries, too'))
+    given = _given_config(argv)
+    argument, only = (given, ('',)) if given else (_config.shown, _config.only)
+    which = '' if only == ('',) else ' that need not be as in the training'
+    return '\n'.join([
+        sys.modules['__main__'].__doc__,
+        'Flags:', fieldhelp.columns(rows),
+        'Config files:', fieldhelp.summaries(Path(_config.shown).parent),
+        f'Fields of {argument}{which}, each a flag: --config.eval.batch=4', fieldhelp.describe(argument, only),
+        'With another --config, --help lists the fields of that.',
+    ])  # fmt: skip
+
+
+def _given_config(argv: list[str]) -> str | None:
+    given = re.search(r'(?:^| )--?config[= ](\S+)', ' '.join(argv[1:]))
+    return given and given[1]
+
+
 def _check_config(argv: list[str]) -> None:
     """Loads the config once more than ml_collections will, which reports mistakes in it by a traceback.
 
     Raises:
       ValueError: a file that is not there, arguments that it does not take, or a field that it does not have.
     """
-    given = re.search(r'(?:^| )--?config[= ](\S+)', ' '.join(argv[1:]))
-    if given is None:
-        return
-    path, _, arguments = given[1].partition(':')
-    if not Path(path).is_file():
-        raise ValueError(f'--config: there is no file {path}; the configs are in configs/')
-    known = dict(config_rules.fields(runpy.run_path(path)['get_config'](arguments)))
+    given = _given_config(argv)
+    known = dict(config_rules.fields(fieldhelp.load(given)[1])) if given else {}
     for argument in argv[1:]:
         name = re.match(r'--?(?:no)?config\.([^=]+)', argument)
+        if name and not given:
+            raise ValueError(f'--config.{name[1]} needs --config too: the config file that has the field')
         if name and name[1] not in known:
             raise ValueError(config_rules.unknown_field(name[1], known))
 
 
-def _stop(sentence: str) -> None:
+def _stop(sentence: str, status: int = 2) -> None:
     print(f'error: {sentence}', file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

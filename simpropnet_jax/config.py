@@ -78,6 +78,7 @@ RULES = {
     'train.dual_prediction': FLAG,
     'train.ica': number(0, 1, whole=False),
     'train.ica_decay': number(0, 1, whole=False),
+    'train.optimizer': one_of('sgd', 'adamw'),
     'train.learning_rate': number(0, whole=False),
     'train.poly_power': number(0, whole=False),
     'train.momentum': number(0, 1, whole=False),

@@ -5,7 +5,8 @@ A picture is read as it is shown: turned as its EXIF data say, its first frame, 
 What a mask may be:
   - one channel (gray, black and white, 16 bits): every value but 0 is foreground. 255 is foreground too, but beside
     other values (class ids, or 1) it is void: neither foreground nor background. Shades of gray up to 255 are refused;
-  - a palette, as PASCAL VOC's: every index but 0 is foreground, 255 is void;
+  - a palette, as PASCAL VOC's: every index but 0 is foreground, 255 is void. Where another index than 0 is shown black,
+    the mask is refused: to the eye, black would be the background;
   - with transparency: what is not fully transparent is foreground; where alpha is the same everywhere, the colours say;
   - colour: every pixel that is not black is foreground.
 """
@@ -22,6 +23,7 @@ ENDINGS = ('.avif', '.bmp', '.gif', '.jfif', '.jp2', '.jpeg', '.jpg', '.pbm', '.
 """Of the files that count as pictures in a folder."""
 
 FOREGROUND, VOID = 1, 255
+BLACK = (0, 0, 0)
 # Class ids end far below, shades of gray (soft edges, JPEG) do not: beside 255 such a value cannot mean a class.
 LOWEST_SHADE = 200
 
@@ -58,6 +60,7 @@ def read_mask(path: str | os.PathLike) -> UInt8[np.ndarray, 'H W']:
         image = image.convert('RGB')  # in CMYK and YCbCr black is not zero
     values = np.asarray(image)
     if image.mode == 'P':
+        _check_palette(image, values, path)
         return np.where(values == VOID, np.uint8(VOID), (values > 0).astype(np.uint8))
     if values.ndim == 3:
         return values.any(-1).astype(np.uint8)
@@ -85,6 +88,16 @@ def mask_label(values: Shaped[np.ndarray, 'H W'], name: str = 'the mask') -> UIn
             )
         label[full] = VOID
     return label
+
+
+def _check_palette(image, values, path):
+    """Refuses a mask that reads, by its indices, the other way round than it looks, by its colours."""
+    shown = [tuple(image.getpalette('RGB')[3 * i : 3 * i + 3]) for i in (0, *np.unique(values).tolist())]
+    if shown[0] != BLACK and BLACK in shown:
+        raise ValueError(
+            f'{path} has a palette in which 0, the background, is shown as the colour {shown[0]}, and another index as '
+            'black, so that it is not clear what is foreground; save it in black and white, without a palette'
+        )
 
 
 def pictures_in(folder: Path) -> list[Path]:

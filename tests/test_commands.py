@@ -2,11 +2,17 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from configs import simpropnet
+from simpropnet_jax import config as config_rules
+from simpropnet_jax import fieldhelp
 
 ROOT = Path(__file__).parent.parent
 CONFIG = 'configs/simpropnet.py'
@@ -74,6 +80,8 @@ MISTAKES = {
     'shots': ['--config.train.shot=50'],
     'has no checkpoints: train there first': ['eval.py'],
     "unexpected argument 'stray'": ['stray'],
+    '--config.eval.shots needs --config too': ['eval.py', '--workdir', 'W', '--config.eval.shots=(1,)'],
+    'unknown config field config.train.stps; did you mean config.train.steps': ['demo.py', '--config.train.stps=1'],
 }  # fmt: skip
 
 
@@ -90,7 +98,36 @@ def test_a_mistake_ends_in_one_sentence_before_anything_is_written(sentence, sma
     assert not (tmp_path / 'W').exists()
 
 
-def test_help_says_what_the_command_is_for():
-    done = run('train.py', '--help')
+def test_help_has_an_example_and_every_field_with_its_value_and_comment():
+    done = run('train.py', '--help', COLUMNS='120')
+    assert done.returncode == 0 and done.stderr == ''
     assert 'python train.py --config configs/simpropnet.py:fold=2 --workdir' in done.stdout
-    assert '--workdir' in done.stdout
+    assert re.search(r'--workdir +folder for .* \(required\)', done.stdout)
+    fields = dict(re.findall(r'^  (?!--|configs/)([\w.]+=\S+) *(.*)', done.stdout, re.M))
+    assert fields['train.batch=8'] == 'pairs a step, over all devices and hosts'
+    assert [field for field, comment in fields.items() if not comment] in ([], ["model.name='simpropnet'"])
+    known = dict(config_rules.fields(simpropnet.get_config()))
+    assert {field.partition('=')[0] for field in fields} == known.keys()
+    # As they are printed, they can be typed.
+    typed = shlex.split(' '.join(f'--config.{field}' for field in fields))
+    done = run('train.py', '--config', f'{CONFIG}:baseline', '--workdir', 'W', *typed, '--only_check_args')
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_follows_the_config_that_is_given():
+    done = run('train.py', '-h', '--config', f'{CONFIG}:fold=2,cpu')
+    assert '  train.steps=500 ' in done.stdout and '  fold=2 ' in done.stdout
+    done = run('demo.py', '--help')
+    assert "data.name='shapes5i'" in done.stdout and '(default: configs/shapes.py)' in done.stdout
+    done = run('eval.py', '--help')
+    assert 'eval.shots=' in done.stdout and 'train.batch=' not in done.stdout
+
+
+def test_a_config_of_ones_own_is_explained_by_its_comments_and_by_those_it_is_built_on(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        'from configs import common\n\n\ndef get_config(words):\n    config = common.base()\n'
+        '    config.model = net = type(config)()\n    net.depth = 3  # of the net\n'
+        '    config.train.batch = 2  # as much as fits\n    return config\n')  # fmt: skip
+    text = fieldhelp.describe(str(tmp_path / 'mine.py'))
+    assert re.search('model.depth=3 +of the net\n', text)
+    assert re.search('train.batch=2 +pairs a step', text)

@@ -126,6 +126,18 @@ def test_a_mask_of_every_kind(kind, tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / 'mask.png'), expected)
 
 
+def test_a_palette_mask_that_looks_inverted_is_refused(tmp_path):
+    for zero, one, values in ((255, 0, filled(0, 1, 1)), (255, 0, filled(1, 0, 0)), (0, 255, filled(0, 1, 1))):
+        mask = indexed(values)
+        mask.putpalette([zero] * 3 + [one] * 3)
+        mask.save(tmp_path / 'mask.png')
+        if zero:
+            with pytest.raises(ValueError, match=r'mask.png has a palette in which 0, .* as the colour \(255, 255, 255\)'):
+                read_mask(tmp_path / 'mask.png')
+        else:
+            np.testing.assert_array_equal(read_mask(tmp_path / 'mask.png'), BOTH)
+
+
 def test_a_colour_mask_in_cmyk_has_a_black_background(tmp_path):
     Image.fromarray(np.dstack([filled(0, 255, 255)] * 3)).convert('CMYK').save(tmp_path / 'mask.tif')
     np.testing.assert_array_equal(read_mask(tmp_path / 'mask.tif'), BOTH)

@@ -35,6 +35,8 @@ class Index:
       height: int32 [N], label height in pixels.
       width: int32 [N], label width in pixels.
       lists: name ('trainaug', 'val' and, where known, 'noval') -> bool [N], true for images on the list.
+      class_names: name of each class id, 0..20, for messages; not stored.
+      name: of the data set, the same.
     """
 
     ids: tuple[str, ...]
@@ -43,6 +45,8 @@ class Index:
     height: np.ndarray
     width: np.ndarray
     lists: dict[str, np.ndarray]
+    class_names: tuple[str, ...] = CLASS_NAMES
+    name: str = 'this data'
 
     @classmethod
     def build(
@@ -92,10 +96,12 @@ class Pairs:
     Attributes:
       image: int32 [P], image numbers.
       class_id: int32 [P], class ids 1..20.
+      class_names: name of each class id, 0..20, for messages.
     """
 
     image: np.ndarray
     class_id: np.ndarray
+    class_names: tuple[str, ...] = CLASS_NAMES
 
     def __len__(self) -> int:
         return len(self.image)
@@ -132,7 +138,7 @@ def listed_pairs(
     keep = _listed(index, image_list) & ~(index.pixels[:, sorted(drop_images_with)] > 0).any(axis=1)
     wanted = np.isin(np.arange(_NUM_CLASSES), sorted(classes))
     image, class_id = np.nonzero(_large_enough(index, tiny_rule) & keep[:, None] & wanted)
-    return Pairs(image.astype(np.int32), class_id.astype(np.int32))
+    return Pairs(image.astype(np.int32), class_id.astype(np.int32), index.class_names)
 
 
 def counts(index: Index) -> dict:
@@ -171,9 +177,10 @@ def _pair_counts(per_fold: list[Pairs], suffix: str) -> dict[str, list[int]]:
 def _listed(index: Index, image_list: str) -> np.ndarray:
     if image_list in index.lists:
         return index.lists[image_list]
-    meaning = f' ({_LISTS_MEANING[image_list]})' if image_list in _LISTS_MEANING else ''
+    explained = image_list in _LISTS_MEANING and index.class_names == CLASS_NAMES
+    meaning = f' ({_LISTS_MEANING[image_list]})' if explained else ''
     known = ', '.join(sorted(index.lists))
-    raise ValueError(f'image list {image_list!r} is not known for this data, which has {known}{meaning}')
+    raise ValueError(f'image list {image_list!r} is not known for {index.name}, which has {known}{meaning}')
 
 
 def _large_enough(index: Index, tiny_rule: str) -> np.ndarray:

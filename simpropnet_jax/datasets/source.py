@@ -1,6 +1,6 @@
 """Random access to a prepared data set, as the encoded bytes that were stored. No TensorFlow."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,11 @@ class Source:
     """
 
     def __init__(
-        self, name: str, index: Index, splits: dict[str, object], class_names: Sequence[str] = CLASS_NAMES
+        self, name: str, index: Index, splits: dict[str, object], class_names: tuple[str, ...] = CLASS_NAMES
     ):
         """Args: splits: index list name -> records of the images on that list, in the index's order."""
         self.name = name
-        self.index = index
+        self.index = replace(index, name=name, class_names=class_names)
         self.class_names = class_names
         self._splits = splits
         self._place: list[tuple[str, int]] = [('', -1)] * len(index.ids)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.index import Pairs
 
 ORDERS = ('listed_pairs', 'classes')
@@ -53,7 +52,7 @@ def images_by_class(pairs: Pairs, shot: int, classes: tuple[int, ...] | None = N
     for c, positions in members.items():
         if len(positions) < shot + 1:
             raise ValueError(
-                f'class {c} ({CLASS_NAMES[c]}) has {len(positions)} listed images, {shot}-shot episodes need '
+                f'class {c} ({pairs.class_names[c]}) has {len(positions)} listed images, {shot}-shot episodes need '
                 f'{shot + 1} or more (one query and its supports): use fewer shots, a weaker tiny-object '
                 'rule, or more data'
             )

@@ -57,7 +57,9 @@ def learning_rate(train, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(train, steps: int) -> optax.GradientTransformation:
-    """SGD with momentum and weight decay in the gradient, as PyTorch's SGD has it (and so CANet's)."""
+    """What `train.optimizer` names; SGD with weight decay in the gradient, as PyTorch's SGD has it (and so CANet's)."""
+    if train.optimizer == 'adamw':
+        return optax.adamw(learning_rate(train, steps), weight_decay=train.weight_decay)
     return optax.chain(
         optax.add_decayed_weights(train.weight_decay),
         optax.sgd(learning_rate(train, steps), momentum=train.momentum),

@@ -13,6 +13,7 @@ from simpropnet_jax.datasets.index import Index, listed_pairs
 from simpropnet_jax.datasets.shapes5i import store
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes.loader import image_batches
+from simpropnet_jax.episodes.sampler import images_by_class
 
 FEW = {'trainaug': 24, 'val': 6}
 
@@ -89,6 +90,15 @@ def test_it_opens_like_a_prepared_data_set(data_dir):
         assert label.shape == (source.index.height[number], source.index.width[number])
         np.testing.assert_array_equal(np.bincount(label.ravel(), minlength=256)[:21], source.index.pixels[number])
     assert len(listed_pairs(source.index, 'trainaug', range(1, 21), 'oslsm')) > 24
+
+
+def test_errors_are_about_shapes5i_and_not_about_voc(data_dir):
+    index = open_source('shapes5i', data_dir).index
+    with pytest.raises(ValueError, match="^image list 'noval' is not known for shapes5i, which has trainaug, val$"):
+        listed_pairs(index, 'noval', (1,), 'none')
+    few = listed_pairs(index, 'val', (1,), 'none')
+    with pytest.raises(ValueError, match=r'^class 1 \(plain disc\) has \d listed images, 9-shot episodes need 10'):
+        images_by_class(few, shot=9, classes=(1,))
 
 
 def test_both_loaders_give_the_same_bytes(data_dir):

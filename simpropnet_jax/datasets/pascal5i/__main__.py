@@ -1,7 +1,17 @@
-"""Prepares PASCAL-5i, from nothing or from what is there already.
+"""Prepares PASCAL-5i (VOC 2012 with the labels of SBD), from nothing or from what is there already.
 
-python -m simpropnet_jax.datasets.pascal5i --download --data_dir OUT
-python -m simpropnet_jax.datasets.pascal5i --voc VOC --sbd SBD --data_dir OUT
+    python -m simpropnet_jax.datasets.pascal5i --download --data_dir ~/tensorflow_datasets
+
+or, with the archives at hand, from either set of labels:
+
+    python -m simpropnet_jax.datasets.pascal5i --voc VOCtrainval_11-May-2012.tar --sbd benchmark_RELEASE \\
+        --data_dir ~/tensorflow_datasets
+    python -m simpropnet_jax.datasets.pascal5i --voc VOCdevkit --aug SegmentationClassAug \\
+        --data_dir ~/tensorflow_datasets           # then train with --config.data.name=pascal5i/aug
+
+It checks every image and label, and that there are as many as there should be. A part of the data is taken with
+--subset; then train with --config.data.name=pascal5i/subset. ~/tensorflow_datasets is where the configs look; for
+another folder, train with --config.data.dir=FOLDER. After an interruption the same command goes on.
 """
 
 import argparse
@@ -90,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--sbd', help='the folder benchmark_RELEASE (SBD, unpacked)')
     labels.add_argument('--aug', help='the folder SegmentationClassAug')
-    parser.add_argument('--subset', action='store_true', help='a part of the input: do not check counts')
-    parser.add_argument('--data_dir', required=True, help='the TFDS folder to prepare it in')
+    parser.add_argument('--subset', action='store_true', help='take a part of the data, without checking counts')
+    parser.add_argument('--data_dir', required=True, help='the folder to prepare it in, made if it is not there')
     return parser
 
 

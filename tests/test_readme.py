@@ -1,0 +1,146 @@
+"""The documents keep their word: every command is executed on small data, or is parsed where that would take long."""
+
+import glob
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import predict
+from simpropnet_jax import demo, fieldhelp
+from simpropnet_jax.datasets import shapes5i
+from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
+from simpropnet_jax.datasets.source import open_source
+from simpropnet_jax.evaluation import tables
+from tests.fakes import SMALL, fake_source
+
+ROOT = Path(__file__).parent.parent
+TEXTS = {name: (ROOT / name).read_text() for name in ('README.md', 'docs/HOWTO.md')}
+TEXT = '\n'.join(TEXTS.values())
+SPANS = re.findall(r'`([^`\n]+)`', re.sub(r'```.*?```', '', TEXT, flags=re.S))
+PROGRAMS = ('make', 'source', 'pip', 'tensorboard', 'python')
+SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py')
+
+
+def blocks(language, text=TEXT):
+    return re.findall(rf'```{language}\n(.*?)```', text, re.S)
+
+
+def commands():
+    """Words of every command: in blocks, in the text, and what the demo prints under 'Next'."""
+    said = ''.join(blocks('sh')).replace('\\\n', '').splitlines()
+    said += [span for span in SPANS if span.startswith(tuple(f'{program} ' for program in PROGRAMS))]
+    said += [re.split(r'\s{2,}', line.strip())[0] for line in demo.NEXT.format(workdir='runs/demo').splitlines()[2:]]
+    return [shlex.split(line, comments=True) for line in dict.fromkeys(said) if not line.startswith('README.md')]
+
+
+def python(*words, cwd=ROOT, **env):
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False,
+                          env=os.environ | {'XLA_FLAGS': ''} | env)  # fmt: skip
+
+
+def test_documents_have_no_commands_but_those_tested_here():
+    assert set(re.findall(r'^ *```(\w+)', TEXT, re.M)) == {'sh', 'python'}
+    assert not re.search(r'^    \S', re.sub(r'```.*?```', '', TEXT, flags=re.S), re.M)  # no block without a language
+    assert len(commands()) > 12
+
+
+@pytest.mark.parametrize('words', commands(), ids=' '.join)
+def test_a_command_can_be_typed(words):
+    match words:
+        case ['make', target]:
+            assert re.search(rf'^{target}:', (ROOT / 'Makefile').read_text(), re.M)
+        case ['source', activate]:
+            assert 'VENV := .venv\n' in (ROOT / 'Makefile').read_text() and activate == '.venv/bin/activate'
+        case ['pip', 'install', '-e', what]:
+            extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+            assert what[2:-1] in extras
+        case ['tensorboard', '--logdir', folder]:
+            assert folder.startswith('runs') and '\ntensorboard>' in (ROOT / 'requirements.txt').read_text()
+        case ['python', '-m', 'simpropnet_jax.datasets.pascal5i', *flags]:  # --download: tests/test_download.py
+            pascal5i._parse(flags)
+        case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
+            assert files == 'runs/*/eval/*.json'
+        case ['python', 'predict.py', *flags] if '--help' not in flags:
+            predict.parser().parse_args(flags)
+        case ['python', script, *flags]:
+            assert script in SCRIPTS
+            done = python(script, *flags, '--only_check_args')
+            assert done.returncode == 0, done.stderr
+        case _:
+            pytest.fail(f'no test knows the command {words}')
+
+
+def test_configs_fields_and_links_that_are_named_are_there():
+    for argument in set(re.findall(r'configs/\w+\.py[:\w=,]*', TEXT)):
+        fieldhelp.load(argument)
+    overrides = [span for span in SPANS if span.startswith('--config.')]
+    done = python('train.py', '--config', 'configs/simpropnet.py', '--workdir', 'W', *overrides, '--only_check_args')
+    assert overrides and done.returncode == 0, done.stderr
+    for name, text in TEXTS.items():
+        links = re.findall(r'(?<!!)\[[^]]*\]\((?!http)([^)]+)\)', text)
+        assert all((ROOT / name).parent.joinpath(link).exists() for link in links), links
+    assert 'README.md, "Prepare PASCAL-5i"' in demo.NEXT and '\n## Prepare PASCAL-5i' in TEXTS['README.md']
+
+
+@pytest.fixture(scope='module')
+def newcomer(tmp_path_factory):
+    """A folder that looks like a checkout, with the pictures and the downloads that the documents speak of."""
+    from tests.datasets.voc_files import write_files
+
+    folder, source = write_files(tmp_path_factory.mktemp('checkout')).root, fake_source(n=4)
+    for name in (*SCRIPTS, 'configs', 'simpropnet_jax'):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / 'photos').mkdir()
+    for number, name in enumerate(('cat.jpg', 'query.jpg', 'photos/1.jpg', 'photos/2.jpg')):
+        (folder / name).write_bytes(source.example(number)[0])
+    (folder / 'cat.png').write_bytes(source.example(0)[1])
+    subprocess.run(['tar', '-cf', 'VOCtrainval_11-May-2012.tar', 'VOCdevkit'], cwd=folder, check=True)
+    return folder
+
+
+def test_preparing_what_is_at_hand(newcomer, tmp_path, monkeypatch):
+    monkeypatch.chdir(newcomer)
+    prepare = [words[3:] for words in commands() if words[2:3] == ['simpropnet_jax.datasets.pascal5i']]
+    for number, flags in enumerate([flags for flags in prepare if '--download' not in flags]):
+        home = tmp_path / str(number)
+        monkeypatch.setenv('HOME', str(home))
+        pascal5i.main([os.path.expanduser(word) for word in flags] + ['--subset'])
+        assert len(open_source('pascal5i/subset', home / 'tensorflow_datasets').ids) == 9
+    assert number == 1
+
+
+@pytest.mark.slow
+def test_the_readme_from_training_to_a_mask(newcomer, prepared_data, capsys, monkeypatch):
+    small = [f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()]
+    ours = [shlex.split(line, comments=True) for line in ''.join(blocks('sh', TEXTS['README.md'])).splitlines()]
+    ours = [words[1:] for words in ours if words[1] in SCRIPTS]
+    assert [words[0] for words in ours] == ['train.py', 'eval.py', 'predict.py']
+    for words in ours:
+        done = python(*words, *(small if words[0] == 'train.py' else ()), cwd=newcomer)
+        assert done.returncode == 0, done.stderr[-2000:]
+    masks = {path.name for path in (newcomer / 'masks').iterdir()}
+    assert masks == {f'{name}_{what}' for name in '12' for what in ('mask.png', 'overlay.jpg')}
+    monkeypatch.chdir(newcomer)
+    tables.main(sorted(glob.glob('runs/*/eval/*.json')))
+    assert 'split-3' in capsys.readouterr().out
+    for block in blocks('python'):
+        defined = {}
+        exec(block, defined)
+        assert defined['mask'].dtype == bool and defined['probability'].dtype == np.float32
+
+
+@pytest.mark.slow
+def test_the_demo(newcomer):
+    shapes5i.load(newcomer / 'runs', {'trainaug': 60, 'val': 90})
+    small = SMALL | {'data.name': 'shapes5i', 'select.every': 6, 'train.frozen': "('backbone',)"}  # to compile sooner
+    done = python('demo.py', *(f'--config.{name}={value}' for name, value in small.items()), cwd=newcomer)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 'prototype on the same encoder' in done.stdout and 'eval.py --workdir runs/demo' in done.stdout
+    assert len(list((newcomer / 'runs' / 'demo' / 'figures' / 'latest').iterdir())) > 0
