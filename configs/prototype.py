@@ -10,7 +10,7 @@ from configs import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base()
-    config.model.name = 'prototype'
+    config.model.name = 'prototype'  # which method this is; the fields below are its own
     config.model.weights = 'keras'  # ImageNet ResNet-50: 'keras' downloads it; or a .h5 (Keras), .pth, .safetensors
     config.model.convention = 'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
     config.model.width = 64  # filters of the ResNet's stem

@@ -132,7 +132,7 @@ def test_a_palette_mask_that_looks_inverted_is_refused(tmp_path):
         mask.putpalette([zero] * 3 + [one] * 3)
         mask.save(tmp_path / 'mask.png')
         if zero:
-            with pytest.raises(ValueError, match=r'mask.png has a palette in which 0, .* as the colour \(255, 255, 255\)'):
+            with pytest.raises(ValueError, match=r'mask.png has a palette in which 0, .* the colour \(255, 255, 255\)'):
                 read_mask(tmp_path / 'mask.png')
         else:
             np.testing.assert_array_equal(read_mask(tmp_path / 'mask.png'), BOTH)

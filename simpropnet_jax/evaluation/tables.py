@@ -5,6 +5,7 @@
 Numbers are percent; ± is the standard deviation over the seeds' sets of episodes.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -118,7 +119,9 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('results', nargs='+', metavar='RESULT.json', help='written by eval.py, in WORKDIR/eval/')
     try:
-        main(sys.argv[1:])
+        main(parser.parse_args().results)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
