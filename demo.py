@@ -17,9 +17,12 @@ WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'folder for checkpoints, r
 
 
 def main():
+    from configs import shapes
     from simpropnet_jax.demo import run_demo
 
-    run_demo(CONFIG.value, Path(WORKDIR.value))
+    backbone = CONFIG.value.copy_and_resolve_references()
+    shapes.backbone(backbone)
+    run_demo(backbone, CONFIG.value, Path(WORKDIR.value))
 
 
 if __name__ == '__main__':

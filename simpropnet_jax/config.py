@@ -57,7 +57,7 @@ RULES = {
     'data.void': one_of('ignore', 'background'),
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
-    'model.name': one_of('simpropnet', 'prototype'),
+    'model.name': one_of('simpropnet', 'prototype', 'classifier'),
     'model.weights': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),
     'model.width': number(1),

@@ -19,23 +19,29 @@ logger = logging.getLogger(__name__)
 NEXT = """
 Next:
   python eval.py --workdir {workdir} --checkpoint latest        the evaluation alone, with the IoU of each class
-  python train.py --config configs/shapes.py:fold=1 --workdir runs/shapes1      five other classes held out
+  python demo.py --config configs/shapes.py:fold=1 --workdir runs/demo1      five other classes held out
   tensorboard --logdir {workdir}                                the losses
   README.md, "Prepare PASCAL-5i"                                the same on photographs
 """
 
 
-def run_demo(config: ConfigDict, workdir: Path) -> dict[str, dict[str, float]]:
+def run_demo(backbone: ConfigDict, config: ConfigDict, workdir: Path) -> dict[str, dict[str, float]]:
     """Trains, evaluates and prints the comparison; a second call goes on where the first was stopped.
 
+    Args:
+      backbone: the config of the backbone's training, in workdir/backbone; config: that of what stands on it.
     Returns:
       Name of the answer -> {shot: mIoU, as a fraction of one}.
     Raises:
       ValueError, OSError: what a user can mend.
     """
     started = time.monotonic()
-    logger.info('training a narrow ResNet and SimPropNet on it from nothing: no ImageNet weights, no photographs')
+    logger.info('1 of 3: a narrow ResNet, end to end on the base classes (no ImageNet weights without a download)')
+    train_and_evaluate(backbone, workdir / 'backbone')
+    config.model.weights = str(workdir / 'backbone')
+    logger.info('2 of 3: SimPropNet on the frozen ResNet, by episodes of the base classes')
     train_and_evaluate(config, workdir)
+    logger.info('3 of 3: classes that were held out')
     record = evaluate_run(None, workdir, 'latest')
     scores = {'SimPropNet': {shot: one['square']['miou'] for shot, one in record['shots'].items()}}
     scores |= _simpler_answers(config, workdir)

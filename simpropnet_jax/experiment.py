@@ -10,16 +10,17 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, models
+from simpropnet_jax import checkpoint, models, parallel
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.datasets.folds import base_classes, novel_classes
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.sampler import Episode, TrainSampler
-from simpropnet_jax.models.pretrained import load_backbone
+from simpropnet_jax.models.pretrained import Backbone, load_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ def prepare_method(config: ConfigDict, workdir: Path) -> Method:
         config.model.convention = before.model.convention
     backbone = None
     if config.model.weights and not checkpoint.exist(workdir):
-        backbone = load_backbone(config.model.weights, config.model.width)
+        run = Path(config.model.weights).expanduser()
+        read = _backbone_of_run if run.is_dir() else load_backbone
+        backbone = read(config.model.weights, config.model.width)
         if config.model.convention not in ('auto', backbone.convention):
             raise ValueError(
                 f'config.model.convention is {config.model.convention!r}, but {config.model.weights} has the '
@@ -75,6 +78,20 @@ def prepare_method(config: ConfigDict, workdir: Path) -> Method:
         config.model.convention = backbone.convention if backbone else 'torchvision'
     weights = backbone.source if backbone else None
     return Method(config, models.build(config.model), backbone.params if backbone else None, weights)
+
+
+def _backbone_of_run(weights: str, width: int) -> Backbone:
+    """What the training of a work directory made of its backbone, at its latest checkpoint."""
+    run = Path(weights).expanduser()
+    if not (run / 'config.json').exists():
+        raise ValueError(f'config.model.weights is {weights}, a folder in which nothing was trained')
+    config = config_rules.load(run / 'config.json')
+    if config.model.width != width:
+        raise ValueError(f'config.model.width is {width}, but the backbone in {weights} has {config.model.width}')
+    method = Method(config, models.build(config.model), None, None)
+    variables, step = restore_variables(method, run, 'latest', parallel.replicated(parallel.make_mesh()))
+    params = jax.tree.map(np.asarray, variables['params']['backbone'])
+    return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')
 
 
 def restore_variables(

@@ -139,7 +139,7 @@ def test_the_readme_from_training_to_a_mask(newcomer, prepared_data, capsys, mon
 @pytest.mark.slow
 def test_the_demo(newcomer):
     shapes5i.load(newcomer / 'runs', {'trainaug': 60, 'val': 90})
-    small = SMALL | {'data.name': 'shapes5i', 'select.every': 6, 'train.frozen': "('backbone',)"}  # to compile sooner
+    small = SMALL | {'data.name': 'shapes5i', 'select.every': 6}
     done = python('demo.py', *(f'--config.{name}={value}' for name, value in small.items()), cwd=newcomer)
     assert done.returncode == 0, done.stderr[-2000:]
     assert 'prototype on the same encoder' in done.stdout and 'eval.py --workdir runs/demo' in done.stdout

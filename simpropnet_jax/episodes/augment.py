@@ -74,6 +74,18 @@ def augment_supports(
     return jax.vmap(jax.vmap(one))(keys, images, labels)
 
 
+def turn_and_flip(
+    key: Key[Array, ''], images: UInt8[Array, 'B S S 3'], labels: UInt8[Array, 'B S S']
+) -> tuple[UInt8[Array, 'B S S 3'], UInt8[Array, 'B S S']]:
+    """Each image and its label in one of the eight positions of a square, each as likely."""
+    choices = jax.random.bernoulli(key, shape=(3, images.shape[0]))
+    changes = lambda x: x.swapaxes(1, 2), lambda x: x[:, ::-1], lambda x: x[:, :, ::-1]  # noqa: E731
+    for chosen, change in zip(choices, changes, strict=True):
+        images = jnp.where(chosen[:, None, None, None], change(images), images)
+        labels = jnp.where(chosen[:, None, None], change(labels), labels)
+    return images, labels
+
+
 def ica(key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability) -> Float[Array, 'B H W 3']:
     """Input channel averaging: SimPropNet, section 3.6.
 

@@ -80,6 +80,36 @@ def train_batches(
     return _collate_episodes(_read(source, requests, backend, workers, ahead), episodes(), share)
 
 
+def supervised_batches(
+    source,
+    sampler,
+    *,
+    batch: int,
+    first_step: int,
+    size: int,
+    backend: str = 'auto',
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches for supervised training: the queries of `train_batches`, with labels of all classes.
+
+    Yields:
+      With b = batch / process_count: image u8 [b,size,size,3], label u8 [b,size,size] (class ids 0..20, 255 = void),
+      image_id i32 [b], valid bool [b].
+    """
+    share = batch // process_count
+
+    def numbers():
+        for step in itertools.count(first_step):
+            for slot in range(process_index * share, (process_index + 1) * share):
+                yield sampler(step * batch + slot).query
+
+    images = _read(
+        source, lambda: ((n, size, size) for n in numbers()), backend, workers, BATCHES_AHEAD * share)  # fmt: skip
+    return _collate_labelled(images, numbers(), share)
+
+
 def image_batches(
     source,
     numbers: Sequence[int] | np.ndarray,
@@ -133,6 +163,18 @@ def _collate_episodes(images, episodes, share):
                     'valid': np.True_,
                 })  # fmt: skip
             yield {field: np.stack([row[field] for row in rows]) for field in rows[0]}
+
+
+def _collate_labelled(images, numbers, share):
+    with contextlib.closing(images):
+        while True:
+            rows = list(itertools.islice(images, share))
+            yield {
+                'image': np.stack([image for image, _ in rows]),
+                'label': np.stack([label for _, label in rows]),
+                'image_id': np.array(list(itertools.islice(numbers, share)), np.int32),
+                'valid': np.ones(share, bool),
+            }
 
 
 def _collate_images(images, numbers, batch):

@@ -10,9 +10,13 @@ def build(model) -> nn.Module:
     Args:
       model: `config.model`, with `convention` resolved to the name of an entry of `normalise.CONVENTIONS`.
     """
-    from simpropnet_jax.models import normalise, prototype, simpropnet
+    from simpropnet_jax.models import classifier, normalise, prototype, simpropnet
 
-    methods = {'simpropnet': simpropnet.SimPropNet, 'prototype': prototype.Prototype}
+    methods = {
+        'simpropnet': simpropnet.SimPropNet,
+        'prototype': prototype.Prototype,
+        'classifier': classifier.Classifier,
+    }
     fields = {name: value for name, value in model.items() if name not in ('name', 'weights', 'convention', 'dtype')}
     stride_on = normalise.CONVENTIONS[model.convention].stride_on
     return methods[model.name](stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)

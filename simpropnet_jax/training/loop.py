@@ -11,6 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, experiment, parallel
+from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import augment, loader
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.selection import Selection
@@ -65,7 +66,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     ):
         experiment.store_config(config, workdir)
         state, first = _begin(method, optimizer, checkpoints, mesh)
-        batches = _batches(config, source, sampler, first)
+        batches = _batches(method, source, sampler, first)
         writer = Writer(workdir, first)
         with contextlib.closing(batches), contextlib.closing(writer), _Stop() as stop:
             every = config.select.every or sampler.steps_per_epoch
@@ -107,19 +108,30 @@ def _begin(method, optimizer, checkpoints, mesh) -> tuple[TrainState, int]:
 
 
 def _train_step(method, optimizer, sampler, mesh):
-    config = method.config
-    objective = objectives.episodic(
-        method.module, config.train, void=config.data.void, convention=config.model.convention,
-        steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
+    config, module = method.config, method.module
+    if _supervised(method):
+        objective = objectives.supervised(
+            module, convention=config.model.convention, hidden=novel_classes(config.fold))  # fmt: skip
+    else:
+        objective = objectives.episodic(
+            module, config.train, void=config.data.void, convention=config.model.convention,
+            steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
     return make_step(objective, optimizer, seed=config.seed, mesh=mesh)
 
 
-def _batches(config, source, sampler, first):
-    train = config.train
-    return loader.train_batches(
-        source, sampler, batch=train.batch, first_step=first, query_size=train.size,
-        support_size=augment.support_size(train.size, train.support_scale), backend=config.data.loader,
-        workers=config.data.workers, process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
+def _batches(method, source, sampler, first):
+    data, train = method.config.data, method.config.train
+    shared = dict(
+        batch=train.batch, first_step=first, backend=data.loader, workers=data.workers,
+        process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
+    if _supervised(method):
+        return loader.supervised_batches(source, sampler, size=train.size, **shared)
+    support_size = augment.support_size(train.size, train.support_scale)
+    return loader.train_batches(source, sampler, query_size=train.size, support_size=support_size, **shared)
+
+
+def _supervised(method):
+    return hasattr(method.module, 'logits')
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
 """What is minimised: from a state and a uint8 batch to a loss, everything between on the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, UInt8
 
 from simpropnet_jax.episodes import augment
@@ -77,5 +78,29 @@ def episodic(module, train, *, void: str, convention: str, steps_per_epoch: int)
                 support_logits, masks.reshape(-1, *size), support_valid.reshape(-1, *size))
             loss = loss + metrics['loss_support']
         return loss, metrics
+
+    return objective
+
+
+def supervised(module, *, convention: str, hidden: Sequence[int]) -> Callable:
+    """The objective of supervised networks: cross-entropy over all classes, void ignored.
+
+    Args:
+      module: with logits.
+      hidden: class ids that are ignored like void: the novel ones.
+    Returns:
+      objective(state, batch, key) -> (loss, metrics).
+    """
+
+    def objective(state, batch, key):
+        images, labels = augment.turn_and_flip(key, batch['image'], batch['label'])
+        logits = module.apply(state.variables, normalise(images, convention), train=True, method='logits')
+        logits = resize_bilinear(logits, labels.shape[1:])
+        valid = (labels != VOID) & ~jnp.isin(labels, jnp.array(hidden))
+        truth = jnp.where(valid, labels, 0).astype(jnp.int32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
+        right = (truth > 0) & (logits.argmax(-1) == truth)
+        accuracy = right.sum() / jnp.maximum((truth > 0).sum(), 1)
+        return (losses * valid).sum() / jnp.maximum(valid.sum(), 1), {'accuracy_of_objects': accuracy}
 
     return objective

@@ -15,9 +15,9 @@ from simpropnet_jax.datasets.shapes5i.shapes import CLASSES, SILHOUETTES, STRAY_
 
 SEED = 5  # of the whole data set
 SIDE = (184, 240)  # pixels
-OBJECTS = (1, 2, 2, 3, 3)  # in a scene, each number as often as it is listed
-OBJECT_AREA, STRAY_AREA, CLUTTER_AREA = (5, 20), (4, 10), (8, 25)  # percent of the image
-CLUTTER_CONTRAST = 35  # percent of the contrast that a texture has on an object
+OBJECTS = (1, 2, 2, 3)  # in a scene, each number as often as it is listed
+OBJECT_AREA, STRAY_AREA, CLUTTER_AREA = (8, 22), (4, 10), (8, 25)  # percent of the image
+PERIOD = (30, 38)  # of a texture, percent of the side of a square with the object's area
 MOST_HIDDEN = 25  # percent of an object that others may cover or that may lie outside the image
 PLACES_TRIED = 20
 TURN, ONE = 256, 4096  # steps of a full turn; one, in fixed point
@@ -56,18 +56,19 @@ class Stamp:
       pixels: int64 [h, w, 3].
     """
 
-    def __init__(self, draws: Draws, silhouette, texture, pixels: int, contrast: int = 100):
-        """Args: pixels: the object's area, before shear; contrast: of its texture, percent."""
+    def __init__(self, draws: Draws, silhouette, texture, pixels: int):
+        """Args: texture: None: one colour; pixels: the object's area, before shear."""
         unit = math.isqrt(pixels * 256 * 64 * 64 // area(silhouette))  # length of UNIT in 1/16 pixel
         u, v = _coordinates(draws, unit)
         inside = silhouette(u, v)
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         crop = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         self.mask, u, v = inside[crop], u[crop], v[crop]
-        period = draws.integer(22, 30) * math.isqrt(pixels) * 16 * UNIT // unit // 100
-        second = texture(u + draws.integer(0, period), v + draws.integer(0, period), period)
         first_colour, second_colour = _two_colours(draws)
-        second_colour = first_colour + (second_colour - first_colour) * contrast // 100
+        second = np.zeros(u.shape, bool)
+        if texture:
+            period = draws.integer(*PERIOD) * math.isqrt(pixels) * 16 * UNIT // unit // 100
+            second = texture(u + draws.integer(0, period), v + draws.integer(0, period), period)
         light = (u * draws.integer(-30, 30) + v * draws.integer(-30, 30)) // UNIT
         self.pixels = np.where(second[..., None], second_colour, first_colour) + light[..., None]
 
@@ -88,10 +89,10 @@ class Scene:
         self.placed: list[tuple[int, np.ndarray]] = []
         self._draws = draws
 
-    def stamp(self, silhouette, texture, percent: tuple[int, int], contrast: int = 100) -> Stamp:
+    def stamp(self, silhouette, texture, percent: tuple[int, int]) -> Stamp:
         """A stamp with some percentage of the scene's area."""
         pixels = math.prod(self.shape) * self._draws.integer(10 * percent[0], 10 * percent[1]) // 1000
-        return Stamp(self._draws, silhouette, texture, pixels, contrast)
+        return Stamp(self._draws, silhouette, texture, pixels)
 
     def add_clutter(self, stamp: Stamp) -> None:
         """Draws it anywhere; what comes later may cover it."""
@@ -143,8 +144,7 @@ def compose(number: int) -> Scene:
     scene = Scene(draws)
     strays, textures = list(STRAY_SILHOUETTES.values()), list(TEXTURES.values())
     for _ in range(draws.integer(2, 5)):
-        stamp = scene.stamp(draws.pick(strays), draws.pick(textures), CLUTTER_AREA, CLUTTER_CONTRAST)
-        scene.add_clutter(stamp)
+        scene.add_clutter(scene.stamp(draws.pick(strays), None, CLUTTER_AREA))
     scene.pixels = _lines(draws, scene.pixels)
     for _ in range(draws.integer(0, 2)):
         scene.add(scene.stamp(draws.pick(strays), draws.pick(textures), STRAY_AREA), 0)

@@ -75,8 +75,13 @@ def _dots(u, v, period):
     return _disc(u % period, v % period, centre, centre, period * 21 // 64)
 
 
+def _rings(u, v, period):
+    distance = np.sqrt(u * u + v * v).astype(np.int64)  # a square root is rounded alike on every machine
+    return distance // (period // 2) % 2 == 1
+
+
 TEXTURES: dict[str, Callable[[Coordinates, Coordinates, int], np.ndarray]] = {
-    'plain': lambda u, v, period: np.zeros(u.shape, bool),
+    'ringed': _rings,
     'striped': lambda u, v, period: u // (period // 2) % 2 == 1,
     'chequered': lambda u, v, period: (u // (period // 2) + v // (period // 2)) % 2 == 1,
     'dotted': _dots,

@@ -13,8 +13,8 @@ from simpropnet_jax.datasets.shapes5i.scene import draw
 
 logger = logging.getLogger(__name__)
 
-VERSION = '1.0.0'  # to be raised with every change of a pixel
-IMAGES = {'trainaug': 1200, 'val': 300}
+VERSION = '2.0.0'  # to be raised with every change of a pixel
+IMAGES = {'trainaug': 2000, 'val': 300}
 """Images of each list."""
 
 FIRST_NUMBER = {'trainaug': 0, 'val': 1_000_000}
@@ -69,7 +69,7 @@ def encoded(image, label) -> tuple[bytes, bytes]:
 
 def _create(folder, images):
     """Draws everything beside `folder` and then renames it, so that `folder` is complete or not there."""
-    logger.info('drawing shapes5i, %d images, into %s: this once, about half a minute', sum(images.values()), folder)
+    logger.info('drawing shapes5i, %d images, into %s: this once, about a minute', sum(images.values()), folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='unfinished_', dir=folder.parent) as unfinished:

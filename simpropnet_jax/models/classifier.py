@@ -1,0 +1,30 @@
+"""A backbone that learns: a linear layer on its features names the class of every pixel."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.layers import Conv
+from simpropnet_jax.models.prototype import Prototype
+
+
+class Classifier(Prototype):
+    """Trained with supervision on base classes; asked about novel ones, it answers as the prototype does.
+
+    For a backbone where no pretrained weights can be had: `config.model.weights` of another method may name the work
+    directory of its training.
+    """
+
+    classes: int = 21  # background and the 20 classes; those that no label shows stay unused
+
+    def setup(self):
+        super().setup()
+        self.classify = Conv(self.classes, kernel=1, dtype=self.dtype)
+
+    def __call__(self, images, masks):
+        """One pass over everything, to create the parameters."""
+        self.logits(images)
+        return super().__call__(images, masks)
+
+    def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
+        """Of every class, at 1/8 of the images' size."""
+        return self.classify(self.encode(images, train)).astype(jnp.float32)
