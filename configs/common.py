@@ -30,12 +30,14 @@ def base() -> ConfigDict:
     train.sampling = 'listed_pairs'  # every (image, class) pair once an epoch (the papers), or 'classes': evenly
     train.support_scale = 1.5  # supports are scaled by U(1, this) and cropped back to `size` (CANet); 1: not
     train.support_flip = True  # supports are mirrored every other time (CANet)
+    train.query_turn = False  # queries come in the eight positions of a square: where up and down mean nothing
     train.dual_prediction = False  # the support mask is predicted too and its loss added (SimPropNet, 3.3)
     train.ica = 0.0  # probability, at the start, that a query loses its colour (SimPropNet, 3.6)
     train.ica_decay = 0.9747  # its factor per epoch; the paper says exponential: 0.9747 leaves 0.0025 after 180 epochs
     train.optimizer = 'sgd'  # 'sgd' with momentum (the papers), or 'adamw', for a backbone that starts at random
     train.learning_rate = 2.5e-3  # SimPropNet, 3.6
     train.poly_power = 0.0  # 0: the rate stays constant (SimPropNet, 3.6); 0.9: it falls to zero, as PFENet's does
+    train.warmup_steps = 0  # steps in which the rate first rises from zero; with 'adamw' it keeps units alive
     train.momentum = 0.9  # CANet's; of 'sgd'
     train.weight_decay = 5e-4  # CANet's, on every trainable parameter
     train.frozen = ('backbone',)  # parameter paths that are never trained; () trains everything

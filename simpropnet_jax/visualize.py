@@ -13,7 +13,7 @@ GAP = 4  # pixels between pictures
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int], void: np.ndarray | None = None) -> np.ndarray:
-    """The image with the mask in a colour.
+    """The image with the mask tinted in a colour, and its outline in full colour.
 
     Args:
       image: u8 [H, W, 3].
@@ -22,6 +22,9 @@ def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int], void: np.
     """
     result = image.astype(np.float32)
     result[mask] = 0.45 * result[mask] + 0.55 * np.array(color)
+    inside = np.pad(mask, 1, 'edge')
+    inside = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    result[mask & ~inside] = color
     if void is not None:
         result[void] = 0.45 * result[void] + 0.55 * np.array(VOID_GRAY)
     return result.astype(np.uint8)

@@ -62,12 +62,15 @@ def episodic(module, train, *, void: str, convention: str, steps_per_epoch: int)
         supports, support_labels = augment.augment_supports(
             augment_key, batch['support_image'], batch['support_label'], train.size, train.support_scale,
             train.support_flip)  # fmt: skip
-        supports, queries = normalise(supports, convention), normalise(batch['query_image'], convention)
+        queries, query_labels = batch['query_image'], batch['query_label']
+        if train.query_turn:
+            queries, query_labels = augment.turn_and_flip(jax.random.fold_in(augment_key, 1), queries, query_labels)
+        supports, queries = normalise(supports, convention), normalise(queries, convention)
         probability = augment.ica_probability(state.step, steps_per_epoch, train.ica, train.ica_decay)
         if train.ica:
             queries = augment.ica(ica_key, queries, probability)
         masks, support_valid = foreground_and_valid(support_labels, void)
-        truth, valid = foreground_and_valid(batch['query_label'], void)
+        truth, valid = foreground_and_valid(query_labels, void)
         query_logits, support_logits = module.apply(
             state.variables, supports, masks, support_valid, queries, method=forward, rngs={'dropout': dropout_key})
         loss = query_loss = cross_entropy(query_logits, truth, valid)

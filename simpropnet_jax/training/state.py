@@ -50,10 +50,18 @@ def merge(params: dict, frozen: dict) -> dict:
 
 
 def learning_rate(train, steps: int) -> optax.Schedule:
-    """Step -> learning rate: constant, or with `train.poly_power` falling to zero over the training's steps."""
-    if not train.poly_power:
-        return optax.constant_schedule(train.learning_rate)
-    return optax.polynomial_schedule(train.learning_rate, 0.0, train.poly_power, steps)
+    """Step -> learning rate: constant, or with `train.poly_power` falling to zero over the training's steps.
+
+    With `train.warmup_steps` it rises linearly before.
+    """
+    rise = train.warmup_steps
+    if train.poly_power:
+        then = optax.polynomial_schedule(train.learning_rate, 0.0, train.poly_power, max(steps - rise, 1))
+    else:
+        then = optax.constant_schedule(train.learning_rate)
+    if not rise:
+        return then
+    return optax.join_schedules([optax.linear_schedule(0.0, train.learning_rate, rise), then], [rise])
 
 
 def make_optimizer(train, steps: int) -> optax.GradientTransformation:

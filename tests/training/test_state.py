@@ -8,7 +8,7 @@ import pytest
 from simpropnet_jax import experiment, parallel
 from simpropnet_jax.models import build
 from simpropnet_jax.training import objectives
-from simpropnet_jax.training.state import init_state, make_optimizer, make_step, merge, split
+from simpropnet_jax.training.state import init_state, learning_rate, make_optimizer, make_step, merge, split
 
 
 def test_split_is_by_whole_path_elements_and_merge_undoes_it():
@@ -74,3 +74,12 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, small
         assert jax.tree.all(jax.tree.map(np.array_equal, before, jax.device_get(state.frozen)))
     np.testing.assert_allclose(losses[1], losses[8], rtol=1e-5)
     assert len(set(losses[1].tolist())) == 10
+
+
+def test_learning_rate_rises_and_then_falls_to_zero():
+    from configs import common
+
+    config = common.base().train
+    config.update(learning_rate=2.0, warmup_steps=4, poly_power=1.0)
+    rate = learning_rate(config, 14)
+    np.testing.assert_allclose([rate(step) for step in (0, 1, 4, 9, 14)], [0, 0.5, 2, 1, 0], atol=1e-6)
