@@ -30,18 +30,36 @@ def base() -> ConfigDict:
     train.sampling = 'listed_pairs'  # every (image, class) pair once an epoch (the papers), or 'classes': evenly
     train.support_scale = 1.5  # supports are scaled by U(1, this) and cropped back to `size` (CANet); 1: not
     train.support_flip = True  # supports are mirrored every other time (CANet)
-    train.query_turn = False  # queries come in the eight positions of a square: where up and down mean nothing
+    train.turn = False  # queries and supports come in the eight positions of a square: where up and down mean nothing
     train.dual_prediction = False  # the support mask is predicted too and its loss added (SimPropNet, 3.3)
+    train.crc = False  # the support mask is predicted back from the predicted query mask (cyclic reinforcement)
+    train.history_drop = 0.7  # share of the episodes that CANet sees without its earlier answer; 1: it keeps none
     train.ica = 0.0  # probability, at the start, that a query loses its colour (SimPropNet, 3.6)
     train.ica_decay = 0.9747  # its factor per epoch; the paper says exponential: 0.9747 leaves 0.0025 after 180 epochs
+    train.foreground_weight = 1.0  # of foreground pixels in the loss; above 1, fewer novel objects are missed
     train.optimizer = 'sgd'  # 'sgd' with momentum (the papers), or 'adamw', for a backbone that starts at random
     train.learning_rate = 2.5e-3  # SimPropNet, 3.6
+    train.rate_factor = 1.0  # times the learning rate; apart from it, as CANet's code has the two
     train.poly_power = 0.0  # 0: the rate stays constant (SimPropNet, 3.6); 0.9: it falls to zero, as PFENet's does
     train.warmup_steps = 0  # steps in which the rate first rises from zero; with 'adamw' it keeps units alive
     train.momentum = 0.9  # CANet's; of 'sgd'
     train.weight_decay = 5e-4  # CANet's, on every trainable parameter
+    train.clip = 0.0  # a gradient longer than this is shortened to it; 0: never (the papers)
     train.frozen = ('backbone',)  # parameter paths that are never trained; () trains everything
     train.log_every = 20  # steps between two lines of metrics
+
+    config.tpc = tpc = ConfigDict()  # transformed-pair conditioning (CRC + TPC, 3.2): the query is a changed support
+    tpc.when = 'never'  # 'before' the training (the paper), 'after' it, 'mixed' into it (its controls, 6.2), 'never'
+    tpc.epochs = 30  # of 'before' and 'after'; the paper's, which has 10 for its control 'after'
+    tpc.steps = 0  # a number of steps in place of the epochs; 0: as many as the epochs give
+    tpc.mix = 0.5  # of 'mixed': the share of pairs that are transformed; the paper does not say
+    tpc.probability = 0.5  # of each transform but the flip; this and all below are ours: the paper's cannot be had
+    tpc.distortion = 0.04  # smooth (elastic) displacement, by up to about this share of the side; 0: none
+    tpc.rotation = 30.0  # degrees; a pair is turned by -this to this; 0: not
+    tpc.zoom = 1.5  # a pair is magnified by 1 to this, around any point; 1: not
+    tpc.flip = 0.5  # probability of left to right
+    tpc.noise = 0.05  # standard deviation of Gaussian noise, as a share of 255; 0: none
+    tpc.pepper = 0.04  # share of the pixels that turn black; 0: none
 
     config.select = select = ConfigDict()
     select.on = 'novel_val'  # which checkpoint is best: mIoU on 'novel_val' (the papers), 'base_val' (clean), or 'last'
@@ -56,26 +74,53 @@ def base() -> ConfigDict:
     evaluation.size = 321  # side of the square that images are stretched to
     evaluation.label_size = 321  # side of the square at which masks are compared
     evaluation.own_size = True  # compare them at each label's own size, too
+    evaluation.scales = (1.0,)  # queries at these sizes, their answers averaged; CANet's paper: (0.7, 1.0, 1.3)
+    evaluation.refinement = 'fixed'  # of CANet: as often as model.refinements says, or 'until_drop' of the fold's mIoU
+    evaluation.random_support = False  # True: supports are cropped at random, a quirk of CANet's released test
     evaluation.batch = 8  # images and episodes at a time, over all devices
     return config
+
+
+def crc(config: ConfigDict) -> None:
+    """Cyclic reinforcement."""
+    config.train.crc = True
+
+
+def tpc(when: str):
+    """Transformed-pair conditioning; a training of so many steps keeps their number, conditioning included."""
+
+    def change(config):
+        config.tpc.when = when
+        if config.train.steps and when in ('before', 'after'):
+            config.tpc.steps = max(config.train.steps // 7, 1)  # the paper's 30 of 230 epochs
+            config.train.steps -= config.tpc.steps
+
+    return change
+
+
+# Words that every method's config takes after the colon.
+SHARED = {'crc': crc, 'tpc': tpc('before'), 'tpc_mixed': tpc('mixed'), 'tpc_after': tpc('after')}
 
 
 def apply(config: ConfigDict, argument: str, switches: dict) -> ConfigDict:
     """Applies the text after the colon of `--config file.py:fold=2,cpu` to a config.
 
     Args:
-      argument: words separated by commas, `fold=N`, `seed=N` or one of the switches.
-      switches: word -> function that changes the config.
+      argument: words separated by commas, in any order: `fold=N`, `seed=N`, one of the switches, one of `SHARED`.
+      switches: word -> function that changes the config; they are applied in their own order, before `SHARED`.
     Raises:
       ValueError: for any other word.
     """
-    for word in filter(None, argument.split(',')):
+    words = list(filter(None, argument.split(',')))
+    switches = {**switches, **SHARED}
+    for word in words:
         name, _, value = word.partition('=')
         if name in ('fold', 'seed') and value.lstrip('-').isdigit():
             config[name] = int(value)
-        elif word in switches:
-            switches[word](config)
-        else:
+        elif word not in switches:
             allowed = ', '.join(['fold=N', 'seed=N', *switches])
             raise ValueError(f'unknown config argument {word!r}; allowed after the colon: {allowed}')
+    for word, change in switches.items():
+        if word in words:
+            change(config)
     return config

@@ -30,7 +30,9 @@ def get_config(argument: str = '') -> ConfigDict:
     config.train.optimizer = 'adamw'
     config.train.learning_rate = 2e-3
     config.train.ica = 0.0  # colour is random here as it is
-    config.train.query_turn = True
+    config.train.turn = True
+    config.train.clip = 1.0
+    config.train.foreground_weight = 2.5  # so short a training is less sure of novel objects than of base ones
     config.train.poly_power = 0.9
     config.train.warmup_steps = 20
     config.train.sampling = 'classes'
@@ -53,6 +55,7 @@ def backbone(config: ConfigDict) -> None:
     config.model = ConfigDict({
         'name': 'classifier', 'weights': '', 'convention': convention, 'width': width, 'dtype': dtype})  # fmt: skip
     config.train.frozen = ()
+    config.train.clip = 0.0
     config.train.batch = 2 * config.train.batch  # images, not pairs
     config.train.steps = 4 * config.train.steps
     config.train.warmup_steps = 4 * config.train.warmup_steps

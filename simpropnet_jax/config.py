@@ -57,8 +57,9 @@ RULES = {
     'data.void': one_of('ignore', 'background'),
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
-    'model.name': one_of('simpropnet', 'prototype', 'classifier'),
+    'model.name': one_of('simpropnet', 'canet', 'prototype', 'classifier'),
     'model.weights': ANY,
+    'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),
     'model.width': number(1),
     'model.features': number(1),
@@ -66,6 +67,8 @@ RULES = {
     'model.fbaf': FLAG,
     'model.fbaf_activation': one_of('none', 'relu'),
     'model.attention_gain': number(0, whole=False),
+    'model.shots': one_of('average', 'attention'),
+    'model.refinements': number(0),
     'model.dtype': one_of('float32', 'bfloat16'),
     'train.epochs': number(1),
     'train.steps': number(0),
@@ -75,18 +78,34 @@ RULES = {
     'train.sampling': one_of(*ORDERS),
     'train.support_scale': number(1, 4, whole=False),
     'train.support_flip': FLAG,
-    'train.query_turn': FLAG,
+    'train.turn': FLAG,
     'train.dual_prediction': FLAG,
+    'train.crc': FLAG,
+    'train.history_drop': number(0, 1, whole=False),
     'train.ica': number(0, 1, whole=False),
     'train.ica_decay': number(0, 1, whole=False),
+    'train.foreground_weight': number(0, whole=False),
     'train.optimizer': one_of('sgd', 'adamw'),
     'train.learning_rate': number(0, whole=False),
+    'train.rate_factor': number(0, whole=False),
     'train.poly_power': number(0, whole=False),
     'train.warmup_steps': number(0),
     'train.momentum': number(0, 1, whole=False),
     'train.weight_decay': number(0, whole=False),
+    'train.clip': number(0, whole=False),
     'train.frozen': ANY,
     'train.log_every': number(1),
+    'tpc.when': one_of('never', 'before', 'mixed', 'after'),
+    'tpc.epochs': number(1),
+    'tpc.steps': number(0),
+    'tpc.mix': number(0, 1, whole=False),
+    'tpc.probability': number(0, 1, whole=False),
+    'tpc.distortion': number(0, 0.5, whole=False),
+    'tpc.rotation': number(0, 180, whole=False),
+    'tpc.zoom': number(1, 8, whole=False),
+    'tpc.flip': number(0, 1, whole=False),
+    'tpc.noise': number(0, 1, whole=False),
+    'tpc.pepper': number(0, 1, whole=False),
     'select.on': one_of('novel_val', 'base_val', 'last'),
     'select.every': number(0),
     'select.episodes': number(1),
@@ -97,11 +116,14 @@ RULES = {
     'eval.size': SIZE,
     'eval.label_size': number(1, 4097),
     'eval.own_size': FLAG,
+    'eval.scales': each(number(0.1, 4, whole=False)),
+    'eval.refinement': one_of('fixed', 'until_drop'),
+    'eval.random_support': FLAG,
     'eval.batch': number(1),
 }
 
 # Fields that may differ from those that a work directory was started with: they do not change what is trained.
-FREE = ('data.dir', 'data.loader', 'data.workers', 'model.weights', 'train.log_every', 'eval.')
+FREE = ('data.dir', 'data.loader', 'data.workers', 'model.weights', 'model.trained', 'train.log_every', 'eval.')
 
 
 def fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -177,7 +199,8 @@ def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: Path) -> Non
     if now.get('model.convention') == 'auto':
         now['model.convention'] = before.get('model.convention')
     # At a constant rate a longer training begins like a shorter one.
-    free = FREE if now.get('train.poly_power') else (*FREE, 'train.epochs', 'train.steps')
+    fixed = now.get('train.poly_power') or now.get('tpc.when') == 'after'
+    free = FREE if fixed else (*FREE, 'train.epochs', 'train.steps')
     differing = [
         f'{name}: {before.get(name)!r} then, {now.get(name)!r} now'
         for name in sorted(now.keys() | before.keys())

@@ -20,6 +20,7 @@ from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.sampler import Episode, TrainSampler
+from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.pretrained import Backbone, load_backbone
 
 logger = logging.getLogger(__name__)
@@ -34,20 +35,18 @@ class Method:
 
     config: ConfigDict  # with model.convention resolved
     module: object
-    backbone: dict | None  # pretrained parameters; None: they are in the checkpoint, or start at random
+    pretrained: dict  # parameters that do not start at random, 'backbone' or all; empty: they are in the checkpoint
     weights: str | None  # where they came from
 
-    def init(self, key: jax.Array, backbone: dict | None) -> dict:
-        """New variables, {'params': ...}; `backbone` replaces the random weights below 'backbone'."""
+    def init(self, key: jax.Array, pretrained: dict) -> dict:
+        """New variables, {'params': ...}; `pretrained` replaces random weights."""
         image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
         params = self.module.init(key, image, mask)['params']
-        if backbone is not None:
-            params = {**params, 'backbone': jax.tree.map(jnp.asarray, backbone)}
-        return {'params': params}
+        return {'params': {**params, **jax.tree.map(jnp.asarray, pretrained)}}
 
     def abstract(self) -> dict:
         """Shapes and types of the variables."""
-        return jax.eval_shape(lambda: self.init(jax.random.key(0), None))
+        return jax.eval_shape(lambda: self.init(jax.random.key(0), {}))
 
 
 def prepare_method(config: ConfigDict, workdir: Path) -> Method:
@@ -63,21 +62,36 @@ def prepare_method(config: ConfigDict, workdir: Path) -> Method:
         before = config_rules.load(stored)
         config_rules.check_same_run(config, before, workdir)
         config.model.convention = before.model.convention
-    backbone = None
-    if config.model.weights and not checkpoint.exist(workdir):
-        run = Path(config.model.weights).expanduser()
-        read = _backbone_of_run if run.is_dir() else load_backbone
-        backbone = read(config.model.weights, config.model.width)
-        if config.model.convention not in ('auto', backbone.convention):
-            raise ValueError(
-                f'config.model.convention is {config.model.convention!r}, but {config.model.weights} has the '
-                f"convention {backbone.convention!r}; leave it 'auto'"
-            )
-        logger.info('backbone: %s', backbone.source)
+    loaded, convention = None, 'torchvision'
+    if not checkpoint.exist(workdir):
+        loaded = _pretrained(config.model)
+    if loaded:
+        convention = loaded.convention
+        logger.info('weights: %s', loaded.source)
     if config.model.convention == 'auto':
-        config.model.convention = backbone.convention if backbone else 'torchvision'
-    weights = backbone.source if backbone else None
-    return Method(config, models.build(config.model), backbone.params if backbone else None, weights)
+        config.model.convention = convention
+    params, source = (loaded.params, loaded.source) if loaded else ({}, None)
+    return Method(config, models.build(config.model), params, source)
+
+
+def _pretrained(model):
+    """What the config names as weights, its params those of the method: of the backbone, or of all of it."""
+    if model.get('trained'):
+        loaded = load_canet(model.trained, model.width, model.features)
+    elif model.weights:
+        read = _backbone_of_run if Path(model.weights).expanduser().is_dir() else load_backbone
+        backbone = read(model.weights, model.width)
+        loaded = replace(backbone, params={'backbone': backbone.params})
+    else:
+        return None
+    # CANet's code ran torchvision's weights in its own convention; that may be asked for.
+    fitting = {loaded.convention, 'canet'} if loaded.convention == 'torchvision' else {loaded.convention}
+    if model.convention not in {'auto', *fitting}:
+        raise ValueError(
+            f"config.model.convention is {model.convention!r}, but {loaded.source} has the convention "
+            f"{loaded.convention!r}; leave it 'auto'"
+        )
+    return loaded
 
 
 def _backbone_of_run(weights: str, width: int) -> Backbone:
@@ -88,7 +102,7 @@ def _backbone_of_run(weights: str, width: int) -> Backbone:
     config = config_rules.load(run / 'config.json')
     if config.model.width != width:
         raise ValueError(f'config.model.width is {width}, but the backbone in {weights} has {config.model.width}')
-    method = Method(config, models.build(config.model), None, None)
+    method = Method(config, models.build(config.model), {}, None)
     variables, step = restore_variables(method, run, 'latest', parallel.replicated(parallel.make_mesh()))
     params = jax.tree.map(np.asarray, variables['params']['backbone'])
     return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')
@@ -136,14 +150,17 @@ def prepare_sampler(config: ConfigDict, source: Source) -> TrainSampler:
     )
 
 
-def total_steps(config: ConfigDict, sampler: TrainSampler) -> int:
-    """Length of the training, in steps."""
-    return config.train.steps or config.train.epochs * sampler.steps_per_epoch
+def evaluation_episodes(
+    config: ConfigDict, source: Source, identical: bool = False
+) -> dict[tuple[int, int], list[Episode]]:  # fmt: skip
+    """The episodes of an evaluation: {(shot, seed): episodes}, of the fold's novel classes.
 
-
-def evaluation_episodes(config: ConfigDict, source: Source) -> dict[tuple[int, int], list[Episode]]:
-    """The episodes of an evaluation: {(shot, seed): episodes}, of the fold's novel classes."""
+    Args:
+      identical: one set in which every pair is an episode, its query being its support.
+    """
     protocol = replace(protocols.get_protocol(config.eval.protocol), episodes=config.eval.episodes)
+    if identical:
+        return {(1, 0): protocols.identical_episodes(protocol, source.index, config.fold)}
     return {
         (shot, seed): protocols.episodes(protocol, source.index, config.fold, shot, seed)
         for shot in config.eval.shots

@@ -84,7 +84,7 @@ class Segmenter:
             raise ValueError(f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote')
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)
-        method = experiment.Method(config, models.build(config.model), backbone=None, weights=None)
+        method = experiment.Method(config, models.build(config.model), pretrained={}, weights=None)
         device = SingleDeviceSharding(jax.local_devices()[0])
         variables, _ = experiment.restore_variables(method, workdir, which, device)
         return cls(method.module, variables, size=config.eval.size, convention=config.model.convention)

@@ -16,7 +16,7 @@ def write_checkpoint(workdir, steps=(1,)):
     """Checkpoints of other weights at each step, the first the best. Returns the method and {step: weights}."""
     config = simpropnet.get_config('fold=1')
     config.update_from_flattened_dict(SMALL | {'model.convention': 'torchvision', 'model.attention_gain': 50.0})
-    method = experiment.Method(config, models.build(config.model), None, None)
+    method = experiment.Method(config, models.build(config.model), {}, None)
     experiment.store_config(config, workdir)
     weights = {step: random_weights(method, step) for step in steps}
     with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:

@@ -56,6 +56,27 @@ def test_train_then_evaluate_then_print_the_folds(small, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_study_ends_in_a_verdict_and_the_second_time_trains_nothing(small, tmp_path):
+    fields = [word for flag in small for word in ('--set', flag.removeprefix('--config.'))]
+    words = ['study.py', '--workdir', tmp_path, '--rows', 'canet,crc', *fields, '--set', 'eval.episodes=40']
+    first = run(*words)
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert first.stderr.count('step 6/6') == 2 and 'CANet + CRC' in first.stdout
+    assert (tmp_path / 'canet' / 'eval' / 'simpropnet_fold1_33px_best_identical.json').exists()
+    found = json.loads((tmp_path / 'study.json').read_text())
+    assert found.keys() == {'canet', 'crc'} and 'comparison' not in found['canet']
+    assert found['crc']['miou'].keys() == {'episodes', 'identical', 'zero_mask'}
+    comparison = found['crc']['comparison']
+    assert comparison['against'] == 'canet' and comparison['verdict'] in ('better', 'worse', 'undecided')
+    table = first.stdout.splitlines()[-5:]
+    assert 'verdict' in table[0] and comparison['verdict'] in table[3]
+    results = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')}
+    again = run(*words)
+    assert again.returncode == 0 and 'step 6/6' not in again.stderr and again.stdout.splitlines()[-5:] == table
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')} == results
+
+
+@pytest.mark.slow
 def test_the_prototype_is_evaluated_without_training(small, tmp_path):
     fields = [word for word in small if word.startswith(('--config.data', '--config.eval', '--config.model.w'))]
     done = run('eval.py', '--config', 'configs/prototype.py:fold=1', '--workdir', tmp_path, *fields)
@@ -91,10 +112,31 @@ def test_a_mistake_ends_in_one_sentence_before_anything_is_written(sentence, sma
     if not words[0].endswith('.py') or words == ['eval.py']:
         command = words.pop(0) if words == ['eval.py'] else 'train.py'
         words = [command, '--config', CONFIG, '--workdir', tmp_path / 'W', *small, *words]
-    done = run(*words, XLA_FLAGS='--xla_force_host_platform_device_count=8')
-    assert done.returncode == 2
+    check_one_sentence(run(*words, XLA_FLAGS='--xla_force_host_platform_device_count=8'), sentence)
+    assert not (tmp_path / 'W').exists()
+
+
+def check_one_sentence(done, sentence):
     last = done.stderr.strip().splitlines()
+    assert done.returncode == 2
     assert len(last) == 1 and last[0].startswith('error: ') and sentence in last[0], done.stderr[-2000:]
+
+
+STUDY_MISTAKES = {
+    "--rows has 'crcc'; there are canet, crc, ": ['--rows', 'canet,crcc'],
+    "unknown config argument 'cpuu'; allowed after the colon: fold=N": ['--recipe', 'cpuu'],
+    'unknown config field config.train.btach; did you mean config.train.batch': ['--set', 'train.btach=4'],
+    "--set train.batch=four: 'four' is not a number": ['--set', 'train.batch=four'],
+    'config.train.batch must be a whole number, 1 or more, got 4.5': ['--set', 'train.batch=4.5'],
+    'inputs must be of episodes, identical, zero_mask': ['--inputs', 'same'],
+    'pascal5i/sbd is not prepared in /nowhere': ['--set', 'model.weights=', '--set', 'data.dir=/nowhere'],
+}
+
+
+@pytest.mark.parametrize('sentence', STUDY_MISTAKES)
+def test_a_mistake_in_a_study_ends_in_one_sentence_before_anything_is_written(sentence, tmp_path):
+    done = run('study.py', '--workdir', tmp_path / 'W', *STUDY_MISTAKES[sentence])
+    check_one_sentence(done, sentence)
     assert not (tmp_path / 'W').exists()
 
 

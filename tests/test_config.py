@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import prototype, simpropnet
+from configs import canet, common, prototype, simpropnet
 from simpropnet_jax import checkpoint
 from simpropnet_jax import config as config_rules
 
@@ -13,6 +13,29 @@ from simpropnet_jax import config as config_rules
 def test_the_configs_that_we_ship_are_valid_and_have_a_rule_for_every_field(argument):
     config_rules.validate(simpropnet.get_config(argument), devices=1)
     config_rules.validate(prototype.get_config('fold=1'), devices=1)
+
+
+@pytest.mark.parametrize('word', ['', *common.SHARED])
+@pytest.mark.parametrize('recipe', ['', 'cpu'])
+def test_words_that_every_method_takes(recipe, word):
+    for method in (canet, simpropnet, prototype):
+        config, plain = (method.get_config(f'fold=2,{words}') for words in (f'{word},{recipe}', recipe))
+        config_rules.validate(config, devices=1)
+        assert (config.train.crc, config.tpc.when) == {
+            '': (False, 'never'), 'crc': (True, 'never'), 'tpc': (False, 'before'), 'tpc_mixed': (False, 'mixed'),
+            'tpc_after': (False, 'after')}[word]  # fmt: skip
+        spent = [one.train.steps + one.tpc.steps for one in (config, plain)]
+        assert spent[0] == spent[1]
+
+
+@pytest.mark.parametrize('words', ['crc', 'tpc', 'crc,tpc', 'tpc_mixed', 'tpc_after'])
+def test_canet_has_its_own_rate_and_batch_alone_and_the_second_papers_with_its_words(words):
+    def recipe(config):
+        return config.train.learning_rate * config.train.rate_factor, config.train.batch
+
+    assert recipe(canet.get_config('fold=2')) == pytest.approx((2.5e-3, 4))
+    assert recipe(canet.get_config(f'fold=2,{words}')) == pytest.approx((2.5e-4, 24))
+    assert recipe(canet.get_config(f'{words},cpu')) == recipe(canet.get_config('cpu'))
 
 
 def test_rows_of_table_4():

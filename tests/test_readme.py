@@ -1,6 +1,7 @@
 """The documents keep their word: every command is executed on small data, or is parsed where that would take long."""
 
 import glob
+import importlib
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 import predict
+import study
+from simpropnet_jax import config as config_rules
 from simpropnet_jax import demo, fieldhelp
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
@@ -22,20 +25,24 @@ from tests.fakes import SMALL, fake_source
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {name: (ROOT / name).read_text() for name in ('README.md', 'docs/HOWTO.md')}
+CHOICES = (ROOT / 'docs' / 'CHOICES.md').read_text()
 TEXT = '\n'.join(TEXTS.values())
-SPANS = re.findall(r'`([^`\n]+)`', re.sub(r'```.*?```', '', TEXT, flags=re.S))
 PROGRAMS = ('make', 'source', 'pip', 'tensorboard', 'python')
-SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py')
+SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py', 'study.py')
 
 
 def blocks(language, text=TEXT):
     return re.findall(rf'```{language}\n(.*?)```', text, re.S)
 
 
+def spans(text):
+    return re.findall(r'`([^`\n]+)`', re.sub(r'```.*?```', '', text, flags=re.S))
+
+
 def commands():
     """Words of every command: in blocks, in the text, and what the demo prints under 'Next'."""
     said = ''.join(blocks('sh')).replace('\\\n', '').splitlines()
-    said += [span for span in SPANS if span.startswith(tuple(f'{program} ' for program in PROGRAMS))]
+    said += [span for span in spans(TEXT) if span.startswith(tuple(f'{program} ' for program in PROGRAMS))]
     said += [re.split(r'\s{2,}', line.strip())[0] for line in demo.NEXT.format(workdir='runs/demo').splitlines()[2:]]
     return [shlex.split(line, comments=True) for line in dict.fromkeys(said) if not line.startswith('README.md')]
 
@@ -52,7 +59,7 @@ def test_documents_have_no_commands_but_those_tested_here():
 
 
 @pytest.mark.parametrize('words', commands(), ids=' '.join)
-def test_a_command_can_be_typed(words):
+def test_a_command_can_be_typed(words, tmp_path, monkeypatch):
     match words:
         case ['make', target]:
             assert re.search(rf'^{target}:', (ROOT / 'Makefile').read_text(), re.M)
@@ -67,8 +74,18 @@ def test_a_command_can_be_typed(words):
             pascal5i._parse(flags)
         case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
             assert files == 'runs/*/eval/*.json'
+        case ['python', '-m', module, *flags] if module.endswith(('.compare', '.curves')):
+            monkeypatch.chdir(tmp_path)
+            with pytest.raises(SystemExit, match='there is no'):  # of the files that it reads; a wrong flag ends in 2
+                importlib.import_module(module).main(flags)
+        case ['python', '-m', 'simpropnet_jax.pairs_figure' as module, *flags]:
+            done = python('-m', module, *flags, '--only_check_args')
+            assert done.returncode == 0, done.stderr
         case ['python', 'predict.py', *flags] if '--help' not in flags:
             predict.parser().parse_args(flags)
+        case ['python', 'study.py', *flags]:
+            for config, _ in study.configs(study.parser().parse_args(flags)).values():
+                config_rules.validate(config, devices=1)
         case ['python', script, *flags]:
             assert script in SCRIPTS
             done = python(script, *flags, '--only_check_args')
@@ -80,13 +97,26 @@ def test_a_command_can_be_typed(words):
 def test_configs_fields_and_links_that_are_named_are_there():
     for argument in set(re.findall(r'configs/\w+\.py[:\w=,]*', TEXT)):
         fieldhelp.load(argument)
-    overrides = [span for span in SPANS if span.startswith('--config.')]
-    done = python('train.py', '--config', 'configs/simpropnet.py', '--workdir', 'W', *overrides, '--only_check_args')
+    overrides = shlex.split(' '.join(span for span in spans(TEXT) if span.startswith('--config.')))
+    done = python('train.py', '--config', 'configs/canet.py', '--workdir', 'W', *overrides, '--only_check_args')
     assert overrides and done.returncode == 0, done.stderr
     for name, text in TEXTS.items():
         links = re.findall(r'(?<!!)\[[^]]*\]\((?!http)([^)]+)\)', text)
         assert all((ROOT / name).parent.joinpath(link).exists() for link in links), links
     assert 'README.md, "Prepare PASCAL-5i"' in demo.NEXT and '\n## Prepare PASCAL-5i' in TEXTS['README.md']
+
+
+def test_fields_and_places_in_the_code_that_are_named_are_there():
+    named = {name for span in spans(TEXT) for name in re.findall(r'^config\.([\w.]+)', span)}
+    field = re.compile(r'(?:data|model|train|tpc|select|eval)\.\w+')
+    named |= {field.match(span)[0] for span in spans(CHOICES) if field.match(span)}
+    known = list(config_rules.RULES)
+    assert len(named) > 20 and [name for name in named if not any(one.startswith(name) for one in known)] == []
+    places = [span.partition(': ') for span in spans(CHOICES) if re.match(r'\w+/\w+\.py', span)]
+    assert len(places) > 20
+    for path, _, name in places:
+        file = next(folder / path for folder in (ROOT, ROOT / 'simpropnet_jax') if (folder / path).exists())
+        assert re.search(rf'^(def|class) {name}', file.read_text(), re.M), (path, name)
 
 
 @pytest.fixture(scope='module')
@@ -134,6 +164,28 @@ def test_the_readme_from_training_to_a_mask(newcomer, prepared_data, capsys, mon
         defined = {}
         exec(block, defined)
         assert defined['mask'].dtype == bool and defined['probability'].dtype == np.float32
+
+
+@pytest.mark.slow
+def test_the_howto_from_canet_to_a_verdict(newcomer, prepared_data):
+    changes = SMALL | {'data.dir': prepared_data, 'tpc.steps': 2, 'eval.episodes': 40}
+    small = [f'--config.{name}={value}' for name, value in changes.items()]
+    runs = ('runs/canet2', 'runs/crc_tpc2')
+    trained, evaluated = (
+        [words for words in commands() if words[1] == script and words[-1] in runs]
+        for script in ('train.py', 'eval.py')
+    )
+    figure, compared = (
+        [words for words in commands() if words[2:] and words[2].endswith(modules)]
+        for modules in ('.pairs_figure', ('.compare', '.curves')))  # fmt: skip
+    assert [len(found) for found in (trained, figure, evaluated, compared)] == [2, 1, 2, 2]
+    for words in trained + figure + evaluated + compared:
+        files = [name for word in words[1:] for name in glob.glob(word, root_dir=newcomer) or [word]]
+        done = python(*files, *(small if '--config' in words else ()), cwd=newcomer)
+        assert done.returncode == 0, done.stderr[-2000:]
+        if words in compared:
+            assert 'undecided' in done.stdout or '95 % of it' in done.stdout
+    assert all((newcomer / name).stat().st_size > 0 for name in ('pairs.png', 'curves.png'))
 
 
 @pytest.mark.slow

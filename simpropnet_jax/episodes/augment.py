@@ -75,8 +75,8 @@ def augment_supports(
 
 
 def turn_and_flip(
-    key: Key[Array, ''], images: UInt8[Array, 'B S S 3'], labels: UInt8[Array, 'B S S']
-) -> tuple[UInt8[Array, 'B S S 3'], UInt8[Array, 'B S S']]:
+    key: Key[Array, ''], images: Num[Array, 'B S S 3'], labels: UInt8[Array, 'B S S']
+) -> tuple[Num[Array, 'B S S 3'], UInt8[Array, 'B S S']]:
     """Each image and its label in one of the eight positions of a square, each as likely."""
     choices = jax.random.bernoulli(key, shape=(3, images.shape[0]))
     changes = lambda x: x.swapaxes(1, 2), lambda x: x[:, ::-1], lambda x: x[:, :, ::-1]  # noqa: E731
@@ -84,6 +84,22 @@ def turn_and_flip(
         images = jnp.where(chosen[:, None, None, None], change(images), images)
         labels = jnp.where(chosen[:, None, None], change(labels), labels)
     return images, labels
+
+
+def turn_episodes(
+    key: Key[Array, ''],
+    queries: UInt8[Array, 'B S S 3'],
+    query_labels: UInt8[Array, 'B S S'],
+    supports: Num[Array, 'B K S S 3'],
+    support_labels: UInt8[Array, 'B K S S'],
+):
+    """turn_and_flip of queries and supports, each on its own; the arguments again."""
+    query_key, support_key = jax.random.split(key)
+    keys = jax.random.split(support_key, supports.shape[0])
+    return (
+        *turn_and_flip(query_key, queries, query_labels),
+        *jax.vmap(turn_and_flip)(keys, supports, support_labels),
+    )
 
 
 def ica(key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability) -> Float[Array, 'B H W 3']:

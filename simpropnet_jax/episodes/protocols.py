@@ -75,6 +75,13 @@ def episodes(
     return drawn
 
 
+def identical_episodes(protocol: Protocol, index: Index, fold: int) -> list[Episode]:
+    """Every listed pair of the fold's novel classes once, the query being its own support."""
+    pairs = listed_pairs(index, protocol.image_list, novel_classes(fold), protocol.tiny_rule)
+    listed = zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True)
+    return [Episode(image, (image,), class_id, pair) for pair, (image, class_id) in enumerate(listed)]
+
+
 def protocol_hash(drawn: Iterable[Episode], ids: Sequence[str]) -> str:
     """Twelve hex digits of the sha256 of the episodes' image ids and classes.
 

@@ -1,4 +1,7 @@
-"""The result file: what was measured, on what, how, by which software. One JSON file per method and fold."""
+"""The result file: what was measured, on what, how, by which software. One JSON file per method and fold.
+
+Beside it is a file with every episode's counts, see `episode_counts`.
+"""
 
 import json
 import os
@@ -10,6 +13,9 @@ from typing import Any
 
 import jax
 
+from simpropnet_jax.evaluation import episode_counts
+from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
+
 FORMAT = 1
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy')
 # 'none' is for methods without training, such as the prototype.
@@ -19,7 +25,7 @@ SELECTIONS = ('novel_val', 'base_val', 'last', 'none')
 def write_result(
     path: str | os.PathLike, result: Mapping[str, Any], *, method: str, fold: int, protocol: str,
     protocol_hash: str, data: str, selection: str, checkpoint_step: int | None = None,
-    checkpoint: str | None = None, weights: str | None = None,
+    checkpoint: str | None = None, weights: str | None = None, episodes: Mapping[int, EpisodeCounts] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes a result file, all of it or none of it.
 
@@ -32,6 +38,7 @@ def write_result(
       selection: how the checkpoint was chosen, one of `SELECTIONS`.
       checkpoint_step, checkpoint: step and folder of the weights, None for a method without training.
       weights: description of the backbone's weights.
+      episodes: what `Evaluator.episode_counts` holds, `named`: it goes to a file of its own, which the record names.
     Returns:
       The record as written.
     Raises:
@@ -43,7 +50,8 @@ def write_result(
         'format': FORMAT, 'method': method, 'fold': fold, 'data': data,
         'protocol': {'name': protocol, 'hash': protocol_hash},
         'checkpoint': {'path': checkpoint, 'step': checkpoint_step, 'selection': selection},
-        'weights': weights, **result, 'versions': versions(), 'device': device(),
+        'weights': weights, **result, 'episodes_file': episode_counts.file_beside(path).name if episodes else None,
+        'versions': versions(), 'device': device(),
     }  # fmt: skip
     try:
         text = json.dumps(record, indent=2, allow_nan=False) + '\n'
@@ -51,6 +59,8 @@ def write_result(
         raise ValueError(f'{path} is not written: its result is not finite ({error})') from error
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if episodes:
+        episode_counts.write(episode_counts.file_beside(path), episodes)
     unfinished = path.with_name(path.name + '.unfinished')
     unfinished.write_text(text)
     unfinished.replace(path)

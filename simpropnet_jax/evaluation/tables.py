@@ -13,6 +13,7 @@ from typing import Any
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.evaluation.metrics import mean_and_std
 from simpropnet_jax.evaluation.report import read_result
+from simpropnet_jax.evaluation.text import aligned
 
 # Numbers may stand in one table only if these agree.
 SAME = {
@@ -31,7 +32,7 @@ def class_table(record: dict[str, Any]) -> str:
         per_class = [_percent(scores['per_class'][name]) for name in record['classes']]
         miou = _percent(scores['miou'], scores['miou_std'])
         rows.append([shot, label_size, *per_class, miou, _percent(scores['fb_iou'], scores['fb_iou_std'])])
-    return _heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + _text(header, rows)
+    return _heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + aligned(header, rows)
 
 
 def fold_table(records: Sequence[dict[str, Any]]) -> str:
@@ -58,7 +59,7 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
     for key, folds in cells.items():
         one = [_percent(folds[f]['miou'], folds[f]['miou_std']) if f in folds else ABSENT for f in FOLDS]
         rows.append([*key, *one, _mean(folds, 'miou'), _mean(folds, 'fb_iou')])
-    return _heading(records, 'mIoU, mean of four folds') + _text(header, rows)
+    return _heading(records, 'mIoU, mean of four folds') + aligned(header, rows)
 
 
 def _scores(record):
@@ -97,16 +98,6 @@ def _heading(records, title):
 
 def _percent(value, deviation=None):
     return f'{100 * value:.2f}' + (f' ± {100 * deviation:.2f}' if deviation is not None else '')
-
-
-def _text(header, rows):
-    """Columns as wide as their widest cell; the first one to the left, the others to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in [header, ['-' * width for width in widths], *rows]:
-        first, *others = [(cell, width) for cell, width in zip(row, widths, strict=True)]
-        lines.append('  '.join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]))
-    return '\n'.join(line.rstrip() for line in lines) + '\n'
 
 
 def main(paths: Sequence[str]) -> None:

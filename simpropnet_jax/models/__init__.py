@@ -10,13 +10,15 @@ def build(model) -> nn.Module:
     Args:
       model: `config.model`, with `convention` resolved to the name of an entry of `normalise.CONVENTIONS`.
     """
-    from simpropnet_jax.models import classifier, normalise, prototype, simpropnet
+    from simpropnet_jax.models import canet, classifier, normalise, prototype, simpropnet
 
     methods = {
+        'canet': canet.CANet,
         'simpropnet': simpropnet.SimPropNet,
         'prototype': prototype.Prototype,
         'classifier': classifier.Classifier,
     }
-    fields = {name: value for name, value in model.items() if name not in ('name', 'weights', 'convention', 'dtype')}
+    others = ('name', 'weights', 'trained', 'convention', 'dtype')
+    fields = {name: value for name, value in model.items() if name not in others}
     stride_on = normalise.CONVENTIONS[model.convention].stride_on
     return methods[model.name](stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)

@@ -97,14 +97,36 @@ class DenseComparison(nn.Module):
     dropout: float = 0.5
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
+    def setup(self):
+        self.comparison = ConvReluDropout(dilation=2, dropout=self.dropout, dtype=self.dtype)
+        self.residual1_conv1, self.residual1_conv2 = Conv(dtype=self.dtype), Conv(dtype=self.dtype)
+        self.residual2_conv1, self.residual2_conv2 = Conv(dtype=self.dtype), Conv(dtype=self.dtype)
+        self.residual3_conv1, self.residual3_conv2 = Conv(dtype=self.dtype), Conv(dtype=self.dtype)
+
     def __call__(self, features, probe, train: bool = False, history=None):
-        width = features.shape[-1]
-        comparison = ConvReluDropout(width, dilation=2, dropout=self.dropout, dtype=self.dtype, name='comparison')
-        x = comparison(features, train, constant=probe.foreground)
-        history = jnp.zeros((*x.shape[:3], 2), x.dtype) if history is None else history.astype(x.dtype)
-        for block in (1, 2, 3):
-            y = Conv(width, dtype=self.dtype, name=f'residual{block}_conv1')(nn.relu(x), thin=history)
-            x = x + Conv(width, dtype=self.dtype, name=f'residual{block}_conv2')(nn.relu(y))
-            history = None
-        return x
+        x = self.compare(features, probe.foreground, train)
+        return self.refine(x, self.begin(x), history)
+
+    def compare(
+        self, features: Float[Array, 'b h w c'], foreground: Float[Array, 'b c'], train: bool = False
+    ) -> Float[Array, 'b h w c']:
+        """The convolution over features and Z^f; what follows it does not see the support again."""
+        return self.comparison(features, train, constant=foreground)
+
+    def begin(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+        """What the first residual block makes of the comparison x before it sees a history."""
+        return self.residual1_conv1(nn.relu(x), thin=jnp.zeros((*x.shape[:3], 2), x.dtype))
+
+    def refine(
+        self, x: Float[Array, 'b h w c'], begun: Float[Array, 'b h w c'], history: Float[Array, 'b h w 2'] | None = None
+    ) -> Float[Array, 'b h w c']:
+        """The residual blocks: all that has to be computed anew for another history.
+
+        Args:
+          x: of `compare`; begun: of `begin`.
+        """
+        if history is not None:
+            begun = self.residual1_conv1(nn.relu(x), thin=history.astype(x.dtype), rest=begun)
+        x = x + self.residual1_conv2(nn.relu(begun))
+        x = x + self.residual2_conv2(nn.relu(self.residual2_conv1(nn.relu(x))))
+        return x + self.residual3_conv2(nn.relu(self.residual3_conv1(nn.relu(x))))

@@ -83,23 +83,28 @@ class Conv(nn.Module):
       x: [B, h, w, c].
       constant: [B, c2], as if tiled over the image and concatenated behind x, at a fraction of the cost.
       thin: [B, h, w, c3] with few channels, as if concatenated behind those.
+      rest: what the same x and constant give where thin is zero; they are then not convolved again.
     """
 
-    features: int
+    features: int | None = None  # None: as many as x has channels
     kernel: int = 3
     dilation: int = 1
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x, constant=None, thin=None):
+    def __call__(self, x, constant=None, thin=None, rest=None):
         parts = [part for part in (x, constant, thin) if part is not None]
         channels = [part.shape[-1] for part in parts]
-        shape = (self.kernel, self.kernel, sum(channels), self.features)
+        features = self.features or x.shape[-1]
+        shape = (self.kernel, self.kernel, sum(channels), features)
         bound = (self.kernel**2 * sum(channels)) ** -0.5
         uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)  # noqa: E731
         kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(0.01), shape), self.dtype)
-        total = jnp.asarray(self.param('bias', uniform, (self.features,)), self.dtype)
+        bias = jnp.asarray(self.param('bias', uniform, (features,)), self.dtype)
+        total = bias if rest is None else rest
         for part, at in zip(parts, np.cumsum(channels) - channels, strict=True):
+            if rest is not None and part is not thin:
+                continue
             own = kernel[:, :, at : at + part.shape[-1]]
             if part is constant:
                 y = convolve_constant(part, own, x.shape[1:3], self.dilation).astype(self.dtype)
@@ -112,7 +117,7 @@ class Conv(nn.Module):
 class ConvReluDropout(nn.Module):
     """Convolution, ReLU, and dropout of whole channels (PyTorch's Dropout2d): the block of CANet's head."""
 
-    features: int
+    features: int | None = None  # None: as many as x has channels
     kernel: int = 3
     dilation: int = 1
     dropout: float = 0.5

@@ -24,6 +24,8 @@ CONVENTIONS = {
     'keras': Convention('BGR', 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0), '1x1', 1.001e-5),
     # torchvision.models.resnet50: "ResNet v1.5"
     'torchvision': Convention('RGB', 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), '3x3', 1e-5),
+    # CANet's released code: torchvision's weights in a network that strides elsewhere than where they were trained
+    'canet': Convention('RGB', 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), '1x1', 1e-5),
 }
 
 

@@ -74,7 +74,7 @@ _KERAS = _Layout(
     axes=(0, 1, 2, 3),
     unused=r'(conv5_block\d+_|predictions/|probs/).*',
 )
-_TORCHVISION = _Layout(
+TORCHVISION = _Layout(
     convention='torchvision',
     names=_torchvision_names,
     kernel='weight',
@@ -109,14 +109,14 @@ def load_backbone(path: str | os.PathLike, width: int = 64) -> Backbone:
     readers = {
         '.h5': (_KERAS, _read_h5),
         '.hdf5': (_KERAS, _read_h5),
-        '.pth': (_TORCHVISION, _read_pth),
-        '.safetensors': (_TORCHVISION, _read_safetensors),
+        '.pth': (TORCHVISION, read_pth),
+        '.safetensors': (TORCHVISION, read_safetensors),
     }
     if path.suffix not in readers:
         raise ValueError(f'backbone weights must end in {", ".join(readers)}, got {path}')
     layout, read = readers[path.suffix]
-    params = _fold(read(path), layout, width, path)
-    return Backbone(params, layout.convention, f'{path.name} sha256:{_sha256(path)}')
+    params = fold(read(path), layout, width, path)
+    return Backbone(params, layout.convention, f'{path.name} sha256:{sha256(path)}')
 
 
 def download_keras() -> Path:
@@ -153,7 +153,7 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
     return entries
 
 
-def _read_pth(path: Path) -> dict[str, np.ndarray]:
+def read_pth(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
@@ -168,7 +168,7 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f'{path} is not a state dict as torchvision publishes them ({reason})') from error
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -180,7 +180,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f'{path} is not a readable safetensors file ({error}); download it again') from error
 
 
-def _fold(entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Path) -> dict:
+def fold(entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Path) -> dict:
     """ResNet's params from the file's entries, all of which must be known, present and of the right shape."""
     convention = get_convention(layout.convention)
     shapes = parameter_shapes(stride_on=convention.stride_on, width=width)
@@ -216,6 +216,6 @@ def _fold(entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Pat
     return traverse_util.unflatten_dict(params, sep='/')
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()

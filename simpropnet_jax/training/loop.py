@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, experiment, parallel
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import augment, loader
-from simpropnet_jax.training import objectives
+from simpropnet_jax.training import history, objectives, phases
 from simpropnet_jax.training.selection import Selection
 from simpropnet_jax.training.state import (
     TrainState,
@@ -53,24 +54,22 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     config, train = method.config, method.config.train
     source = experiment.open_data(config)
     sampler = experiment.prepare_sampler(config, source)
-    steps = experiment.total_steps(config, sampler)
     mesh = parallel.make_mesh()
-    selection = Selection(config, method.module, source, mesh)
-
-    optimizer = make_optimizer(train, steps)
-    train_step = _train_step(method, optimizer, sampler, mesh)
+    trainer, new_history = _trainer(method, sampler, mesh), _new_history(method, sampler)
+    steps = trainer.phases[-1].last
+    selection = Selection(config, method.module, source, mesh, phases.conditioning_before(trainer.phases))
     with (
         only_run(workdir),
         contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints,
         _naming_the_last_good(checkpoints, workdir),
     ):
         experiment.store_config(config, workdir)
-        state, first = _begin(method, optimizer, checkpoints, mesh)
+        state, first = _begin(method, trainer.optimizers[0], checkpoints, mesh, new_history)
         batches = _batches(method, source, sampler, first)
         writer = Writer(workdir, first)
         with contextlib.closing(batches), contextlib.closing(writer), _Stop() as stop:
             every = config.select.every or sampler.steps_per_epoch
-            log = _Log(writer, checkpoints, train, steps)
+            log = _Log(writer, checkpoints, trainer, train, steps)
             step, on_device = first, parallel.prefetch(mesh, batches)
             while True:
                 stopping = stop.requested or checkpoints.preempted(step)
@@ -82,7 +81,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
                     log.restart_clock()
                 if step >= steps or stopping:
                     break
-                state, metrics = train_step(state, next(on_device))
+                state, metrics = trainer(state, step, next(on_device))
                 step += 1
                 log.add(step, metrics)
             checkpoints.wait()
@@ -94,29 +93,55 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     return state
 
 
-def _begin(method, optimizer, checkpoints, mesh) -> tuple[TrainState, int]:
+def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainState, int]:
     """The state to go on from, and its step."""
-    config = method.config
+    frozen, seed = method.config.train.frozen, method.config.seed
     if not checkpoints.steps():
         checkpoints.delete_after(0)
-        return init_state(method, optimizer, frozen=config.train.frozen, seed=config.seed, mesh=mesh), 0
-    abstract = jax.eval_shape(lambda v: to_items(from_variables(v, config.train.frozen, optimizer)), method.abstract())
+        return init_state(method, optimizer, frozen=frozen, seed=seed, mesh=mesh, new_history=new_history), 0
+    create = lambda v: to_items(from_variables(v, frozen, optimizer, new_history()))  # noqa: E731
+    abstract = jax.eval_shape(create, method.abstract())
     step, items = checkpoints.restore(checkpoint.abstract_like(abstract, parallel.replicated(mesh)))
     checkpoints.delete_after(step)
     logger.info('resuming from checkpoint %d', step)
-    return from_items(items, config.train.frozen), step
+    return from_items(items, frozen), step
 
 
-def _train_step(method, optimizer, sampler, mesh):
-    config, module = method.config, method.module
-    if _supervised(method):
-        objective = objectives.supervised(
-            module, convention=config.model.convention, hidden=novel_classes(config.fold))  # fmt: skip
-    else:
-        objective = objectives.episodic(
-            module, config.train, void=config.data.void, convention=config.model.convention,
-            steps_per_epoch=sampler.steps_per_epoch)  # fmt: skip
-    return make_step(objective, optimizer, seed=config.seed, mesh=mesh)
+def _trainer(method, sampler, mesh) -> phases.Trainer:
+    config = method.config
+    supervised = _supervised(method)
+    length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
+    planned = phases.plan(None if supervised else config.tpc, length, sampler.steps_per_epoch)
+    lengths = [phase.last - phase.first for phase in planned]
+    optimizers = [make_optimizer(config.train, steps) for steps in lengths]
+    steps = []
+    for phase, optimizer in zip(planned, optimizers, strict=True):
+        if supervised:
+            objective = objectives.supervised(
+                method.module, convention=config.model.convention, hidden=novel_classes(config.fold))  # fmt: skip
+        else:
+            objective = objectives.episodic(
+                method.module, config.train, void=config.data.void, convention=config.model.convention,
+                steps_per_epoch=sampler.steps_per_epoch, first_step=phase.first, tpc=config.tpc,
+                transformed=phases.transformed(config.tpc, phase))  # fmt: skip
+        steps.append(make_step(objective, optimizer, seed=config.seed, mesh=mesh))
+    return phases.Trainer(planned, optimizers, steps, [learning_rate(config.train, steps) for steps in lengths])
+
+
+def _new_history(method, sampler):
+    """What makes the history masks: of an iterative method that is to use them, one of every listed pair."""
+    train = method.config.train
+    if not method.module.iterative or train.history_drop == 1:
+        return lambda: None
+    if train.sampling != 'listed_pairs':
+        raise ValueError(
+            f"config.train.sampling must be 'listed_pairs' with history masks, got {train.sampling!r}: other orders "
+            'may have a pair twice in a batch; or set config.train.history_drop to 1, which is without them'
+        )
+    images = jax.ShapeDtypeStruct((1, train.size, train.size, 3), jnp.float32)
+    encode = lambda variables, images: method.module.apply(variables, images, method='encode')  # noqa: E731
+    features = jax.tree.leaves(jax.eval_shape(encode, method.abstract(), images))[0]
+    return lambda: history.blank(len(sampler.pairs), features.shape[1:3])
 
 
 def _batches(method, source, sampler, first):
@@ -173,9 +198,9 @@ class _Stop:
 class _Log:
     """Collects metrics on the device, and writes their means every `log_every` steps."""
 
-    def __init__(self, writer, checkpoints, train, steps):
+    def __init__(self, writer, checkpoints, trainer, train, steps):
         self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, train, steps
-        self.waiting, self.rate = [], learning_rate(train, steps)
+        self.waiting, self.rate = [], trainer.rate
         self.restart_clock()
 
     def restart_clock(self):
@@ -204,7 +229,7 @@ class _Log:
                     'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
         means = {name: sum(float(one[name]) for one in values) / len(values) for name in values[0]}
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
-        means |= {'learning_rate': float(self.rate(step)), 'pairs_per_second': self.train.batch / seconds}
+        means |= {'learning_rate': self.rate(step), 'pairs_per_second': self.train.batch / seconds}
         seconds_left = (self.steps - step) * seconds
         self.writer.scalars(step, means | {'seconds_left': seconds_left})
         shown = {name: means[name] for name in means if name != 'ica_probability'}

@@ -1,15 +1,17 @@
 """What is minimised: from a state and a uint8 batch to a loss, everything between on the device."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
-from simpropnet_jax.episodes import augment
+from simpropnet_jax.episodes import augment, transform
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.training import history
 
 VOID = 255
 
@@ -21,68 +23,127 @@ def foreground_and_valid(label: UInt8[Array, '*b H W'], void: str):
 
 
 def cross_entropy(
-    logits: Float[Array, 'b h w 2'], foreground: Float[Array, 'b H W'], valid: Float[Array, 'b H W']
-) -> Float[Array, '']:
-    """Two-class cross-entropy, the mean over all valid pixels of the batch; logits are resized to the mask."""
+    logits: Float[Array, 'b h w 2'], foreground: Float[Array, 'b H W'], valid: Float[Array, 'b H W'],
+    foreground_weight: float = 1.0,
+) -> Float[Array, '']:  # fmt: skip
+    """Two-class cross-entropy, the weighted mean over all valid pixels of the batch; logits are resized to the mask."""
     logits = resize_bilinear(logits.astype(jnp.float32), foreground.shape[1:])
     margin = (2 * foreground - 1) * (logits[..., 1] - logits[..., 0])  # of the right class over the other
-    return jnp.sum(valid * jax.nn.softplus(-margin)) / jnp.maximum(valid.sum(), 1)
+    weight = valid * (1 + (foreground_weight - 1) * foreground)
+    return jnp.sum(weight * jax.nn.softplus(-margin)) / jnp.maximum(weight.sum(), 1)
 
 
-def episodic(module, train, *, void: str, convention: str, steps_per_epoch: int) -> Callable:
-    """The objective of few-shot methods: query, and with dual prediction (SimPropNet, 3.3) support. Losses add.
+class Episodes(NamedTuple):
+    """A batch as the network takes it: augmented, normalised, labels as masks."""
+
+    supports: Float[Array, 'b k H W 3']
+    masks: Float[Array, 'b k H W']
+    support_valid: Float[Array, 'b k H W']
+    queries: Float[Array, 'b H W 3']
+    truth: Float[Array, 'b H W']
+    valid: Float[Array, 'b H W']
+
+
+def episodic(
+    module, train, *, void: str, convention: str, steps_per_epoch: int, first_step: int = 0, tpc=None,
+    transformed: float = 0.0,
+) -> Callable:  # fmt: skip
+    """The objective of few-shot methods: the query's loss, and what `train` adds. Losses add with weight one.
+
+    `train.dual_prediction` adds the supports, predicted from their own probe (SimPropNet, 3.3); `train.crc` adds them
+    predicted from the predicted query mask (cyclic reinforcement; Improved Similarity Propagation, Eq. 1 and 2).
 
     Args:
       module: with encode, probe and decode.
       train: `config.train`.
       void: 'ignore' or 'background'.
       convention: of the backbone's input, a key of `normalise.CONVENTIONS`.
+      first_step: at which the phase of training begins that this is the objective of.
+      tpc: `config.tpc`, needed where some pairs are transformed.
+      transformed: share of the episodes whose query is the transformed support (transformed-pair conditioning). Where
+        it is all of them, there is no cycle: a conditioning step has the query's loss alone, as the paper's.
     Returns:
-      objective(state, batch, key) -> (loss, metrics).
+      objective(state, batch, key) -> (loss, (metrics, changes of the state)).
     """
+    cyclic = train.crc and transformed < 1
 
-    def forward(module, supports, masks, valid, queries):
-        """Logits of the queries [B, h, w, 2] and, with dual prediction, of the supports [B*K, h, w, 2]."""
-        batch, shots = supports.shape[:2]
-        flat = lambda x: x.reshape(batch * shots, *x.shape[2:])  # noqa: E731
-        support_features = module.encode_support(flat(supports), flat(masks), train=True)
-        query_features = module.encode(queries, train=True)
-        grouped = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), support_features)
-        probe = module.probe(grouped, masks, valid)
-        if not train.dual_prediction:
-            return module.decode(query_features, probe, train=True), None
-        probes = jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), probe)
-        both = lambda x, y: jnp.concatenate([x, y])  # noqa: E731
-        features, probes = jax.tree.map(both, query_features, support_features), jax.tree.map(both, probe, probes)
-        logits = module.decode(features, probes, train=True)  # of both branches at once
-        return logits[:batch], logits[batch:]
-
-    def objective(state, batch, key):
-        augment_key, ica_key, dropout_key = jax.random.split(key, 3)
+    def inputs(step, batch, augment_key, ica_key) -> tuple[Episodes, Bool[Array, 'b']]:
+        """The episodes, and which of them are transformed pairs."""
         supports, support_labels = augment.augment_supports(
             augment_key, batch['support_image'], batch['support_label'], train.size, train.support_scale,
             train.support_flip)  # fmt: skip
         queries, query_labels = batch['query_image'], batch['query_label']
-        if train.query_turn:
-            queries, query_labels = augment.turn_and_flip(jax.random.fold_in(augment_key, 1), queries, query_labels)
+        if train.turn:
+            queries, query_labels, supports, support_labels = augment.turn_episodes(
+                jax.random.fold_in(augment_key, 1), queries, query_labels, supports, support_labels)  # fmt: skip
+        replaced = jnp.zeros(len(queries), bool)
+        if transformed:
+            choice_key, transform_key = jax.random.split(jax.random.fold_in(augment_key, 2))
+            replaced = jax.random.bernoulli(choice_key, transformed, replaced.shape)
+            images, labels = transform.transform_pairs(transform_key, supports[:, 0], support_labels[:, 0], tpc)
+            queries = jnp.where(replaced[:, None, None, None], images, queries)
+            query_labels = jnp.where(replaced[:, None, None], labels, query_labels)
         supports, queries = normalise(supports, convention), normalise(queries, convention)
-        probability = augment.ica_probability(state.step, steps_per_epoch, train.ica, train.ica_decay)
         if train.ica:
-            queries = augment.ica(ica_key, queries, probability)
+            queries = augment.ica(ica_key, queries, ica_probability(step))
         masks, support_valid = foreground_and_valid(support_labels, void)
-        truth, valid = foreground_and_valid(query_labels, void)
-        query_logits, support_logits = module.apply(
-            state.variables, supports, masks, support_valid, queries, method=forward, rngs={'dropout': dropout_key})
-        loss = query_loss = cross_entropy(query_logits, truth, valid)
-        metrics = {'loss_query': query_loss, 'ica_probability': probability}
-        if support_logits is not None:
-            size = masks.shape[2:]
-            metrics['loss_support'] = cross_entropy(
-                support_logits, masks.reshape(-1, *size), support_valid.reshape(-1, *size))
-            loss = loss + metrics['loss_support']
-        return loss, metrics
+        return Episodes(supports, masks, support_valid, queries, *foreground_and_valid(query_labels, void)), replaced
+
+    def ica_probability(step):
+        return augment.ica_probability(step - first_step, steps_per_epoch, train.ica, train.ica_decay)
+
+    def objective(state, batch, key):
+        augment_key, ica_key, dropout_key = jax.random.split(key, 3)
+        episodes, replaced = inputs(state.step, batch, augment_key, ica_key)
+        past = None
+        if state.history is not None:
+            dropped = jax.random.bernoulli(jax.random.fold_in(dropout_key, 1), train.history_drop, replaced.shape)
+            past = history.recall(state.history, batch['pair_id'], ~dropped & ~replaced)
+        logits = module.apply(
+            state.variables, episodes, past, dual=train.dual_prediction, cyclic=cyclic, method=forward,
+            rngs={'dropout': dropout_key})  # fmt: skip
+        masks = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        supports = masks(episodes.masks), masks(episodes.support_valid)
+        truths = {'query': (episodes.truth, episodes.valid), 'support': supports, 'cycle': supports}
+        weight = train.foreground_weight
+        losses = {f'loss_{name}': cross_entropy(one, *truths[name], weight) for name, one in logits.items()}
+        metrics = losses | {'ica_probability': ica_probability(state.step)}
+        changes = {}
+        if state.history is not None:
+            foreground = jax.lax.stop_gradient(jax.nn.softmax(logits['query'])[..., 1])
+            changes['history'] = history.remember(state.history, batch['pair_id'], foreground, ~replaced)
+        return sum(losses.values()), (metrics, changes)
 
     return objective
+
+
+def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> dict[str, Float[Array, 'n h w 2']]:
+    """Logits of the queries [B, h, w, 2], by dual prediction and by the cycle also of the supports [B*K, h, w, 2].
+
+    Args:
+      past: probabilities that an iterative method predicted before [B, h, w, 2], or None.
+    """
+    batch, shots = episodes.supports.shape[:2]
+    flat = lambda x: x.reshape(batch * shots, *x.shape[2:])  # noqa: E731
+    each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), tree)  # noqa: E731
+    support_features = module.encode_support(flat(episodes.supports), flat(episodes.masks), train=True)
+    features = query_features = module.encode(episodes.queries, train=True)
+    grouped = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), support_features)
+    probes = probe = module.probe(grouped, episodes.masks, episodes.support_valid)
+    if dual:
+        both = lambda x, y: jnp.concatenate([x, y])  # noqa: E731
+        features = jax.tree.map(both, query_features, support_features)
+        probes = jax.tree.map(both, probe, each(probe))
+        past = None if past is None else both(past, jnp.zeros_like(each(past)))
+    seen = {} if past is None else {'history': past}
+    logits = module.decode(features, probes, train=True, **seen)  # of both branches at once
+    found = {'query': logits[:batch], 'support': logits[batch:]} if dual else {'query': logits}
+    if cyclic:
+        predicted = jax.nn.softmax(found['query'])[..., 1]
+        as_support = module.encode_support(episodes.queries, predicted, train=True, features=query_features)
+        probe = module.probe(jax.tree.map(lambda x: x[:, None], as_support), predicted[:, None])
+        found['cycle'] = module.decode(support_features, each(probe), train=True)
+    return found
 
 
 def supervised(module, *, convention: str, hidden: Sequence[int]) -> Callable:
@@ -92,7 +153,7 @@ def supervised(module, *, convention: str, hidden: Sequence[int]) -> Callable:
       module: with logits.
       hidden: class ids that are ignored like void: the novel ones.
     Returns:
-      objective(state, batch, key) -> (loss, metrics).
+      objective(state, batch, key) -> (loss, (metrics, {})).
     """
 
     def objective(state, batch, key):
@@ -104,6 +165,6 @@ def supervised(module, *, convention: str, hidden: Sequence[int]) -> Callable:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
         right = (truth > 0) & (logits.argmax(-1) == truth)
         accuracy = right.sum() / jnp.maximum((truth > 0).sum(), 1)
-        return (losses * valid).sum() / jnp.maximum(valid.sum(), 1), {'accuracy_of_objects': accuracy}
+        return (losses * valid).sum() / jnp.maximum(valid.sum(), 1), ({'accuracy_of_objects': accuracy}, {})
 
     return objective

@@ -16,7 +16,9 @@ PICTURED = 4  # episodes shown at each selection: of four classes, as classes co
 class Selection:
     """Scores states by `config.select`; images are read, and functions compiled, at the first call."""
 
-    def __init__(self, config, module, source, mesh):
+    def __init__(self, config, module, source, mesh, conditioning_steps: int = 0):
+        """`conditioning_steps` before the training are written beside each score: curves begin behind them."""
+        self.conditioning_steps = conditioning_steps
         self.config, self.module, self.source, self.mesh = config, module, source, mesh
         self.classes, self.episodes = experiment.selection_episodes(config, source)
         self._evaluator = None
@@ -39,7 +41,8 @@ class Selection:
         scores = self._evaluator.run(variables)['shots']['1']['square']
         rule = self.config.select.on
         name = 'base_val' if rule == 'base_val' else 'novel_val'
-        writer.scalars(step, {f'{name}_miou': scores['miou'], f'{name}_fb_iou': scores['fb_iou']})
+        scalars = {f'{name}_miou': scores['miou'], f'{name}_fb_iou': scores['fb_iou']}
+        writer.scalars(step, scalars | {'conditioning_steps': self.conditioning_steps})
         miou, fb_iou = 100 * scores['miou'], 100 * scores['fb_iou']
         logger.info('step %d  %s mIoU %.2f %%  FB-IoU %.2f %%', step, name, miou, fb_iou)
         picture = self._panels(variables, self.episodes[:PICTURED])

@@ -19,6 +19,7 @@ class TrainState(flax.struct.PyTreeNode):
     params: dict  # trainable
     frozen: dict  # never differentiated, never in the optimizer
     opt_state: optax.OptState
+    history: jax.Array | None = None  # f16 [pairs, h, w] of an iterative method, see history.py
 
     @property
     def variables(self) -> dict:
@@ -54,63 +55,72 @@ def learning_rate(train, steps: int) -> optax.Schedule:
 
     With `train.warmup_steps` it rises linearly before.
     """
-    rise = train.warmup_steps
+    rise, top = train.warmup_steps, train.learning_rate * train.rate_factor
     if train.poly_power:
-        then = optax.polynomial_schedule(train.learning_rate, 0.0, train.poly_power, max(steps - rise, 1))
+        then = optax.polynomial_schedule(top, 0.0, train.poly_power, max(steps - rise, 1))
     else:
-        then = optax.constant_schedule(train.learning_rate)
+        then = optax.constant_schedule(top)
     if not rise:
         return then
-    return optax.join_schedules([optax.linear_schedule(0.0, train.learning_rate, rise), then], [rise])
+    return optax.join_schedules([optax.linear_schedule(0.0, top, rise), then], [rise])
 
 
 def make_optimizer(train, steps: int) -> optax.GradientTransformation:
     """What `train.optimizer` names; SGD with weight decay in the gradient, as PyTorch's SGD has it (and so CANet's)."""
+    rate, decay = learning_rate(train, steps), train.weight_decay
+    clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
     if train.optimizer == 'adamw':
-        return optax.adamw(learning_rate(train, steps), weight_decay=train.weight_decay)
-    return optax.chain(
-        optax.add_decayed_weights(train.weight_decay),
-        optax.sgd(learning_rate(train, steps), momentum=train.momentum),
-    )
+        return optax.chain(*clip, optax.adamw(rate, weight_decay=decay))
+    return optax.chain(*clip, optax.add_decayed_weights(decay), optax.sgd(rate, momentum=train.momentum))
 
 
-def init_state(method, optimizer, *, frozen: Sequence[str], seed: int, mesh: Mesh) -> TrainState:
+def init_state(
+    method, optimizer, *, frozen: Sequence[str], seed: int, mesh: Mesh, new_history: Callable = lambda: None
+) -> TrainState:
     """A new state, replicated over the mesh.
 
     It is built inside jit, so that it owns its buffers and can be donated.
 
     Args:
       method: an experiment.Method.
+      new_history: makes the history masks of an iterative method.
     """
 
-    def create(key, backbone):
-        return from_variables(method.init(key, backbone), frozen, optimizer)
+    def create(key, pretrained):
+        return from_variables(method.init(key, pretrained), frozen, optimizer, new_history())
 
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.random.key(seed), method.backbone)
+    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.random.key(seed), method.pretrained)
 
 
-def from_variables(variables: dict, frozen: Sequence[str], optimizer: optax.GradientTransformation) -> TrainState:
+def from_variables(
+    variables: dict, frozen: Sequence[str], optimizer: optax.GradientTransformation, history: jax.Array | None = None
+) -> TrainState:
     """The state at step 0 with these weights."""
     params, kept = split(variables['params'], frozen)
-    return TrainState(jnp.zeros((), jnp.int32), params, kept, optimizer.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, kept, optimizer.init(params), history)
 
 
 def to_items(state: TrainState) -> dict:
     """What a checkpoint holds: `variables`, all that evaluation needs, and `optimizer`, what training needs besides."""
-    return {'variables': state.variables, 'optimizer': {'step': state.step, 'opt_state': state.opt_state}}
+    rest = {'step': state.step, 'opt_state': state.opt_state}
+    if state.history is not None:
+        rest['history'] = state.history
+    return {'variables': state.variables, 'optimizer': rest}
 
 
 def from_items(items: dict, frozen: Sequence[str]) -> TrainState:
     """The inverse of `to_items`."""
     params, kept = split(items['variables']['params'], frozen)
-    return TrainState(items['optimizer']['step'], params, kept, items['optimizer']['opt_state'])
+    rest = items['optimizer']
+    return TrainState(rest['step'], params, kept, rest['opt_state'], rest.get('history'))
 
 
 def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Callable:
     """The jitted training step: (state, batch) -> (state, metrics). The old state is donated.
 
     Args:
-      objective: (state, batch, key) -> (loss, metrics), a mean over the whole batch, differentiated in state.params.
+      objective: (state, batch, key) -> (loss, (metrics, changes of the state)): the loss a mean over the whole batch,
+        differentiated in state.params.
     """
 
     def step(state: TrainState, batch):
@@ -119,11 +129,11 @@ def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Calla
         def loss(params):
             return objective(state.replace(params=params), batch, key)
 
-        (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (value, (metrics, changes)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {'loss': value, 'gradient_norm': optax.global_norm(gradients), **metrics}
         params = optax.apply_updates(state.params, updates)
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **changes), metrics
 
     everywhere, split_over_data = parallel.replicated(mesh), parallel.sharded(mesh)
     return jax.jit(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simpropnet_jax.datasets.folds import base_classes
-from simpropnet_jax.episodes.protocols import PRESETS, episodes, get_protocol, protocol_hash
+from simpropnet_jax.episodes.protocols import PRESETS, episodes, get_protocol, identical_episodes, protocol_hash
 from tests.fakes import fake_source
 
 PROTOCOL = PRESETS['simpropnet']
@@ -46,6 +46,19 @@ def test_seed_decides_and_base_classes_can_be_asked_for(index):
     assert first == again != other
     base = episodes(PROTOCOL, index, fold=0, shot=1, seed=0, classes=base_classes(0))
     assert {e.class_id for e in base} == set(range(6, 21))
+
+
+def test_identical_episodes_are_every_listed_pair_of_the_novel_classes_once(index):
+    drawn = identical_episodes(PROTOCOL, index, fold=2)
+    listed = [
+        (i, c) for i in np.flatnonzero(index.lists['val']) for c in (11, 12, 13, 14, 15) if index.hits[i, c] > 2
+    ]
+    assert [(e.query, e.class_id) for e in drawn] == listed and len(set(listed)) > 50
+    assert all(e.supports == (e.query,) and e.pair == i for i, e in enumerate(drawn))
+    # Positions are those that the episodes of this fold have.
+    assert {(e.query, e.class_id, e.pair) for e in episodes(PROTOCOL, index, 2, 1, 0)} <= {
+        (e.query, e.class_id, e.pair) for e in drawn
+    }
 
 
 def test_too_few_images_name_the_class(index):

@@ -128,12 +128,14 @@ def test_void_counts_in_neither_mask_or_as_background():
     assert foreground.tolist() == [[0, 1, 0]] and valid.tolist() == [[1, 1, 1]]
 
 
-def test_cross_entropy_is_pytorchs_with_ignored_pixels():
+@pytest.mark.parametrize('weight', [1.0, 2.5])
+def test_cross_entropy_is_pytorchs_with_ignored_pixels(weight):
     torch = pytest.importorskip('torch', reason='PyTorch is the reference for the loss')
     rng = np.random.default_rng(0)
     logits, label = rng.normal(size=(2, 9, 9, 2)).astype(np.float32), rng.choice([0, 1, 255], (2, 9, 9))
     masks = objectives.foreground_and_valid(jnp.asarray(label, jnp.uint8), 'ignore')
-    ours = objectives.cross_entropy(jnp.asarray(logits), *masks)
+    ours = objectives.cross_entropy(jnp.asarray(logits), *masks, weight)
     theirs = torch.nn.functional.cross_entropy(
-        torch.tensor(logits).permute(0, 3, 1, 2), torch.tensor(label), ignore_index=255)  # fmt: skip
+        torch.tensor(logits).permute(0, 3, 1, 2), torch.tensor(label), torch.tensor([1.0, weight]),
+        ignore_index=255)  # fmt: skip
     np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)

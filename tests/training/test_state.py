@@ -56,7 +56,7 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, small
     config = small_config(**{'model.features': 256, 'model.dropout': 0.5})
     config.model.convention = 'torchvision'
     module = build(config.model)
-    method = experiment.Method(config, module, None, None)
+    method = experiment.Method(config, module, {}, None)
     losses = {}
     for devices in (1, 8):
         mesh, optimizer = mesh_of(devices), make_optimizer(config.train, 10)

@@ -73,7 +73,7 @@ def test_another_method_stands_on_the_backbone_that_was_trained(prepared_data, t
     shapes.backbone(of_backbone)
     state = loop.train_and_evaluate(of_backbone, tmp_path / 'backbone')
     method = experiment.prepare_method(config(**{'model.weights': str(tmp_path / 'backbone')}), tmp_path / 'new')
-    jax.tree.map(np.testing.assert_array_equal, method.backbone, state.params['backbone'])
+    jax.tree.map(np.testing.assert_array_equal, method.pretrained['backbone'], state.params['backbone'])
     with pytest.raises(ValueError, match='config.model.width is 8, but the backbone in .* has 4'):
         wider = config(**{'model.weights': str(tmp_path / 'backbone'), 'model.width': 8})
         experiment.prepare_method(wider, tmp_path / 'new')

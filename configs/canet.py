@@ -1,0 +1,50 @@
+"""CANet, the baseline of SimPropNet's paper, as its own paper and released code train it.
+
+    python train.py --config configs/canet.py:fold=2 --workdir runs/canet2
+    python train.py --config configs/canet.py:fold=2,cpu --workdir runs/canet2   (two CPU cores, minutes)
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(argument: str = '') -> ConfigDict:
+    config = common.base()
+    config.model.name = 'canet'  # which method this is; the fields below are its own
+    config.model.weights = 'keras'  # ImageNet ResNet-50: 'keras' downloads it; or a .h5 (Keras), .pth, .safetensors
+    config.model.trained = ''  # a CANet that the released PyTorch code trained: .pth or .safetensors
+    config.model.convention = 'auto'  # of input and strides; 'auto': the weights'; 'canet': the released code's quirk
+    config.model.width = 64  # filters of the ResNet's stem
+    config.model.features = 256  # filters of every layer of the head
+    config.model.dropout = 0.5  # of whole channels
+    config.model.shots = 'average'  # K supports: the mean of their averages, or 'attention', which needs train.shot > 1
+    config.model.refinements = 4  # passes after the first, each sees the answer of the one before; in training none
+    config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
+
+    config.train.epochs = 200  # CANet's
+    config.train.batch = 4  # CANet's; SimPropNet has 8, CRC + TPC 24
+    config.train.learning_rate = 2.5e-4  # CANet's; constant
+    config.train.rate_factor = 10.0  # CANet's, of the head, which is all that is trained
+    config = common.apply(config, argument, {'cpu': cpu})
+    if not config.train.steps and (config.train.crc or config.tpc.when != 'never'):
+        config.train.batch = 24  # Improved Similarity Propagation, 4.3
+        config.train.learning_rate = 2.5e-5  # the same; read as the released code's flag, which that multiplies by ten
+    return config
+
+
+def cpu(config: ConfigDict) -> None:
+    """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
+    config.data.drop_novel_images = True  # or so few steps teach above all that novel objects are background
+    config.train.size = 225
+    config.train.steps = 500
+    config.train.learning_rate = 1e-3  # four times the paper's, falling to zero
+    config.train.poly_power = 0.9
+    config.train.sampling = 'classes'  # or a few hundred steps see mostly persons and dogs
+    config.train.history_drop = 1.0  # so few steps hardly see a pair twice
+    config.model.refinements = 0  # or the test would use what was never trained
+    config.train.support_scale = 1.0
+    config.model.dtype = 'bfloat16'  # the cores' bfloat16 units (AMX) are 2.5 times as fast; elsewhere no loss
+    config.eval.size = 225
+    config.select.every = 250
+    config.select.episodes = 200

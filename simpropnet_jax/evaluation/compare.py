@@ -1,0 +1,245 @@
+"""Is one method better than another, or was it luck? A paired bootstrap over the query images of two results.
+
+    python -m simpropnet_jax.evaluation.compare A.json B.json [--shot 1] [--label-size square]
+
+Both results must be of the same episodes. Query images are drawn again and again, with replacement, as many as there
+are; an image brings all its episodes, of every class and seed, with both methods' counts. Each time mIoU is computed
+anew for A and for B. The interval holds the middle 95 % of their differences; if 0 is in it, the result is undecided.
+A draw that leaves a class without a pixel is drawn again. Numbers are percent; mIoU is that of the result files: the
+mean over the classes of (sum of intersections / sum of unions), and over the seeds.
+
+The interval is about the images: other query images of these classes, the same weights. What another training of the
+same method would give is not in it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simpropnet_jax.evaluation import episode_counts, metrics
+from simpropnet_jax.evaluation.bank import LABEL_SIZES
+from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.report import read_result
+from simpropnet_jax.evaluation.tables import SAME
+from simpropnet_jax.evaluation.text import aligned
+
+# What two results must have in common besides their episodes.
+COMMON = {**SAME, 'fold': lambda r: r['fold']}
+# Draws of an image that are held in memory at a time: 8 bytes each, three times.
+CELLS = 2**21
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of A and of B, as fractions of one, and the interval of B - A."""
+
+    images: int  # query images behind it
+    a: float
+    b: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """'A is better', 'B is better' or 'undecided': the interval holds 0."""
+        if self.low <= 0 <= self.high:
+            return 'undecided'
+        return 'B is better' if self.low > 0 else 'A is better'
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of mIoU and of each class's IoU, by class id."""
+
+    miou: Difference
+    per_class: dict[int, Difference]
+    episodes: int
+    resamples: int
+    confidence: float
+
+
+def paired_bootstrap(
+    a: EpisodeCounts, b: EpisodeCounts, *, label_size: str = 'square', resamples: int = 10_000, seed: int = 0,
+    confidence: float = 0.95,
+) -> Comparison:  # fmt: skip
+    """Compares two methods on the same episodes, by resampling query images.
+
+    Args:
+      a, b: the same episodes, in any order.
+      label_size: 'square' or 'own': which counts are compared.
+      resamples: how often images are drawn; the interval's ends are as rough as they are few.
+      seed: of the draws.
+      confidence: the part of the differences that the interval holds, e.g. 0.95.
+    Raises:
+      ValueError: an argument out of range, different episodes, or a class with a single query image.
+    """
+    _check(a, b, label_size, resamples, seed, confidence)
+    first, second = _common_order(a, b)
+    images, image = np.unique(a.query[first], return_inverse=True)
+    seeds, seed_index = np.unique(a.seed[first], return_inverse=True)
+    classes, class_index = np.unique(a.class_id[first], return_inverse=True)
+    shown = np.zeros((len(images), len(classes)), bool)
+    shown[image, class_index] = True
+    _check_images(shown, classes)
+
+    sums = np.zeros((len(images), 2, 2, len(seeds), len(classes)))  # image, A or B, intersection or union
+    for method, counts in enumerate((a.counts[label_size], b.counts[label_size])):
+        order = (first, second)[method]
+        for part, values in enumerate((counts.intersection, counts.union)):
+            np.add.at(sums[:, method, part], (image, seed_index, class_index), values[order])
+    measured = _class_iou(sums.sum(0))
+    resampled = _resample(sums, resamples, seed)
+
+    def difference(count, scores, drawn):
+        tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+        low, high = np.quantile(drawn[:, 1] - drawn[:, 0], tails)
+        return Difference(int(count), float(scores[0]), float(scores[1]), float(low), float(high))
+
+    per_class = {
+        int(c): difference(shown[:, i].sum(), measured[:, i], resampled[:, :, i]) for i, c in enumerate(classes)
+    }
+    miou = difference(len(images), measured.mean(-1), resampled.mean(-1))
+    return Comparison(miou, per_class, len(first), resamples, confidence)
+
+
+def _common_order(a, b):
+    """Orders in which a and b have the same episodes."""
+    orders, keys = [], []
+    for one in (a, b):
+        listed = list(zip(*(getattr(one, name).tolist() for name in episode_counts.COLUMNS), strict=True))
+        orders.append(np.array(sorted(range(len(listed)), key=listed.__getitem__)))
+        keys.append(sorted(listed))
+    if keys[0] != keys[1]:
+        raise ValueError(
+            f'the two results are of different episodes ({len(keys[0])} and {len(keys[1])}), so their difference says '
+            'nothing: evaluate both with the same data, fold and config.eval'
+        )
+    return orders
+
+
+def _resample(sums, resamples, seed):
+    """Class IoUs of the draws, [R, 2, C]: every image counts as often as it was drawn."""
+    rng, n = np.random.default_rng(seed), len(sums)
+    found, missing = [], resamples
+    while missing:
+        rows = min(missing, max(CELLS // n, 1))
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+        totals = (times @ sums.reshape(n, -1)).reshape(rows, *sums.shape[1:])  # whole numbers below 2^53: exact
+        iou = _class_iou(totals)
+        found.append(iou[~np.isnan(iou).any((1, 2))])
+        missing -= len(found[-1])
+    return np.concatenate(found)
+
+
+def _class_iou(totals):
+    """IoU of each class, [..., 2, C], of totals [..., 2, 2, S, C]: the mean over the seeds that have pixels of it."""
+    intersection, union = totals[..., 0, :, :], totals[..., 1, :, :]
+    seen = union > 0
+    iou = np.divide(intersection, union, out=np.zeros_like(union), where=seen)
+    seeds = seen.sum(-2)
+    return np.divide(iou.sum(-2), seeds, out=np.full(seeds.shape, np.nan), where=seeds > 0)
+
+
+def _check(a, b, label_size, resamples, seed, confidence):
+    for one in (a, b):
+        if label_size not in one.counts:
+            there = ' or '.join(repr(name) for name in one.counts)
+            raise ValueError(f'a result has no counts at the label size {label_size!r}, only {there}')
+    if resamples < 100:
+        raise ValueError(f'resamples must be 100 or more, got {resamples}')
+    if seed < 0:
+        raise ValueError(f'seed must be 0 or more, got {seed}')
+    if not 0 < confidence < 1:
+        raise ValueError(f'confidence must be between 0 and 1, such as 0.95, got {confidence}')
+
+
+def _check_images(shown, classes):
+    few = [int(c) for c, images in zip(classes, shown.sum(0), strict=True) if images < 2]
+    if few:
+        raise ValueError(f'classes {few} have a single query image, so there is nothing to draw: use more episodes')
+
+
+def load(path: str | Path, shot: int = 1) -> tuple[dict[str, Any], EpisodeCounts]:
+    """A result file and its episodes of one shot.
+
+    Raises:
+      FileNotFoundError, ValueError: a file that is missing, damaged, or of another evaluation than the other.
+    """
+    record = read_result(path)
+    if not record.get('episodes_file'):
+        raise ValueError(f'{path} was written without its episodes, by an earlier version: evaluate again')
+    file = Path(path).with_name(record['episodes_file'])
+    counts = episode_counts.read(file, shot)
+    if not _gives(counts, record['shots'].get(str(shot), {})):
+        raise ValueError(f'{file} does not give the numbers of {path}: evaluate again')
+    return record, counts
+
+
+def _gives(counts, by_label_size):
+    """Whether the counts are those that the scores of a result file were made of."""
+    classes, same = np.unique(counts.class_id).tolist(), []
+    try:
+        for label_size, per_episode in counts.counts.items():
+            for seed in np.unique(counts.seed):
+                rows = counts.seed == seed
+                one = metrics.Counts(*(values[rows] for values in per_episode))
+                iou = metrics.class_iou(metrics.accumulate(one, counts.class_id[rows], classes))
+                written = by_label_size[label_size]['seeds'][str(seed)]['per_class'].values()
+                same.append(np.allclose(iou, list(written), rtol=1e-9, atol=0))
+    except (KeyError, ValueError):  # other label sizes, seeds or classes
+        return False
+    return all(same)
+
+
+def table(comparison: Comparison, record: dict[str, Any]) -> str:
+    """A row for mIoU and one for each class; percent."""
+    interval = f'{100 * comparison.confidence:g} % interval'
+    rows = []
+    names = zip(['mIoU', *record['classes']], [comparison.miou, *comparison.per_class.values()], strict=True)
+    for name, one in names:
+        a, b, low, high = (100 * value for value in (one.a, one.b, one.low, one.high))
+        rows.append([name, str(one.images), f'{a:.2f}', f'{b:.2f}', f'{b - a:+.2f}', f'{low:+.2f} to {high:+.2f}',
+                     one.verdict])  # fmt: skip
+    return aligned(['', 'images', 'A', 'B', 'B - A', interval, 'verdict'], rows)
+
+
+def _check_comparable(a, b, label_size):
+    common = COMMON if label_size == 'own' else {**COMMON, 'label size': lambda r: r['label_size']}
+    for name, get in common.items():
+        if get(a) != get(b):
+            raise ValueError(f'results with different {name} ({get(a)} and {get(b)}) cannot be compared')
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compares two result files and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('a', metavar='A.json', help='written by eval.py, in WORKDIR/eval/')
+    parser.add_argument('b', metavar='B.json', help='the same episodes by another method')
+    parser.add_argument('--shot', type=int, default=1, help='which episodes (default: 1)')
+    parser.add_argument('--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)')
+    parser.add_argument('--resamples', type=int, default=10_000, help='draws of the images (default: 10000)')
+    parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
+    parser.add_argument('--confidence', type=float, default=0.95, help='of the interval (default: 0.95)')
+    given = parser.parse_args(arguments)
+    try:
+        (a, counts_a), (b, counts_b) = load(given.a, given.shot), load(given.b, given.shot)
+        _check_comparable(a, b, given.label_size)
+        found = paired_bootstrap(
+            counts_a, counts_b, label_size=given.label_size, resamples=given.resamples, seed=given.seed,
+            confidence=given.confidence)  # fmt: skip
+    except (OSError, ValueError) as error:
+        sys.exit(f'Error: {error}')
+    facts = ', '.join(f'{name} {get(a)}' for name, get in COMMON.items())
+    print(f'A  {a["method"]}, {given.a}\nB  {b["method"]}, {given.b}')
+    print(f'{given.shot}-shot, labels {given.label_size}, {facts}, {found.episodes} episodes\n')
+    print(table(found, a), end='')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,190 @@
+"""Validation mIoU over the training of several runs, as a picture, and how soon each run is nearly at its best.
+
+    python -m simpropnet_jax.evaluation.curves runs/baseline runs/tpc --out curves.png
+
+As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation", of the scores that select the
+checkpoint. The table and the bars say at which selection a run first had 95 % of its best mIoU: how fast it learns. A
+conditioning phase comes before step 0. The axis is in epochs where every run was selected once an epoch, in steps
+otherwise.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simpropnet_jax import config as config_rules
+from simpropnet_jax.evaluation.text import aligned
+
+NEARLY = 0.95  # of the best mIoU
+SCORES = ('novel_val_miou', 'base_val_miou')
+CONDITIONING = 'conditioning_steps'
+FEW = 50  # selections that are drawn as points on the line, too
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Scores of one run after its conditioning phase.
+
+    Attributes:
+      label: name of the run.
+      score: which score, one of `SCORES`.
+      steps: int [N], ascending, counted from the end of the conditioning phase.
+      miou: float [N], as fractions of one.
+      conditioning: length of that phase in steps; 0: the run has none.
+      epoch: steps of an epoch where there was a selection after each; None where selections were at other steps.
+    """
+
+    label: str
+    score: str
+    steps: np.ndarray
+    miou: np.ndarray
+    conditioning: int
+    epoch: int | None
+
+    @property
+    def nearly_best(self) -> int:
+        """Step of the first selection with 95 % of the best mIoU."""
+        return int(self.steps[np.argmax(self.miou >= NEARLY * self.miou.max())])
+
+
+def read_curve(run: str | Path, label: str) -> Curve:
+    """The validation scores of a work directory.
+
+    Raises:
+      FileNotFoundError: there is no such run.
+      ValueError: it has no validation score yet.
+    """
+    path = Path(run) / 'metrics.jsonl'
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no run in {run}: it has no metrics.jsonl, which train.py writes')
+    rows = [row for row in map(_row, path.read_text(errors='replace').splitlines()) if any(s in row for s in SCORES)]
+    conditioning = max((int(row.get(CONDITIONING, 0)) for row in rows), default=0)
+    score = next((name for name in SCORES for row in rows if name in row), SCORES[0])
+    scores = {int(row['step']) - conditioning: row[score] for row in rows if score in row}
+    steps = sorted(step for step in scores if step >= 0)
+    if not steps:
+        after = f' after its conditioning phase of {conditioning} steps' if conditioning else ''
+        raise ValueError(f'{path} has no validation score ({" or ".join(SCORES)}){after}: train until a selection')
+    epoch = int(np.gcd.reduce([row['step'] for row in rows])) if _selects_once_an_epoch(Path(run)) else None
+    return Curve(label, score, np.array(steps), np.array([scores[s] for s in steps]), conditioning, epoch)
+
+
+def _row(line):
+    """A line of metrics; nothing of half a line, which a killed run leaves."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return row if isinstance(row, dict) and 'step' in row else {}
+
+
+def _selects_once_an_epoch(run):
+    if not (run / 'config.json').exists():
+        return False
+    config = config_rules.load(run / 'config.json')
+    return config.select.every == 0 and config.train.steps == 0
+
+
+def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None) -> list[Curve]:
+    """The curves of several runs.
+
+    Args:
+      labels: their names; by default those of the folders, or the whole paths where folders share a name.
+    Raises:
+      FileNotFoundError, ValueError: as `read_curve`; or labels that do not fit, or scores of different classes.
+    """
+    names = [Path(run).resolve().name for run in runs]
+    labels = labels or (names if len(set(names)) == len(names) else [str(Path(run)) for run in runs])
+    if len(labels) != len(runs):
+        raise ValueError(f'there are {len(labels)} labels for {len(runs)} runs: give one for each')
+    curves = [read_curve(run, label) for run, label in zip(runs, labels, strict=True)]
+    for curve in curves:
+        if curve.score != curves[0].score:
+            raise ValueError(
+                f'{curves[0].label} has {curves[0].score}, {curve.label} has {curve.score}: scores of different '
+                'classes do not belong in one figure'
+            )
+    return curves
+
+
+def table(curves: Sequence[Curve]) -> str:
+    """A row per run: its best mIoU, when it had it, and when it first had 95 % of it."""
+    unit, lengths = _unit(curves)
+    header = ['run', 'selections', 'best mIoU', f'at {unit}', f'95 % of it at {unit}', f'conditioning {unit}s']
+    rows = []
+    for curve, length in zip(curves, lengths, strict=True):
+        best = int(np.argmax(curve.miou))
+        when = [curve.steps[best], curve.nearly_best, curve.conditioning]
+        shown = [f'{step / length:.4g}' if unit == 'epoch' else str(step) for step in when]
+        rows.append([curve.label, str(len(curve.steps)), f'{100 * curve.miou[best]:.2f}', *shown])
+    return aligned(header, rows)
+
+
+def _unit(curves):
+    """The unit of the axis, and its length in steps for each curve."""
+    if all(curve.epoch for curve in curves):
+        return 'epoch', [curve.epoch for curve in curves]
+    return 'step', [1] * len(curves)
+
+
+def draw(curves: Sequence[Curve], path: str | Path) -> None:
+    """Draws the curves and, beside them, a bar for each run; the file is of the kind that its name ends with.
+
+    Raises:
+      ValueError: no picture ends so.
+      OSError: it cannot be written.
+    """
+    from matplotlib.figure import Figure  # by itself it needs no screen
+
+    unit, lengths = _unit(curves)
+    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    left, right = figure.subplots(1, 2, width_ratios=(2.4, 1))
+    colors = []
+    for i, (curve, length) in enumerate(zip(curves, lengths, strict=True)):
+        label = curve.label
+        if curve.conditioning:
+            label += f' (after {curve.conditioning / length:.4g} {unit}s of conditioning)'
+        style = ('-', '--', ':')[i // 10 % 3]  # colours come again after ten
+        marker = '.' if len(curve.steps) <= FEW else ''
+        (line,) = left.plot(curve.steps / length, 100 * curve.miou, style, marker=marker, label=label)
+        colors.append(line.get_color())
+    left.set(xlabel=unit, ylabel=f'mIoU on {curves[0].score.removesuffix("_miou")}, %')
+    left.set_xlim(left=0)
+    left.grid(alpha=0.3)
+    left.legend(fontsize='small')
+
+    places = np.arange(len(curves))
+    nearly = [curve.nearly_best / length for curve, length in zip(curves, lengths, strict=True)]
+    bars = right.barh(places, nearly, color=colors)
+    right.bar_label(bars, [f'{value:.4g}' for value in nearly], padding=3)
+    right.set_yticks(places, [curve.label for curve in curves], fontsize='small')
+    right.invert_yaxis()
+    right.margins(x=0.15)
+    right.set(xlabel=unit, title='first at 95 % of the best mIoU')
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table and writes the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='folder that train.py wrote')
+    parser.add_argument('--out', required=True, help='picture to write: .png, .pdf or .svg')
+    parser.add_argument('--labels', nargs='+', metavar='LABEL', help='a name for each run (default: its folder)')
+    given = parser.parse_args(arguments)
+    try:
+        curves = read_curves(given.runs, given.labels)
+        draw(curves, given.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f'Error: {error}')
+    print(table(curves), end='')
+
+
+if __name__ == '__main__':
+    main()

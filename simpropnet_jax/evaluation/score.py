@@ -1,0 +1,107 @@
+"""The two device functions of an evaluation: encode images into a bank of features, score a batch of episodes.
+
+A bank of features is a pytree of [N, h, w, C]: what the method's `encode` gives for N images.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from simpropnet_jax.evaluation import metrics
+from simpropnet_jax.models.layers import interpolation_matrix, resize_bilinear
+from simpropnet_jax.models.normalise import normalise
+
+
+def encoder(module, convention: str):
+    """encode(variables, bank, images, start) -> bank, with the features of the images in its rows from `start` on.
+
+    The images are u8 [B, S, S, 3]; with None as the bank their features alone are returned.
+    """
+
+    def encode(variables, bank, images, start):
+        features = module.apply(variables, normalise(images, convention), method='encode')
+        if bank is None:
+            return features
+        write = lambda b, f: jax.lax.dynamic_update_slice_in_dim(b, f, start, 0)
+        return jax.tree.map(write, bank, features)
+
+    return encode
+
+
+def scorer(module, label_sizes, void: str, zero_mask: bool = False):
+    """score(variables, features, labels, batch, steps) -> {label size: metrics.Counts of the B episodes, [B] each}.
+
+    features: 'query', a bank of features for each size at which queries are segmented; 'support', one bank.
+    labels: 'query' and 'support', u8 [N, L, L], class ids and 255 (void).
+    batch: 'query' [B] and 'support' [B, K], rows of these; 'class_id' [B]; and for the label size 'own' the query's
+      'own_label' u8 [B, H, W], of which 'own_size' [B, 2], height and width, is filled.
+    steps: refinements of an iterative method; None: as many as it says.
+
+    Args:
+      label_sizes: 'square', 'own' or both.
+      void: 'ignore' or 'background'.
+      zero_mask: the supports' masks are emptied: what does a method segment that is told of no object?
+    """
+
+    def binary(label, class_id):
+        foreground = jnp.where(label == class_id, metrics.FOREGROUND, 0)
+        unknown = metrics.VOID if void == 'ignore' else 0
+        return jnp.where(label == metrics.VOID, unknown, foreground).astype(jnp.uint8)
+
+    def differences(variables, features, labels, batch, steps):
+        """Foreground logit less that of the background, [B, h, w], of every size at which queries were encoded."""
+        support, class_id = batch['support'], batch['class_id']
+        support_label = binary(labels['support'][support], class_id[:, None, None, None])
+        masks = (support_label == metrics.FOREGROUND).astype(jnp.float32)
+        valid = (support_label != metrics.VOID).astype(jnp.float32)
+        if zero_mask:
+            masks = jnp.zeros_like(masks)
+        take = lambda bank, rows: jax.tree.map(lambda f: f[rows], bank)
+        probe = module.apply(variables, take(features['support'], support), masks, valid, method='probe')
+        options = {'steps': steps} if module.iterative else {}
+        for bank in features['query']:
+            logits = module.apply(variables, take(bank, batch['query']), probe, method='decode', **options)
+            yield logits[..., 1] - logits[..., 0]
+
+    def score(variables, features, labels, batch, steps: int | None = None):
+        class_id = batch['class_id']
+        maps = list(differences(variables, features, labels, batch, steps))
+        result = {}
+        if 'square' in label_sizes:
+            label = binary(labels['query'][batch['query']], class_id[:, None, None])
+            resize = lambda difference: resize_bilinear(difference[..., None], label.shape[1:])[..., 0]
+            result['square'] = metrics.counts(is_foreground([resize(one) for one in maps]), label)
+        if 'own' in label_sizes:
+            label = binary(batch['own_label'], class_id[:, None, None])
+            height, width = batch['own_size'][:, 0, None, None], batch['own_size'][:, 1, None, None]
+            canvas = label.shape[1:]
+            inside = (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
+            resized = [resize_own_size(one, batch['own_size'], canvas) for one in maps]
+            result['own'] = metrics.counts(is_foreground(resized), jnp.where(inside, label, metrics.VOID))
+        return result
+
+    return score
+
+
+def is_foreground(differences: list[Float[Array, 'b H W']]) -> Bool[Array, 'b H W']:
+    """Where the foreground's probability p, the mean over the sizes of the query, is above one half.
+
+    Args:
+      differences: foreground logit less that of the background, at each size of the query, resized to the label.
+    """
+    if len(differences) == 1:  # resizing is linear: the sign of the resized difference compares the resized logits
+        return differences[0] > 0
+    return sum(jnp.tanh(one / 2) for one in differences) > 0  # tanh(one / 2) = 2p - 1
+
+
+def resize_own_size(
+    difference: Float[Array, 'b h w'], sizes: Int[Array, 'b 2'], canvas: tuple[int, int]
+) -> Float[Array, 'b H W']:
+    """The differences resized to each label's own size.
+
+    Sizes are data, not shapes, so that one compiled step serves all images; beyond its size all is zero.
+    """
+    rows = jax.vmap(lambda n: interpolation_matrix(difference.shape[1], n, canvas[0]))(sizes[:, 0])
+    columns = jax.vmap(lambda n: interpolation_matrix(difference.shape[2], n, canvas[1]))(sizes[:, 1])
+    tall = jnp.einsum('bHh,bhw->bHw', rows, difference, precision='highest')
+    return jnp.einsum('bWw,bHw->bHW', columns, tall, precision='highest')

@@ -1,0 +1,115 @@
+"""CANet: class-agnostic segmentation with iterative refinement and attentive few-shot learning (Zhang et al., 2019)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.fusion import DenseComparison
+from simpropnet_jax.models.layers import Conv, ConvReluDropout, Decoder, masked_average, resize_mask
+from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.resnet import ResNet
+
+
+class CANet(FewShotMethod):
+    """Shared encoder, dense comparison with the foreground's average, and a decoder that sees its earlier answer.
+
+    As released, https://github.com/icoz69/CaNet, one_shot_network.py; the attention over supports never was.
+    """
+
+    features: int = 256
+    dropout: float = 0.5
+    shots: str = 'average'  # K supports are fused by the mean of their averages, or by 'attention' as in the paper
+    refinements: int = 4  # passes after the first one, when not training
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    iterative = True
+
+    def setup(self):
+        self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
+        self.project = ConvReluDropout(self.features, dilation=2, dropout=self.dropout, dtype=self.dtype)
+        self.fusion = DenseComparison(self.dropout, self.dtype)
+        self.decoder = Decoder(features=self.features, dropout=self.dropout, dtype=self.dtype)
+        if self.shots == 'attention':
+            self.attention = ShotAttention(self.dtype)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+        """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
+        levels = self.backbone(images)
+        return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
+
+    def probe(
+        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None
+    ) -> Float[Array, 'b *k c']:
+        """Foreground masked averages: of each support for the attention, else their mean [B, C]."""
+        masks = masks if valid is None else masks * valid
+        foreground = masked_average(features, resize_mask(masks, features.shape[2:4]))
+        return foreground if self.shots == 'attention' else foreground.mean(1)
+
+    def decode(
+        self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c'], train: bool = False,
+        history: Float[Array, 'b h w 2'] | None = None, steps: int | None = None,
+    ) -> Float[Array, 'b h w 2']:  # fmt: skip
+        """Logits of background and foreground: one pass, then refinements, each with the softmax of the pass before.
+
+        Args:
+          history: softmax of an earlier prediction, for the first pass; None: zeros.
+          steps: refinements; None: none in training, else `refinements`.
+        """
+        x = self.compare(features, probe, train)
+        begun = self.fusion.begin(x)
+
+        def predict(module, history):
+            return module.decoder(module.fusion.refine(x, begun, history), train)
+
+        def refine(module, logits, _):
+            return predict(module, nn.softmax(logits)), None
+
+        logits = predict(self, history)
+        steps = (0 if train else self.refinements) if steps is None else steps
+        if steps:
+            rngs = {'params': False, 'dropout': True}
+            loop = nn.scan(refine, variable_broadcast='params', split_rngs=rngs, length=steps)
+            logits, _ = loop(self, logits, None)
+        return logits
+
+    def compare(
+        self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c'], train: bool = False
+    ) -> Float[Array, 'b h w c']:
+        """The dense comparison; of several supports, the sum weighted by the attention."""
+        if self.shots != 'attention':
+            return self.fusion.compare(features, probe, train)
+        batch, shots = probe.shape[:2]
+        repeated = jnp.repeat(features, shots, axis=0)
+        each = self.fusion.compare(repeated, probe.reshape(batch * shots, -1), train)
+        weights = jax.nn.softmax(self.attention(each).reshape(batch, shots))
+        return jnp.einsum('bkhwc,bk->bhwc', each.reshape(batch, shots, *each.shape[1:]), weights.astype(each.dtype))
+
+    def maps(
+        self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c']
+    ) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the foreground's probability after the first pass."""
+        return {'before refinement': nn.softmax(self.decode(features, probe, steps=0))[..., 1]}
+
+
+class ShotAttention(nn.Module):
+    """How much a support counts, before the softmax over supports: the attention branch of CANet's paper.
+
+    The paper gives two 3x3 convolutions, max pooling between them and an average over the image; ReLUs, a stride of 2
+    of the pooling (as ResNet's), and a linear layer from the average to the number are ours, and there is no dropout.
+
+    Args: x [N, h, w, C], a dense comparison for each support.
+    Returns: [N], float32.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n']:
+        x = nn.relu(Conv(dtype=self.dtype, name='conv1')(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = nn.relu(Conv(dtype=self.dtype, name='conv2')(x)).astype(jnp.float32)
+        return Conv(1, kernel=1, name='weight')(x.mean((1, 2), keepdims=True))[:, 0, 0, 0]

@@ -1,0 +1,125 @@
+"""Several trainings under one budget, evaluated on the same episodes and compared in pairs."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from simpropnet_jax import checkpoint, experiment
+from simpropnet_jax import config as config_rules
+from simpropnet_jax.evaluation import compare, report
+from simpropnet_jax.evaluation.run import INPUTS, evaluate_run, method_name, result_name
+from simpropnet_jax.evaluation.text import aligned
+from simpropnet_jax.training.loop import train_and_evaluate
+
+logger = logging.getLogger(__name__)
+
+SHOT = 1  # both papers' tables of these rows are 1-shot
+
+
+def run_study(
+    rows: Mapping[str, tuple[ConfigDict, str | None]], workdir: Path, inputs: Sequence[str] = INPUTS
+) -> dict[str, dict]:  # fmt: skip
+    """Trains and evaluates every row; what is done already is not done again.
+
+    Args:
+      rows: name -> config, and the name of the row that it is compared with.
+      workdir: each row's is the folder of its name in it. All rows so far go to study.json.
+      inputs: what they are evaluated on, of `evaluation.run.INPUTS`.
+    Returns:
+      What study.json holds, rows of earlier calls too: name -> method, minutes of training, mIoU by inputs, comparison.
+    Raises:
+      ValueError, OSError: what a user can mend, for every row before the first is trained.
+    """
+    unknown = set(inputs) - set(INPUTS)
+    if unknown:
+        raise ValueError(f'inputs must be of {", ".join(INPUTS)}, got {min(unknown)!r}')
+    for name, (config, _) in rows.items():
+        experiment.prepare_method(config, workdir / name)
+        experiment.prepare_sampler(config, experiment.open_data(config))
+    stored = workdir / 'study.json'
+    found = json.loads(stored.read_text()) if stored.exists() else {}
+    for number, (name, (config, _)) in enumerate(rows.items(), 1):
+        logger.info('row %d of %d: %s', number, len(rows), name)
+        config = ConfigDict(config.to_dict())
+        config.eval.shots = (SHOT,)
+        train_and_evaluate(config, workdir / name)
+        results = {one: _evaluated(config, workdir / name, one) for one in inputs}
+        jax.clear_caches()  # or the compiled programs of all rows stay in memory
+        found[name] = {
+            'method': method_name(config), 'minutes': _minutes(workdir / name, config.train.batch),
+            'miou': {one: _score(path) for one, path in results.items()},
+            'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
+        }  # fmt: skip
+        against = rows[name][1]
+        if all('episodes' in found.get(one, {}).get('results', {}) for one in (name, against)):
+            found[name]['comparison'] = _compared(workdir, found, against, name)
+        checkpoint.write_json(stored, found)
+        print('\n' + table(found))
+    return found
+
+
+def table(found: Mapping[str, Mapping]) -> str:
+    """A line a row: mIoU by inputs, and the difference from the row that it changes, with its interval."""
+    inputs = [name for name in INPUTS if any(name in one['miou'] for one in found.values())]
+    rows = []
+    for one in found.values():
+        scores = [_percent(one['miou'].get(name)) for name in inputs]
+        rows.append([one['method'], *scores, *_difference(one.get('comparison')), f'{one["minutes"]:.1f}'])
+    return aligned(['method', *inputs, 'difference', 'interval', 'verdict', 'minutes'], rows)
+
+
+def _percent(score) -> str:
+    if score is None:
+        return '-'
+    deviation = '' if score['std'] is None else f' ± {100 * score["std"]:.1f}'  # of one set of episodes there is none
+    return f'{100 * score["miou"]:.1f}{deviation}'
+
+
+def _difference(comparison) -> list[str]:
+    if comparison is None:
+        return ['-', '-', '-']
+    low, high = comparison['interval']
+    difference = f'{100 * comparison["difference"]:+.1f} to {comparison["against"]}'
+    return [difference, f'{100 * low:+.1f} .. {100 * high:+.1f}', comparison['verdict']]
+
+
+def _evaluated(config, workdir, inputs) -> Path:
+    """The result file of the best checkpoint, made if it is not there."""
+    path = workdir / 'eval' / result_name(config, 'best', inputs)
+    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
+        step = checkpoints.best_step()
+    if path.exists():
+        record = report.read_result(path)
+        if record['checkpoint']['step'] == step and record['eval'] == config_rules.plain(config.eval):
+            return path
+    evaluate_run(config, workdir, 'best', inputs)
+    return path
+
+
+def _score(path) -> dict[str, float | None]:
+    scores = report.read_result(path)['shots'][str(SHOT)]['square']
+    return {'miou': scores['miou'], 'std': scores['miou_std'], 'fb_iou': scores['fb_iou']}
+
+
+def _compared(workdir, found, against, name) -> dict:
+    """Does this row beat the other on the episodes?"""
+    a, b = (compare.load(workdir / found[one]['results']['episodes'], SHOT)[1] for one in (against, name))
+    result = compare.paired_bootstrap(a, b).miou
+    verdict = {'A is better': 'worse', 'B is better': 'better'}.get(result.verdict, result.verdict)
+    interval = [result.low, result.high]
+    return {'against': against, 'difference': result.b - result.a, 'interval': interval, 'verdict': verdict}
+
+
+def _minutes(workdir, batch) -> float:
+    """What the training took, by the speeds it wrote: without selection, start and pauses."""
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    timed, seconds, before = [line for line in lines if 'pairs_per_second' in line], 0.0, 0
+    for line in timed:
+        seconds += (line['step'] - before) * batch / line['pairs_per_second']
+        before = line['step']
+    return seconds / 60

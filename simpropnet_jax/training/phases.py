@@ -1,0 +1,78 @@
+"""The phases of a training: conditioning by transformed pairs, and episodes, each with an optimizer of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import optax
+
+from simpropnet_jax.training.state import TrainState
+
+CONDITIONING, EPISODES = 'conditioning', 'episodes'
+
+
+class Phase(NamedTuple):
+    """Steps first, first + 1, ..., last - 1."""
+
+    name: str
+    first: int
+    last: int
+
+
+def plan(tpc, steps: int, steps_per_epoch: int) -> list[Phase]:
+    """The phases, in order.
+
+    Args:
+      tpc: `config.tpc`; None for a supervised training, which has episodes of one image.
+      steps: on episodes.
+    """
+    if tpc is None:
+        return [Phase(EPISODES, 0, steps)]
+    conditioning = tpc.steps or tpc.epochs * steps_per_epoch
+    if tpc.when == 'before':
+        return [Phase(CONDITIONING, 0, conditioning), Phase(EPISODES, conditioning, conditioning + steps)]
+    if tpc.when == 'after':
+        return [Phase(EPISODES, 0, steps), Phase(CONDITIONING, steps, steps + conditioning)]
+    return [Phase(EPISODES, 0, steps)]
+
+
+def conditioning_before(planned: Sequence[Phase]) -> int:
+    """Steps of the conditioning that the training begins with."""
+    return planned[0].last if planned[0].name == CONDITIONING else 0
+
+
+def transformed(tpc, phase: Phase) -> float:
+    """The share of a phase's episodes whose query is the transformed support."""
+    if phase.name == CONDITIONING:
+        return 1.0
+    return tpc.mix if tpc.when == 'mixed' else 0.0
+
+
+class Trainer:
+    """The right step, optimizer and learning rate at every step of a training.
+
+    Args:
+      phases: what `plan` gave.
+      optimizers, steps, rates: of each phase; an optimizer and a rate count from the phase's own beginning.
+    """
+
+    def __init__(
+        self, phases: Sequence[Phase], optimizers: Sequence[optax.GradientTransformation],
+        steps: Sequence[Callable], rates: Sequence[optax.Schedule],
+    ):  # fmt: skip
+        self.phases, self.optimizers, self.steps, self.rates = phases, optimizers, steps, rates
+
+    def __call__(self, state: TrainState, step: int, batch) -> tuple[TrainState, dict]:
+        """One step, the step-th; the first of a later phase begins with a new optimizer."""
+        number = self._phase(step)
+        if 0 < step == self.phases[number].first:
+            state = state.replace(opt_state=jax.jit(self.optimizers[number].init)(state.params))
+        return self.steps[number](state, batch)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the step-th step."""
+        number = self._phase(step)
+        return float(self.rates[number](step - self.phases[number].first))
+
+    def _phase(self, step):
+        return next(i for i, phase in enumerate(self.phases) if step < phase.last or i == len(self.phases) - 1)

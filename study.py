@@ -1,0 +1,94 @@
+"""Trains recipes under one budget, evaluates them on the same episodes, and says which are better than which.
+
+    python study.py --workdir runs/study --fold 1 --recipe cpu --set data.name=pascal5i/subset
+    python study.py --workdir runs/study --fold 1 --rows canet,crc         (some of the rows)
+
+The rows are those of Improved Similarity Propagation: CANet, with cyclic reinforcement (crc), with transformed-pair
+conditioning (tpc), with both, the paper's two controls, and SimPropNet without and with the cycle. Each is evaluated on
+episodes, on identical inputs and with empty support masks, and compared by a paired bootstrap with the row that it
+changes. The same command goes on with a study that was stopped; with more rows it adds them.
+"""
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+from configs import canet, simpropnet
+from simpropnet_jax import commandline
+from simpropnet_jax import config as config_rules
+
+# row -> config file, words after its colon, the row that it is compared with
+ROWS = {
+    'canet': (canet, '', None),
+    'crc': (canet, 'crc', 'canet'),
+    'tpc': (canet, 'tpc', 'canet'),
+    'crc_tpc': (canet, 'crc,tpc', 'canet'),
+    'tpc_mixed': (canet, 'tpc_mixed', 'canet'),
+    'tpc_after': (canet, 'tpc_after', 'canet'),
+    'simpropnet': (simpropnet, '', 'canet'),
+    'simpropnet_crc': (simpropnet, 'crc', 'simpropnet'),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f'error: {message}; --help says more\n')
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each row, and study.json')
+    result.add_argument('--rows', default=','.join(ROWS), help='which, in order (default: %(default)s)')
+    result.add_argument('--fold', type=int, default=1, help='0 to 3 (default: %(default)s)')
+    result.add_argument('--recipe', default='', help="words for every row's config, e.g. cpu (default: the papers')")
+    result.add_argument(
+        '--set', action='append', default=[], metavar='FIELD=VALUE',
+        help='a config field of every row, e.g. --set train.size=161 --set data.dir=data; again for more')  # fmt: skip
+    result.add_argument(
+        '--inputs', default='episodes,identical,zero_mask', help='what rows are evaluated on (default: %(default)s)')
+    return result
+
+
+def configs(given: argparse.Namespace) -> dict:
+    """row -> (config, the row that it is compared with).
+
+    Raises:
+      ValueError: a row, word, field or value that is not there.
+    """
+    chosen = {}
+    for row in given.rows.split(','):
+        if row not in ROWS:
+            raise ValueError(f'--rows has {row!r}; there are {", ".join(ROWS)}')
+        module, words, against = ROWS[row]
+        config = module.get_config(','.join(filter(None, [f'fold={given.fold}', given.recipe, words])))
+        for change in given.set:
+            name, _, value = change.partition('=')
+            known = dict(config_rules.fields(config))
+            if name not in known:
+                raise ValueError(config_rules.unknown_field(name, known))
+            value = value if isinstance(known[name], str) else _literal(name, value)
+            try:
+                config.update_from_flattened_dict({name: value})
+            except TypeError:  # a value of another type than the field's
+                raise ValueError(f'config.{name} must be {config_rules.RULES[name].allowed}, got {value!r}') from None
+        chosen[row] = config, against
+    return chosen
+
+
+def _literal(name, value):
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        raise ValueError(f'--set {name}={value}: {value!r} is not a number, True, False or a tuple') from None
+
+
+def main(given: argparse.Namespace):
+    from simpropnet_jax.study import run_study
+
+    run_study(configs(given), given.workdir, given.inputs.split(','))
+
+
+if __name__ == '__main__':
+    arguments, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
+    commandline.run(lambda: main(arguments))
