@@ -51,13 +51,15 @@ def run_study(
         results = {one: _evaluated(config, workdir / name, one) for one in inputs}
         jax.clear_caches()  # or the compiled programs of all rows stay in memory
         found[name] = {
-            'method': method_name(config), 'minutes': _minutes(workdir / name, config.train.batch),
+            'method': method_name(config), 'against': rows[name][1],
+            'minutes': _minutes(workdir / name, config.train.batch),
             'miou': {one: _score(path) for one, path in results.items()},
             'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
         }  # fmt: skip
-        against = rows[name][1]
-        if all('episodes' in found.get(one, {}).get('results', {}) for one in (name, against)):
-            found[name]['comparison'] = _compared(workdir, found, against, name)
+        for one in found:
+            against = found[one]['against']
+            if all('episodes' in found.get(row, {}).get('results', {}) for row in (one, against)):
+                found[one]['comparison'] = _compared(workdir, found, against, one)
         checkpoint.write_json(stored, found)
         print('\n' + table(found))
     return found
@@ -89,15 +91,19 @@ def _difference(comparison) -> list[str]:
 
 
 def _evaluated(config, workdir, inputs) -> Path:
-    """The result file of the best checkpoint, made if it is not there."""
-    path = workdir / 'eval' / result_name(config, 'best', inputs)
+    """The result file of the best checkpoint, made if it is not there.
+
+    Where the training ends with transformed pairs it is that of the last: the best may be from before them.
+    """
+    which = 'latest' if config.tpc.when == 'after' else 'best'
+    path = workdir / 'eval' / result_name(config, which, inputs)
     with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
-        step = checkpoints.best_step()
+        step = checkpoints.best_step() if which == 'best' else checkpoints.steps()[-1]
     if path.exists():
         record = report.read_result(path)
         if record['checkpoint']['step'] == step and record['eval'] == config_rules.plain(config.eval):
             return path
-    evaluate_run(config, workdir, 'best', inputs)
+    evaluate_run(config, workdir, which, inputs)
     return path
 
 

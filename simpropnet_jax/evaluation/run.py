@@ -34,8 +34,8 @@ def evaluate_run(
       workdir: of the training; the result goes to eval/ in it.
       which: checkpoint, 'best', 'latest' or a step.
       inputs: what the method is given: 'episodes'; 'identical': every image-class pair once, the query being its own
-        support (SimPropNet, Table 2; Improved Similarity Propagation, Table 2); 'zero_mask': the episodes with empty
-        support masks (SimPropNet, Table 5; Improved Similarity Propagation, Table 6).
+        support (SimPropNet, Tables 2 and 5; Improved Similarity Propagation, Tables 2 and 6); 'zero_mask': the
+        episodes with empty support masks (Improved Similarity Propagation, Table 7).
       pictures: draw the best, median and worst episode of each class; of an ordinary evaluation only.
     Returns:
       The record that was written.
@@ -90,7 +90,7 @@ def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> s
 def _changes(evaluation, inputs):
     """How an evaluation differs from the ordinary one, in words of a file's name."""
     words = [inputs] if inputs != 'episodes' else []
-    words += ['scales'] if tuple(evaluation.scales) != (1.0,) else []
+    words += ['scales' + '-'.join(map(str, evaluation.scales))] if tuple(evaluation.scales) != (1.0,) else []
     words += ['random_support'] if evaluation.random_support else []
     words += [evaluation.refinement] if evaluation.refinement != 'fixed' else []
     return words

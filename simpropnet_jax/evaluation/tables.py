@@ -48,10 +48,10 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
     cells: dict[tuple, dict[int, dict]] = {}
     for record in records:
         for shot, label_size, scores in _scores(record):
-            folds = cells.setdefault((record['method'], str(record['size']), label_size, shot), {})
+            folds = cells.setdefault((_method(record), str(record['size']), label_size, shot), {})
             if record['fold'] in folds:
                 raise ValueError(
-                    f"two results are of {record['method']}, fold {record['fold']}, {shot}-shot, "
+                    f"two results are of {_method(record)}, fold {record['fold']}, {shot}-shot, "
                     f"input {record['size']}: give only one of them"
                 )
             folds[record['fold']] = scores
@@ -60,6 +60,16 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
         one = [_percent(folds[f]['miou'], folds[f]['miou_std']) if f in folds else ABSENT for f in FOLDS]
         rows.append([*key, *one, _mean(folds, 'miou'), _mean(folds, 'fb_iou')])
     return _heading(records, 'mIoU, mean of four folds') + aligned(header, rows)
+
+
+def _method(record):
+    """The method's name, and how it was evaluated where that is not the ordinary way."""
+    evaluation = record.get('eval', {})
+    words = [record.get('inputs', 'episodes')] if record.get('inputs', 'episodes') != 'episodes' else []
+    words += ['scales ' + ' '.join(map(str, evaluation['scales']))] if len(evaluation.get('scales', [1])) > 1 else []
+    words += ['random support'] if evaluation.get('random_support') else []
+    words += [evaluation['refinement']] if evaluation.get('refinement', 'fixed') != 'fixed' else []
+    return f'{record["method"]} ({", ".join(words)})' if words else record['method']
 
 
 def _scores(record):

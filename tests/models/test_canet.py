@@ -14,6 +14,7 @@ from simpropnet_jax import models
 from simpropnet_jax.models.canet import CANet
 from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.fusion import Probe
+from simpropnet_jax.models.normalise import CONVENTIONS
 from simpropnet_jax.models.simpropnet import SimPropNet
 from simpropnet_jax.training.state import split
 
@@ -268,11 +269,11 @@ def saved(state, path):
 
 def test_import_fills_every_parameter(state, tmp_path):
     weights = load_canet(saved(state, tmp_path / 'canet.safetensors'), **NARROW)
-    module = CANet(stride_on=weights.stride_on, **NARROW)
+    module = CANet(stride_on=CONVENTIONS[weights.convention].stride_on, **NARROW)
     expected = jax.eval_shape(lambda: init(module))
     assert jax.tree.map(jnp.shape, weights.params) == jax.tree.map(jnp.shape, expected)
     assert {x.dtype for x in jax.tree.leaves(weights.params)} == {np.dtype('float32')}
-    assert (weights.convention, weights.stride_on) == ('torchvision', '1x1')
+    assert CONVENTIONS[weights.convention].stride_on == '1x1'
     assert weights.source.startswith('canet.safetensors sha256:')
 
 

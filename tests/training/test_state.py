@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import canet, simpropnet
 from simpropnet_jax import experiment, parallel
 from simpropnet_jax.models import build
-from simpropnet_jax.training import objectives
+from simpropnet_jax.training import history, objectives
+from simpropnet_jax.training.phases import EPISODES, Phase, transformed
 from simpropnet_jax.training.state import init_state, learning_rate, make_optimizer, make_step, merge, split
+from tests.fakes import SMALL
 
 
 def test_split_is_by_whole_path_elements_and_merge_undoes_it():
@@ -41,8 +44,9 @@ def test_optimizer_is_pytorchs_sgd():
 
 def batches(config, count):
     rng, size, batch = np.random.default_rng(0), config.train.size, config.train.batch
-    for _ in range(count):
+    for number in range(count):
         yield {
+            'pair_id': (np.arange(batch) + batch * number).astype(np.int32) % 16,
             'support_image': rng.integers(0, 256, (batch, 1, size, size, 3), np.uint8),
             'support_label': rng.choice(np.array([0, 1, 255], np.uint8), (batch, 1, size, size)),
             'query_image': rng.integers(0, 256, (batch, size, size, 3), np.uint8),
@@ -50,10 +54,23 @@ def batches(config, count):
         }
 
 
+def simpropnet_config():
+    """At the real width of the head, with dropout, augmentation and ICA."""
+    config = simpropnet.get_config()
+    config.update_from_flattened_dict(SMALL | {'model.features': 256, 'model.dropout': 0.5})
+    return config
+
+
+def canet_config():
+    """With the cycle, some transformed pairs, and history masks."""
+    config = canet.get_config('crc,tpc_mixed')
+    config.update_from_flattened_dict(SMALL | {'train.batch': 8, 'train.history_drop': 0.3, 'model.dropout': 0.0})
+    return config
+
+
 @pytest.mark.slow
-def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, small_config):
-    """Ten steps at the real width of the head, with dropout, augmentation and ICA."""
-    config = small_config(**{'model.features': 256, 'model.dropout': 0.5})
+@pytest.mark.parametrize('config', [simpropnet_config(), canet_config()], ids=lambda config: config.model.name)
+def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, config):
     config.model.convention = 'torchvision'
     module = build(config.model)
     method = experiment.Method(config, module, {}, None)
@@ -61,9 +78,11 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, small
     for devices in (1, 8):
         mesh, optimizer = mesh_of(devices), make_optimizer(config.train, 10)
         objective = objectives.episodic(
-            module, config.train, void='ignore', convention='torchvision', steps_per_epoch=5)  # fmt: skip
+            module, config.train, void='ignore', convention='torchvision', steps_per_epoch=5, tpc=config.tpc,
+            transformed=transformed(config.tpc, Phase(EPISODES, 0, 10)))  # fmt: skip
         step = make_step(objective, optimizer, seed=0, mesh=mesh)
-        state = init_state(method, optimizer, frozen=('backbone',), seed=0, mesh=mesh)
+        new_history = (lambda: history.blank(16, (5, 5))) if module.iterative else (lambda: None)
+        state = init_state(method, optimizer, frozen=('backbone',), seed=0, mesh=mesh, new_history=new_history)
         before = jax.device_get(state.frozen)
         values = []
         for batch in parallel.prefetch(mesh, batches(config, 10)):
