@@ -4,11 +4,11 @@
     python study.py --workdir runs/study --fold 1 --rows canet,crc         (some of the rows)
 
 The rows are those of Improved Similarity Propagation: CANet, with cyclic reinforcement (crc), with transformed-pair
-conditioning (tpc), with both, the paper's two controls, and SimPropNet without and with the cycle. Each is evaluated on
-episodes, on identical inputs and with empty support masks, and compared by a paired bootstrap with the row that it
-changes. All rows have one budget: that of --recipe, as --set changes it (the second paper's is CANet's with
---set train.batch=24 --set train.learning_rate=2.5e-5). The same command goes on with a study that was stopped; with
-more rows it adds them.
+conditioning (tpc), with both, the paper's two controls; SimPropNet without and with the cycle; and CANet with five
+supports, averaged, or weighed by its paper's attention. Each is evaluated on episodes, on identical inputs and with
+empty support masks, and compared by a paired bootstrap with the row that it changes. All rows have one budget: that of
+--recipe, as --set changes it (the second paper's: --set train.batch=24 --set train.learning_rate=2.5e-5). The same
+command goes on with a study that was stopped; with more rows it adds them.
 """
 
 import argparse
@@ -20,7 +20,12 @@ from configs import canet, common, simpropnet
 from simpropnet_jax import commandline
 from simpropnet_jax import config as config_rules
 
-# row -> config file, words of configs/common.py, the row that it is compared with
+WORDS = {
+    **common.SHARED,
+    'five': lambda config: config.train.update(shot=5),
+    'attention': lambda config: config.model.update(shots='attention'),
+}
+# row -> config file, words, the row that it is compared with
 ROWS = {
     'canet': (canet, [], None),
     'crc': (canet, ['crc'], 'canet'),
@@ -30,6 +35,8 @@ ROWS = {
     'tpc_after': (canet, ['tpc_after'], 'canet'),
     'simpropnet': (simpropnet, [], 'canet'),
     'simpropnet_crc': (simpropnet, ['crc'], 'simpropnet'),
+    'canet_5': (canet, ['five'], None),
+    'canet_5_attention': (canet, ['five', 'attention'], 'canet_5'),
 }
 
 
@@ -75,7 +82,7 @@ def configs(given: argparse.Namespace) -> dict:
             except TypeError:  # a value of another type than the field's
                 raise ValueError(f'config.{name} must be {config_rules.RULES[name].allowed}, got {value!r}') from None
         for word in words:  # after the changes: conditioning shares the steps that these give
-            common.SHARED[word](config)
+            WORDS[word](config)
         chosen[row] = config, against
     return chosen
 

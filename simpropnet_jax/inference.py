@@ -56,7 +56,7 @@ class Segmenter:
         self._variables = variables
 
         def probe(variables, supports, labels):
-            run = lambda method, *args: module.apply(variables, *args, method=method)  # noqa: E731
+            run = lambda method, *args: module.apply(variables, *args, method=method)
             masks = (labels == images.FOREGROUND).astype(jnp.float32)
             valid = (labels != images.VOID).astype(jnp.float32)
             features = run('encode_support', normalise(supports, convention), masks)

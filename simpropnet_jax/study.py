@@ -18,13 +18,11 @@ from simpropnet_jax.training.loop import train_and_evaluate
 
 logger = logging.getLogger(__name__)
 
-SHOT = 1  # both papers' tables of these rows are 1-shot
-
 
 def run_study(
     rows: Mapping[str, tuple[ConfigDict, str | None]], workdir: Path, inputs: Sequence[str] = INPUTS
 ) -> dict[str, dict]:  # fmt: skip
-    """Trains and evaluates every row; what is done already is not done again.
+    """Trains and evaluates every row, at the shot it is trained with; what is done already is not done again.
 
     Args:
       rows: name -> config, and the name of the row that it is compared with.
@@ -46,12 +44,12 @@ def run_study(
     for number, (name, (config, _)) in enumerate(rows.items(), 1):
         logger.info('row %d of %d: %s', number, len(rows), name)
         config = ConfigDict(config.to_dict())
-        config.eval.shots = (SHOT,)
+        config.eval.shots = (config.train.shot,)
         train_and_evaluate(config, workdir / name)
         results = {one: _evaluated(config, workdir / name, one) for one in inputs}
         jax.clear_caches()  # or the compiled programs of all rows stay in memory
         found[name] = {
-            'method': method_name(config), 'against': rows[name][1],
+            'method': method_name(config), 'shot': config.train.shot, 'against': rows[name][1],
             'minutes': _minutes(workdir / name, config.train.batch),
             'miou': {one: _score(path) for one, path in results.items()},
             'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
@@ -71,8 +69,9 @@ def table(found: Mapping[str, Mapping]) -> str:
     rows = []
     for one in found.values():
         scores = [_percent(one['miou'].get(name)) for name in inputs]
-        rows.append([one['method'], *scores, *_difference(one.get('comparison')), f'{one["minutes"]:.1f}'])
-    return aligned(['method', *inputs, 'difference', 'interval', 'verdict', 'minutes'], rows)
+        compared = _difference(one.get('comparison'))
+        rows.append([one['method'], str(one['shot']), *scores, *compared, f'{one["minutes"]:.1f}'])
+    return aligned(['method', 'shot', *inputs, 'difference', 'interval', 'verdict', 'minutes'], rows)
 
 
 def _percent(score) -> str:
@@ -108,14 +107,15 @@ def _evaluated(config, workdir, inputs) -> Path:
 
 
 def _score(path) -> dict[str, float | None]:
-    scores = report.read_result(path)['shots'][str(SHOT)]['square']
+    (scores,) = report.read_result(path)['shots'].values()
+    scores = scores['square']
     return {'miou': scores['miou'], 'std': scores['miou_std'], 'fb_iou': scores['fb_iou']}
 
 
 def _compared(workdir, found, against, name) -> dict:
     """Does this row beat the other on the episodes?"""
-    a, b = (compare.load(workdir / found[one]['results']['episodes'], SHOT)[1] for one in (against, name))
-    result = compare.paired_bootstrap(a, b).miou
+    load = lambda row: compare.load(workdir / found[row]['results']['episodes'], found[row]['shot'])[1]
+    result = compare.paired_bootstrap(load(against), load(name)).miou
     verdict = {'A is better': 'worse', 'B is better': 'better'}.get(result.verdict, result.verdict)
     interval = [result.low, result.high]
     return {'against': against, 'difference': result.b - result.a, 'interval': interval, 'verdict': verdict}

@@ -46,8 +46,8 @@ def mask(height, width):
 
 def by_hand(method, variables, query, supports):
     """Probability of the foreground, one step after the other."""
-    run = lambda name, *args: method.module.apply(variables, *args, method=name)  # noqa: E731
-    square = lambda x, how: np.asarray(Image.fromarray(x).resize((SIZE, SIZE), how))  # noqa: E731
+    run = lambda name, *args: method.module.apply(variables, *args, method=name)
+    square = lambda x, how: np.asarray(Image.fromarray(x).resize((SIZE, SIZE), how))
     image = square(query, Image.BILINEAR)[None]
     images = np.stack([square(image, Image.BILINEAR) for image, _ in supports])
     labels = np.stack([square(label, Image.NEAREST) for _, label in supports])

@@ -70,7 +70,7 @@ def augment_supports(
 ) -> tuple[Float[Array, 'B K size size 3'], UInt8[Array, 'B K size size']]:
     """scale_crop_flip of every support, each with its own randomness."""
     keys = jax.random.split(key, images.shape[:2])
-    one = lambda key, image, label: scale_crop_flip(key, image, label, size, max_scale, flip)  # noqa: E731
+    one = lambda key, image, label: scale_crop_flip(key, image, label, size, max_scale, flip)
     return jax.vmap(jax.vmap(one))(keys, images, labels)
 
 
@@ -79,7 +79,7 @@ def turn_and_flip(
 ) -> tuple[Num[Array, 'B S S 3'], UInt8[Array, 'B S S']]:
     """Each image and its label in one of the eight positions of a square, each as likely."""
     choices = jax.random.bernoulli(key, shape=(3, images.shape[0]))
-    changes = lambda x: x.swapaxes(1, 2), lambda x: x[:, ::-1], lambda x: x[:, :, ::-1]  # noqa: E731
+    changes = lambda x: x.swapaxes(1, 2), lambda x: x[:, ::-1], lambda x: x[:, :, ::-1]
     for chosen, change in zip(choices, changes, strict=True):
         images = jnp.where(chosen[:, None, None, None], change(images), images)
         labels = jnp.where(chosen[:, None, None], change(labels), labels)

@@ -20,7 +20,7 @@ class PanelMaker:
         self.bank = bank
 
         def forward(variables, supports, support_labels, query):
-            run = lambda method, *args: module.apply(variables, *args, method=method)  # noqa: E731
+            run = lambda method, *args: module.apply(variables, *args, method=method)
             masks = (support_labels == 1).astype(jnp.float32)
             valid = None if void == 'background' else (support_labels != 255).astype(jnp.float32)[None]
             features = run('encode_support', normalise(supports, convention), masks)

@@ -102,6 +102,7 @@ def method_name(config: ConfigDict) -> str:
     if config.model.name == 'simpropnet':
         parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
     names = [name for name, used in parts if used] or [METHODS.get(config.model.name, config.model.name)]
+    names += ['attention'] if config.model.get('shots') == 'attention' else []
     names += ['CRC'] if config.train.crc else []
     names += [CONDITIONED[config.tpc.when]] if config.tpc.when != 'never' else []
     return ' + '.join(names)

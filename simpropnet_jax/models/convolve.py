@@ -41,7 +41,7 @@ def convolve_constant(
     at_taps = jnp.einsum('bc,rscd->brsd', vector.astype(jnp.float32), kernel.astype(jnp.float32))
     reach = kernel.shape[0] // 2
     offsets = dilation * jnp.arange(-reach, reach + 1)
-    inside = lambda n: (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(jnp.float32)  # noqa: E731
+    inside = lambda n: (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(jnp.float32)
     return jnp.einsum('hr,ws,brsd->bhwd', inside(size[0]), inside(size[1]), at_taps, precision='highest')
 
 

@@ -71,8 +71,8 @@ class AttentiveFusion(nn.Module):
     def __call__(self, features, probe, train: bool = False):
         del train  # Eq. 3 has no dropout
         width = 2 * features.shape[-1]
-        conv = lambda name: Conv(width, dtype=self.dtype, name=name)  # noqa: E731
-        norm = lambda x: nn.relu(instance_norm(x)) if self.activation == 'relu' else instance_norm(x)  # noqa: E731
+        conv = lambda name: Conv(width, dtype=self.dtype, name=name)
+        norm = lambda x: nn.relu(instance_norm(x)) if self.activation == 'relu' else instance_norm(x)
 
         attention = attention_maps(features, probe)  # A^f, A^b
         attention = (0.5 + self.attention_gain * (attention - 0.5)).astype(features.dtype)

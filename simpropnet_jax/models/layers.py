@@ -98,7 +98,7 @@ class Conv(nn.Module):
         features = self.features or x.shape[-1]
         shape = (self.kernel, self.kernel, sum(channels), features)
         bound = (self.kernel**2 * sum(channels)) ** -0.5
-        uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)  # noqa: E731
+        uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
         kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(0.01), shape), self.dtype)
         bias = jnp.asarray(self.param('bias', uniform, (features,)), self.dtype)
         total = bias if rest is None else rest
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False) -> Float[Array, 'b h w 2']:
-        block = lambda name, **kwargs: ConvReluDropout(  # noqa: E731
+        block = lambda name, **kwargs: ConvReluDropout(
             self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs)
         pooled = block('image_pooling', kernel=1)(x.mean((1, 2), keepdims=True), train)
         branches = [jnp.broadcast_to(pooled, (*x.shape[:3], self.features)), block('conv1x1', kernel=1)(x, train)]

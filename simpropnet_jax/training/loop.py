@@ -99,7 +99,7 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
     if not checkpoints.steps():
         checkpoints.delete_after(0)
         return init_state(method, optimizer, frozen=frozen, seed=seed, mesh=mesh, new_history=new_history), 0
-    create = lambda v: to_items(from_variables(v, frozen, optimizer, new_history()))  # noqa: E731
+    create = lambda v: to_items(from_variables(v, frozen, optimizer, new_history()))
     abstract = jax.eval_shape(create, method.abstract())
     step, items = checkpoints.restore(checkpoint.abstract_like(abstract, parallel.replicated(mesh)))
     checkpoints.delete_after(step)
@@ -139,7 +139,7 @@ def _new_history(method, sampler):
             'may have a pair twice in a batch; or set config.train.history_drop to 1, which is without them'
         )
     images = jax.ShapeDtypeStruct((1, train.size, train.size, 3), jnp.float32)
-    encode = lambda variables, images: method.module.apply(variables, images, method='encode')  # noqa: E731
+    encode = lambda variables, images: method.module.apply(variables, images, method='encode')
     features = jax.tree.leaves(jax.eval_shape(encode, method.abstract(), images))[0]
     return lambda: history.blank(len(sampler.pairs), features.shape[1:3])
 

@@ -102,7 +102,7 @@ def episodic(
         logits = module.apply(
             state.variables, episodes, past, dual=train.dual_prediction, cyclic=cyclic, method=forward,
             rngs={'dropout': dropout_key})  # fmt: skip
-        masks = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+        masks = lambda x: x.reshape(-1, *x.shape[2:])
         supports = masks(episodes.masks), masks(episodes.support_valid)
         truths = {'query': (episodes.truth, episodes.valid), 'support': supports, 'cycle': supports}
         weight = train.foreground_weight
@@ -124,14 +124,14 @@ def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> di
       past: probabilities that an iterative method predicted before [B, h, w, 2], or None.
     """
     batch, shots = episodes.supports.shape[:2]
-    flat = lambda x: x.reshape(batch * shots, *x.shape[2:])  # noqa: E731
-    each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), tree)  # noqa: E731
+    flat = lambda x: x.reshape(batch * shots, *x.shape[2:])
+    each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), tree)
     support_features = module.encode_support(flat(episodes.supports), flat(episodes.masks), train=True)
     features = query_features = module.encode(episodes.queries, train=True)
     grouped = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), support_features)
     probes = probe = module.probe(grouped, episodes.masks, episodes.support_valid)
     if dual:
-        both = lambda x, y: jnp.concatenate([x, y])  # noqa: E731
+        both = lambda x, y: jnp.concatenate([x, y])
         features = jax.tree.map(both, query_features, support_features)
         probes = jax.tree.map(both, probe, each(probe))
         past = None if past is None else both(past, jnp.zeros_like(each(past)))

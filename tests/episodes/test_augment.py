@@ -25,7 +25,7 @@ def coordinates(side):
 def many(count=300, **options):
     """Where the pixels of `count` augmented images and of their labels (by rows, by columns) come from."""
     image = coordinates(LOADED)
-    one = lambda key, label: scale_crop_flip(key, image, label, SIZE, **options)  # noqa: E731
+    one = lambda key, label: scale_crop_flip(key, image, label, SIZE, **options)
     keys = jax.random.split(jax.random.key(0), count)
     run = jax.jit(jax.vmap(one, (0, None)))
     images, rows = run(keys, image[..., 0].astype(jnp.uint8))
@@ -79,7 +79,7 @@ def test_the_largest_scale_is_a_plain_crop_of_what_was_loaded():
     image = jnp.asarray(rng.normal(size=(LOADED, LOADED, 3)), jnp.float32)
     label = jnp.asarray(rng.integers(0, 3, (LOADED, LOADED)), jnp.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        largest = lambda key, shape=(), minval=0.0, maxval=1.0: jnp.full(shape, maxval)  # noqa: E731
+        largest = lambda key, shape=(), minval=0.0, maxval=1.0: jnp.full(shape, maxval)
         patch.setattr(jax.random, 'uniform', largest)
         cropped, cropped_label = scale_crop_flip(jax.random.key(0), image, label, SIZE, flip=False)
     np.testing.assert_allclose(cropped, image[32:, 32:], atol=1e-5)

@@ -165,7 +165,7 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp('results')
 
     def draw(shot, n):
-        images = lambda c: rng.permutation(np.flatnonzero(source.index.pixels[:, c]))[: shot + 1].tolist()  # noqa: E731
+        images = lambda c: rng.permutation(np.flatnonzero(source.index.pixels[:, c]))[: shot + 1].tolist()
         drawn = [(c, images(c)) for c in CLASSES for _ in range(n)]
         return [Episode(numbers[0], tuple(numbers[1:]), c, 0) for c, numbers in drawn]
 

@@ -84,7 +84,7 @@ def devices(n):
 def one_at_a_time(variables, source, listed, void, label_size):
     """Totals of the episodes: every image read and encoded anew, logits of both classes resized per image."""
     module, result = Tiny(), []
-    binary = lambda label, c: np.where(label == 255, 255 if void == 'ignore' else 0, label == c)  # noqa: E731
+    binary = lambda label, c: np.where(label == 255, 255 if void == 'ignore' else 0, label == c)
     for e in listed:
         numbers = [e.query, *e.supports]
         loaded = next(image_batches(source, numbers, size=SIZE, batch=len(numbers), backend='threads'))
@@ -149,7 +149,7 @@ def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, epi
 
 def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     seen = {}
-    progress = lambda what, done, total: seen.update({what: (done, total)})  # noqa: E731
+    progress = lambda what, done, total: seen.update({what: (done, total)})
     evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(1), label_sizes=('square',),
              backend='threads', progress=progress, **COMMON)  # fmt: skip
     assert list(seen) == ['load images', 'encode images', '1-shot episodes', '3-shot episodes']

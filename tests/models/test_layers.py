@@ -13,7 +13,7 @@ from simpropnet_jax.models.convolve import convolve
 @pytest.mark.parametrize('channels,dilation', [((20, 6), 1), ((20, 6), 6), ((20, 6), 12), ((512, 6), 2), ((2, 6), 1)])
 def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolerance):
     rng = np.random.default_rng(dilation)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)
     x, kernel, weights = draw(2, 9, 7, channels[0]), draw(3, 3, *channels), draw(2, 9, 7, channels[1])
 
     def reference(x, kernel):
@@ -22,7 +22,7 @@ def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolera
             dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')  # fmt: skip
 
     value, gradients = jax.vjp(lambda x, k: convolve(x, k, dilation), x, kernel)
-    wide = lambda array: array.astype(jnp.float32)  # noqa: E731
+    wide = lambda array: array.astype(jnp.float32)
     expected, expected_gradients = jax.vjp(reference, wide(x), wide(kernel))
     pairs = zip([value, *gradients(weights)], [expected, *expected_gradients(wide(weights))], strict=True)
     for ours, theirs in pairs:
@@ -33,7 +33,7 @@ def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolera
 @pytest.mark.parametrize('dilation', [1, 2, 6])
 def test_constant_and_thin_channels_are_as_if_concatenated(dilation):
     rng = np.random.default_rng(dilation)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     x, constant, thin = draw(2, 6, 7, 5), draw(2, 4), draw(2, 6, 7, 2)
     module = layers.Conv(3, dilation=dilation)
     together = jnp.concatenate([x, layers.tile(constant, x), thin], -1)

@@ -32,9 +32,9 @@ def episodes(batch=2, shots=2, size=65):
     """Objects are the left or the upper part of an image, and of another colour."""
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 1, size)
-    cut = lambda *shape: rng.uniform(0.3, 0.7, (*shape, 1, 1))  # noqa: E731
+    cut = lambda *shape: rng.uniform(0.3, 0.7, (*shape, 1, 1))
     masks, truth = (ramp < cut(batch, shots)) + np.zeros((size, 1)), (ramp[:, None] < cut(batch)) + np.zeros(size)
-    paint = lambda mask: rng.normal(size=(*mask.shape, 3)) + 3 * mask[..., None] * [1, -1, 0]  # noqa: E731
+    paint = lambda mask: rng.normal(size=(*mask.shape, 3)) + 3 * mask[..., None] * [1, -1, 0]
     arrays = paint(masks), masks, np.ones_like(masks), paint(truth), truth, np.ones_like(truth)
     return objectives.Episodes(*(jnp.asarray(x, jnp.float32) for x in arrays))
 
@@ -70,7 +70,7 @@ def test_the_cycles_gradient_runs_through_both_stages(method, monkeypatch):
     length = optax.global_norm(direction)
     assert length > 0.01 * optax.global_norm(gradient)
     loss = jax.jit(cycle_loss(module))
-    at = lambda distance: float(  # noqa: E731
+    at = lambda distance: float(
         loss(jax.tree.map(lambda p, d: p + distance / length * d, params, direction)))
     measured = (at(1e-3) - at(-1e-3)) / 2e-3
     assert float(dot(gradient, direction) / length) == pytest.approx(measured, rel=0.03)
