@@ -32,9 +32,8 @@ CONVENTIONS = {
 def get_convention(name: str) -> Convention:
     """The convention of that name. ValueError where there is none."""
     if name not in CONVENTIONS:
-        known = ' or '.join(repr(known) for known in CONVENTIONS)
         raise ValueError(
-            f'the normalisation convention must be {known}, got {name!r} '
+            f'the normalisation convention must be one of {", ".join(CONVENTIONS)}, got {name!r} '
             '(it is a property of the weights: load_backbone returns the right one as .convention)'
         )
     return CONVENTIONS[name]

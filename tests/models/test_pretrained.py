@@ -195,7 +195,7 @@ def test_wrong_paths(tmp_path):
 
 
 def test_unknown_convention():
-    with pytest.raises(ValueError, match="must be 'keras' or 'torchvision', got 'caffe'"):
+    with pytest.raises(ValueError, match="must be one of keras, torchvision, canet, got 'caffe'"):
         normalise(np.zeros((1, 8, 8, 3), np.uint8), 'caffe')
 
 

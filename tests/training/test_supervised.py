@@ -28,7 +28,7 @@ def test_loss_ignores_void_and_novel_classes(monkeypatch):
     objective = objectives.supervised(Fixed(), convention='torchvision', hidden=(9, 10))
     state = ConfigDict({'variables': {}})
     batch = {'image': jnp.zeros((2, 5, 5, 3), jnp.uint8), 'label': jnp.asarray(labels)}
-    loss, metrics = objective(state, batch, jax.random.key(0))
+    loss, (metrics, _) = objective(state, batch, jax.random.key(0))
     kept = (labels == 0) | (labels == 3)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = -np.take_along_axis(log_p, np.where(kept, labels, 0)[..., None], -1)[..., 0][kept].mean()
