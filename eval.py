@@ -1,7 +1,9 @@
 """Evaluates a trained method on classes it was never trained on.
 
     python eval.py --workdir runs/fold2
+    python eval.py --workdir runs/fold2 --protocols all
     python eval.py --config configs/prototype.py:fold=2 --workdir runs/prototype2   (nothing to train)
+    python eval.py --config configs/simpropnet.py:fold=2 --workdir runs/theirs --predictions masks   (of any program)
 
 Without --config, the config of the training is used. With it, it must be the training's; fields of eval may differ:
 --config.eval.shots='(1,)'. The four folds together: python -m simpropnet_jax.evaluation.tables runs/*/eval/*.json
@@ -21,14 +23,34 @@ INPUTS = flags.DEFINE_enum(
     'inputs', 'episodes', ['episodes', 'identical', 'zero_mask'],
     'what the method is given: episodes; identical: every pair once, the query as its own support; zero_mask: the '
     'episodes with empty support masks. The last two show how much a method looks at its support')  # fmt: skip
+PROTOCOLS = flags.DEFINE_list(
+    'protocols', [], "several protocols in one table: 'all', or names with commas between: simpropnet,hsnet,pfenet. "
+    'Each is as it is, whatever the training says of eval; with --config, its eval.episodes, eval.seeds and '
+    'eval.label_size change them all')  # fmt: skip
+PREDICTIONS = flags.DEFINE_string(
+    'predictions', None, 'folder of PNG masks to score instead of a checkpoint, named by episode (s0_k1_0007.png; '
+    'python -m simpropnet_jax.episodes.episode_files says what each is) or by image (2007_000033.png, of class ids); '
+    "the folder's name is the method's")  # fmt: skip
 flags.mark_flag_as_required('workdir')
 
 
 def main():
     parallel.start_hosts()
-    from simpropnet_jax.evaluation.run import evaluate_run
+    from simpropnet_jax.episodes.protocols import PRESETS
+    from simpropnet_jax.evaluation import run
+    from simpropnet_jax.evaluation.predictions import evaluate_predictions
 
-    evaluate_run(CONFIG.value, Path(WORKDIR.value), CHECKPOINT.value, INPUTS.value)
+    config, workdir, names = CONFIG.value, Path(WORKDIR.value), PROTOCOLS.value
+    if PREDICTIONS.value is not None:
+        if names or INPUTS.value != 'episodes':
+            raise ValueError('--predictions are scored as config.eval says: give neither --protocols nor --inputs')
+        config = run.stored_config(workdir) if config is None else config
+        evaluate_predictions(config, workdir, Path(PREDICTIONS.value), run.ProgressBar())
+    elif names:
+        names = list(PRESETS) if names == ['all'] else names
+        run.evaluate_protocols(config, workdir, names, CHECKPOINT.value, INPUTS.value)
+    else:
+        run.evaluate_run(config, workdir, CHECKPOINT.value, INPUTS.value)
 
 
 if __name__ == '__main__':

@@ -13,9 +13,9 @@ def base() -> ConfigDict:
     data.name = 'pascal5i/sbd'  # pascal5i/sbd, pascal5i/aug or pascal5i/subset, prepared; or shapes5i, the embedded one
     data.dir = '~/tensorflow_datasets'  # where the command that prepares it put it; shapes5i is drawn there
     data.train_list = 'trainaug'  # 'trainaug' (10,582 images, CANet's) or 'noval' (5,953 images, PFENet's)
-    data.tiny_rule = 'oslsm'  # which objects are too small to list: 'oslsm' (CANet's), 'px2048' (PFENet's), 'none'
+    data.tiny_rule = 'oslsm'  # which objects are too small to train on: 'oslsm' (CANet's), 'px2048' (PFENet's), 'none'
     data.drop_novel_images = False  # True: training images with any novel class are left out (BAM's rule, about 3 mIoU)
-    data.void = 'ignore'  # 255 pixels: 'ignore' in loss and metric, or 'background' as the papers' binary masks had it
+    data.void = 'ignore'  # 255 pixels, in the loss and under 'simpropnet': 'ignore', or 'background' as papers' masks
     data.loader = 'auto'  # 'tfdata', 'threads' (no TensorFlow), or 'auto': tf.data where TensorFlow is installed
     data.workers = 2  # threads that decode and resize, per host
 
@@ -27,10 +27,11 @@ def base() -> ConfigDict:
     train.batch = 8  # pairs a step, over all devices and hosts
     train.shot = 1  # supports of a training episode
     train.size = 321  # side of the square that images are stretched to; 8n+1 fits the stride-8 features
+    train.classes = 'base'  # what is trained: 'base' (the fold's), or 'all' 20, of a supervised oracle
     train.sampling = 'listed_pairs'  # every (image, class) pair once an epoch (the papers), or 'classes': evenly
     train.support_scale = 1.5  # supports are scaled by U(1, this) and cropped back to `size` (CANet); 1: not
     train.support_flip = True  # supports are mirrored every other time (CANet)
-    train.turn = False  # queries and supports come in the eight positions of a square: where up and down mean nothing
+    train.turn = False  # images come in the eight positions of a square: where up and down mean nothing
     train.dual_prediction = False  # the support mask is predicted too and its loss added (SimPropNet, 3.3)
     train.crc = False  # the support mask is predicted back from the predicted query mask (cyclic reinforcement)
     train.history_drop = 0.7  # share of the episodes that CANet sees without its earlier answer; 1: it keeps none
@@ -62,17 +63,18 @@ def base() -> ConfigDict:
     tpc.pepper = 0.04  # share of the pixels that turn black; 0: none
 
     config.select = select = ConfigDict()
-    select.on = 'novel_val'  # which checkpoint is best: mIoU on 'novel_val' (the papers), 'base_val' (clean), or 'last'
+    select.on = 'novel_val'  # best mIoU on 'novel_val' (the papers), 'base_val' (clean), 'val' (supervised), or 'last'
     select.every = 0  # steps between two selections, each with a checkpoint; 0: once an epoch
     select.episodes = 1000  # 1-shot episodes of a selection, at the size of training
 
     config.eval = evaluation = ConfigDict()
-    evaluation.protocol = 'simpropnet'  # lists, episodes and seeds of simpropnet_jax/episodes/protocols.py
+    evaluation.protocol = 'simpropnet'  # lists, episodes, seeds, size and void rule: episodes/protocols.py, PRESETS
+    evaluation.episodes_file = ''  # of episodes that are taken, with their protocol, instead of drawing them; '': drawn
     evaluation.shots = (1, 5)  # supports of an episode
-    evaluation.episodes = 1000  # episodes of each seed
-    evaluation.seeds = (0, 1, 2)  # one set of episodes each; the paper averages three
+    evaluation.episodes = 0  # episodes of each seed; 0: as many as the protocol has ('simpropnet': 1000)
+    evaluation.seeds = ()  # one set of episodes each; (): the protocol's ('simpropnet': three, as in its paper)
     evaluation.size = 321  # side of the square that images are stretched to
-    evaluation.label_size = 321  # side of the square at which masks are compared
+    evaluation.label_size = 0  # side of the square at which masks are compared; 0: the protocol's ('simpropnet': 321)
     evaluation.own_size = True  # compare them at each label's own size, too
     evaluation.scales = (1.0,)  # queries at these sizes, their answers averaged; CANet's paper: (0.7, 1.0, 1.3)
     evaluation.refinement = 'fixed'  # of CANet: as often as model.refinements says, or 'until_drop' of the fold's mIoU

@@ -36,15 +36,19 @@ def number(low, high=float('inf'), whole=True) -> Rule:
     )
 
 
-def each(rule: Rule) -> Rule:
+def each(rule: Rule, least: int = 1) -> Rule:
+    many = 'one or more' if least else 'any number'
     return Rule(
-        lambda value: len(value) > 0 and all(rule.holds(one) for one in value), f'one or more of: {rule.allowed}'
+        lambda value: len(value) >= least and all(rule.holds(one) for one in value), f'{many} of: {rule.allowed}'
     )
 
 
 FLAG = one_of(True, False)
 ANY = Rule(lambda value: True, 'anything')
 SIZE = number(33, 4097)
+DEPTHS = Rule(
+    lambda value: len(value) in (3, 4) and each(number(1)).holds(value), 'three or four whole numbers, 1 or more'
+)  # fmt: skip
 
 RULES = {
     'seed': number(0),
@@ -57,12 +61,13 @@ RULES = {
     'data.void': one_of('ignore', 'background'),
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
-    'model.name': one_of('simpropnet', 'canet', 'prototype', 'classifier'),
+    'model.name': one_of('simpropnet', 'canet', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),
     'model.width': number(1),
     'model.features': number(1),
+    'model.depths': DEPTHS,
     'model.dropout': number(0, 0.99, whole=False),
     'model.fbaf': FLAG,
     'model.fbaf_activation': one_of('none', 'relu'),
@@ -75,6 +80,7 @@ RULES = {
     'train.batch': number(1),
     'train.shot': number(1),
     'train.size': SIZE,
+    'train.classes': one_of('base', 'all'),
     'train.sampling': one_of(*ORDERS),
     'train.support_scale': number(1, 4, whole=False),
     'train.support_flip': FLAG,
@@ -106,15 +112,16 @@ RULES = {
     'tpc.flip': number(0, 1, whole=False),
     'tpc.noise': number(0, 1, whole=False),
     'tpc.pepper': number(0, 1, whole=False),
-    'select.on': one_of('novel_val', 'base_val', 'last'),
+    'select.on': one_of('novel_val', 'base_val', 'val', 'last'),
     'select.every': number(0),
     'select.episodes': number(1),
     'eval.protocol': one_of(*PRESETS),
+    'eval.episodes_file': ANY,
     'eval.shots': each(number(1)),
-    'eval.episodes': number(1),
-    'eval.seeds': each(number(0)),
+    'eval.episodes': number(0),
+    'eval.seeds': each(number(0), least=0),
     'eval.size': SIZE,
-    'eval.label_size': number(1, 4097),
+    'eval.label_size': number(0, 4097),
     'eval.own_size': FLAG,
     'eval.scales': each(number(0.1, 4, whole=False)),
     'eval.refinement': one_of('fixed', 'until_drop'),

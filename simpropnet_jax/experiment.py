@@ -15,18 +15,23 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, models, parallel
 from simpropnet_jax import config as config_rules
-from simpropnet_jax.datasets.folds import base_classes, novel_classes
+from simpropnet_jax.datasets.folds import CLASS_NAMES, base_classes, novel_classes
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import protocols
+from simpropnet_jax.episodes.episode_files import read_episodes
+from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import Episode, TrainSampler
 from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.pretrained import Backbone, load_backbone
+from simpropnet_jax.models.resnet import DEPTHS
 
 logger = logging.getLogger(__name__)
 
 # Episodes that select a checkpoint come from a seed that no evaluation uses.
 SELECTION_SEED = 1_000_000
+
+ALL_CLASSES = tuple(range(1, len(CLASS_NAMES)))
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,16 @@ class Method:
     module: object
     pretrained: dict  # parameters that do not start at random, 'backbone' or all; empty: they are in the checkpoint
     weights: str | None  # where they came from
+
+    @property
+    def supervised(self) -> bool:
+        """Whether it is trained on whole labels, and not on episodes."""
+        return hasattr(self.module, 'logits')
+
+    @property
+    def few_shot(self) -> bool:
+        """Whether it segments the queries of episodes; a supervised network may do so, too."""
+        return hasattr(self.module, 'decode')
 
     def init(self, key: jax.Array, pretrained: dict) -> dict:
         """New variables, {'params': ...}; `pretrained` replaces random weights."""
@@ -80,7 +95,7 @@ def _pretrained(model):
         loaded = load_canet(model.trained, model.width, model.features)
     elif model.weights:
         read = _backbone_of_run if Path(model.weights).expanduser().is_dir() else load_backbone
-        backbone = read(model.weights, model.width)
+        backbone = read(model.weights, model.width, tuple(model.get('depths', DEPTHS)))
         loaded = replace(backbone, params={'backbone': backbone.params})
     else:
         return None
@@ -94,7 +109,7 @@ def _pretrained(model):
     return loaded
 
 
-def _backbone_of_run(weights: str, width: int) -> Backbone:
+def _backbone_of_run(weights: str, width: int, depths: tuple[int, ...]) -> Backbone:
     """What the training of a work directory made of its backbone, at its latest checkpoint."""
     run = Path(weights).expanduser()
     if not (run / 'config.json').exists():
@@ -102,6 +117,9 @@ def _backbone_of_run(weights: str, width: int) -> Backbone:
     config = config_rules.load(run / 'config.json')
     if config.model.width != width:
         raise ValueError(f'config.model.width is {width}, but the backbone in {weights} has {config.model.width}')
+    there = tuple(config.model.get('depths', DEPTHS))
+    if there != depths:
+        raise ValueError(f'config.model.depths is {depths}, but the backbone in {weights} has {there}')
     method = Method(config, models.build(config.model), {}, None)
     variables, step = restore_variables(method, run, 'latest', parallel.replicated(parallel.make_mesh()))
     params = jax.tree.map(np.asarray, variables['params']['backbone'])
@@ -141,37 +159,66 @@ def _chosen_step(checkpoints: checkpoint.Checkpoints, which: str) -> int | None:
 
 
 def prepare_sampler(config: ConfigDict, source: Source) -> TrainSampler:
-    """The sampler of training episodes over the base classes."""
+    """The sampler of training episodes over the classes that are trained.
+
+    Raises:
+      ValueError: images with novel classes are to be dropped, though novel classes are to be trained.
+    """
     data, train = config.data, config.train
+    everything = train.classes == 'all'
+    if everything and data.drop_novel_images:
+        raise ValueError(
+            "config.data.drop_novel_images must be False with config.train.classes 'all', got True: no class is novel"
+        )
+    classes = ALL_CLASSES if everything else base_classes(config.fold)
     dropped = novel_classes(config.fold) if data.drop_novel_images else ()
-    pairs = listed_pairs(source.index, data.train_list, base_classes(config.fold), data.tiny_rule, dropped)
+    pairs = listed_pairs(source.index, data.train_list, classes, data.tiny_rule, dropped)
     return TrainSampler(
         pairs, shot=train.shot, seed=config.seed, fold=config.fold, batch=train.batch, order=train.sampling
     )
 
 
-def evaluation_episodes(
+def prepare_evaluation(
     config: ConfigDict, source: Source, identical: bool = False
-) -> dict[tuple[int, int], list[Episode]]:  # fmt: skip
-    """The episodes of an evaluation: {(shot, seed): episodes}, of the fold's novel classes.
+) -> tuple[Protocol, dict[tuple[int, int], list[Episode]]]:
+    """The rules of an evaluation and its episodes, {(shot, seed): episodes}, of the fold's novel classes.
+
+    The rules are those of the protocol that `config.eval` names, or of the file of episodes. Its fields `episodes` and
+    `seeds` (of drawn episodes) and `label_size` (of both) override them, where they are not 0 or ().
 
     Args:
       identical: one set in which every pair is an episode, its query being its support.
+    Raises:
+      ValueError, FileNotFoundError: a class has too few images, or the file of episodes cannot be taken.
     """
-    protocol = replace(protocols.get_protocol(config.eval.protocol), episodes=config.eval.episodes)
+    wanted, fold, sets = config.eval, config.fold, {}
+    if wanted.get('episodes_file'):
+        file = Path(wanted.episodes_file).expanduser()
+        protocol, sets = read_episodes(file, source.index, fold, wanted.shots)
+    else:
+        protocol = protocols.get_protocol(wanted.protocol)
+        count, seeds = wanted.episodes or protocol.episodes, tuple(wanted.seeds) or protocol.seeds
+        protocol = replace(protocol, episodes=count, seeds=seeds)
+    void = config.data.void if protocol.void == 'as trained' else protocol.void
+    protocol = replace(protocol, void=void, resolution=wanted.label_size or protocol.resolution)
     if identical:
-        return {(1, 0): protocols.identical_episodes(protocol, source.index, config.fold)}
-    return {
-        (shot, seed): protocols.episodes(protocol, source.index, config.fold, shot, seed)
-        for shot in config.eval.shots
-        for seed in config.eval.seeds
-    }
+        return protocol, {(1, 0): protocols.identical_episodes(protocol, source.index, fold)}
+    draw = lambda shot, seed: protocols.episodes(protocol, source.index, fold, shot, seed)
+    return protocol, sets or {(shot, seed): draw(shot, seed) for shot in wanted.shots for seed in protocol.seeds}
+
+
+def evaluation_episodes(config: ConfigDict, source: Source) -> dict[tuple[int, int], list[Episode]]:
+    """The episodes of an evaluation alone: see `prepare_evaluation`."""
+    return prepare_evaluation(config, source)[1]
 
 
 def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, ...], list[Episode]]:
-    """Classes and 1-shot episodes that choose the best checkpoint."""
+    """Classes and 1-shot episodes that choose the best checkpoint.
+
+    Of our own protocol, whatever `config.eval` says: that may change from one call to the next, selection may not.
+    """
     classes = (base_classes if config.select.on == 'base_val' else novel_classes)(config.fold)
-    protocol = replace(protocols.get_protocol(config.eval.protocol), episodes=config.select.episodes)
+    protocol = replace(protocols.get_protocol('simpropnet'), episodes=config.select.episodes)
     return classes, protocols.episodes(protocol, source.index, config.fold, 1, SELECTION_SEED, classes)
 
 

@@ -6,6 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num, UInt8
 
+VOID = 255
+LABELLED_SCALES = (0.5, 2.0)  # of images in supervised training, as DeepLab's
+LONGEST_SIDE = 500  # of PASCAL VOC's images: a larger square has no more detail
+
 
 def support_size(size: int, max_scale: float = 1.5) -> int:
     """Side in pixels at which a support must be loaded, so that no scale up to `max_scale` invents detail."""
@@ -19,8 +23,12 @@ def scale_crop_flip(
     size: int,
     max_scale: float = 1.5,
     flip: bool = True,
+    min_scale: float = 1.0,
 ) -> tuple[Float[Array, 'size size 3'], UInt8[Array, 'size size']]:
     """CANet's augmentation of a support: stretch to U(1, max_scale) * size, random crop, mirror half.
+
+    With min_scale below 1 it is that of supervised segmentation: around an image smaller than `size`, which lies
+    anywhere, the result is black and its label void.
 
     Stretch and crop are one resampling (linear, antialiased; the label nearest, at the same geometry). The
     image is expected at support_size(size, max_scale), so that it only ever shrinks.
@@ -29,13 +37,13 @@ def scale_crop_flip(
       key: randomness of this image alone.
       image, label: the support, stretched to a square by the loader; the image may still be uint8.
       size: side of the result in pixels.
-      max_scale: 1 leaves out scale and crop.
+      max_scale: 1, with min_scale 1, leaves out scale and crop.
       flip: mirror left to right with probability 0.5.
     """
     scale_key, crop_key, flip_key = jax.random.split(key, 3)
     image = image.astype(jnp.float32)
-    if max_scale > 1 or image.shape[:2] != (size, size):
-        side = size * jax.random.uniform(scale_key, minval=1.0, maxval=max_scale)
+    if max_scale > 1 or min_scale < 1 or image.shape[:2] != (size, size):
+        side = size * jax.random.uniform(scale_key, minval=min_scale, maxval=max_scale)
         corner = jax.random.uniform(crop_key, (2,)) * (side - size)
         scale = side / jnp.array(image.shape[:2], jnp.float32)
         shape = (size, size, 3)
@@ -49,15 +57,14 @@ def scale_crop_flip(
 
 
 def _nearest(label, size, scale, corner):
-    """The label under each pixel's centre; centres lie at halves, as in scale_and_translate."""
+    """The label under each pixel's centre, void outside; centres lie at halves, as in scale_and_translate."""
     centres = jnp.arange(size) + 0.5
-    rows, columns = (
-        jnp.clip(jnp.floor((centres + corner[axis]) / scale[axis]), 0, label.shape[axis] - 1).astype(
-            jnp.int32
-        )
-        for axis in (0, 1)
-    )
-    return label[rows][:, columns]
+    rows, columns = (jnp.floor((centres + corner[axis]) / scale[axis]).astype(jnp.int32) for axis in (0, 1))
+    inside = lambda places, length: (places >= 0) & (places < length)
+    found = inside(rows, label.shape[0])[:, None] & inside(columns, label.shape[1])
+    limited = lambda places, length: jnp.clip(places, 0, length - 1)
+    label = label[limited(rows, label.shape[0])][:, limited(columns, label.shape[1])]
+    return jnp.where(found, label, jnp.uint8(VOID))
 
 
 def augment_supports(
@@ -72,6 +79,20 @@ def augment_supports(
     keys = jax.random.split(key, images.shape[:2])
     one = lambda key, image, label: scale_crop_flip(key, image, label, size, max_scale, flip)
     return jax.vmap(jax.vmap(one))(keys, images, labels)
+
+
+def labelled_size(size: int) -> int:
+    """Side in pixels at which an image for `scale_crop_flip_labelled` must be loaded."""
+    return min(support_size(size, LABELLED_SCALES[1]), max(size, LONGEST_SIDE))
+
+
+def scale_crop_flip_labelled(
+    key: Key[Array, ''], images: Num[Array, 'B S S 3'], labels: UInt8[Array, 'B S S'], size: int
+) -> tuple[Float[Array, 'B size size 3'], UInt8[Array, 'B size size']]:
+    """Supervised training's: scale_crop_flip by 0.5 to 2 of each image, with its own randomness."""
+    low, high = LABELLED_SCALES
+    one = lambda key, image, label: scale_crop_flip(key, image, label, size, high, min_scale=low)
+    return jax.vmap(one)(jax.random.split(key, len(images)), images, labels)
 
 
 def turn_and_flip(

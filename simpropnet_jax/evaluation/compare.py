@@ -1,6 +1,6 @@
 """Is one method better than another, or was it luck? A paired bootstrap over the query images of two results.
 
-    python -m simpropnet_jax.evaluation.compare A.json B.json [--shot 1] [--label-size square]
+    python -m simpropnet_jax.evaluation.compare A.json B.json [--shot 1] [--label-size own]
 
 Both results must be of the same episodes. Query images are drawn again and again, with replacement, as many as there
 are; an image brings all its episodes, of every class and seed, with both methods' counts. Each time mIoU is computed
@@ -14,7 +14,7 @@ same method would give is not in it.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,32 +79,73 @@ def paired_bootstrap(
       ValueError: an argument out of range, different episodes, or a class with a single query image.
     """
     _check(a, b, label_size, resamples, seed, confidence)
-    first, second = _common_order(a, b)
-    images, image = np.unique(a.query[first], return_inverse=True)
-    seeds, seed_index = np.unique(a.seed[first], return_inverse=True)
-    classes, class_index = np.unique(a.class_id[first], return_inverse=True)
-    shown = np.zeros((len(images), len(classes)), bool)
-    shown[image, class_index] = True
-    _check_images(shown, classes)
-
-    sums = np.zeros((len(images), 2, 2, len(seeds), len(classes)))  # image, A or B, intersection or union
-    for method, counts in enumerate((a.counts[label_size], b.counts[label_size])):
-        order = (first, second)[method]
-        for part, values in enumerate((counts.intersection, counts.union)):
-            np.add.at(sums[:, method, part], (image, seed_index, class_index), values[order])
+    orders = _common_order(a, b)
+    sums, shown, classes = _per_image([_ordered(*one, label_size) for one in zip((a, b), orders, strict=True)])
+    few = _few_images(shown, classes)
+    if few:
+        raise ValueError(f'classes {few} have a single query image, so there is nothing to draw: use more episodes')
     measured = _class_iou(sums.sum(0))
     resampled = _resample(sums, resamples, seed)
 
     def difference(count, scores, drawn):
-        tails = ((1 - confidence) / 2, (1 + confidence) / 2)
-        low, high = np.quantile(drawn[:, 1] - drawn[:, 0], tails)
+        low, high = np.quantile(drawn[:, 1] - drawn[:, 0], _tails(confidence))
         return Difference(int(count), float(scores[0]), float(scores[1]), float(low), float(high))
 
     per_class = {
         int(c): difference(shown[:, i].sum(), measured[:, i], resampled[:, :, i]) for i, c in enumerate(classes)
     }
-    miou = difference(len(images), measured.mean(-1), resampled.mean(-1))
-    return Comparison(miou, per_class, len(first), resamples, confidence)
+    miou = difference(len(shown), measured.mean(-1), resampled.mean(-1))
+    return Comparison(miou, per_class, len(orders[0]), resamples, confidence)
+
+
+def miou_interval(
+    counts: EpisodeCounts, label_size: str, *, resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> list[float] | None:  # fmt: skip
+    """The interval of one method's mIoU, [low, high] as fractions of one, by the same resampling of query images.
+
+    None where a class has a single query image, or no pixel at all: there is nothing to draw from.
+    """
+    _check(counts, counts, label_size, resamples, seed, confidence)
+    sums, shown, classes = _per_image([_ordered(counts, slice(None), label_size)])
+    if _few_images(shown, classes) or np.isnan(_class_iou(sums.sum(0))).any():
+        return None
+    drawn = _resample(sums, resamples, seed)[:, 0].mean(-1)
+    return np.quantile(drawn, _tails(confidence)).tolist()
+
+
+def with_intervals(shots: Mapping[str, Mapping], episodes: Mapping[int, EpisodeCounts]) -> dict[str, dict]:
+    """The `shots` of a result, with `miou_interval` beside every `miou`."""
+    found = {shot: dict(one) for shot, one in shots.items()}
+    for shot, counts in episodes.items():
+        for name in counts.counts:
+            found[str(shot)][name] = {**found[str(shot)][name], 'miou_interval': miou_interval(counts, name)}
+    return found
+
+
+def _ordered(counts, order, label_size):
+    part = counts.counts[label_size]
+    return [x[order] for x in (counts.query, counts.seed, counts.class_id, part.intersection, part.union)]
+
+
+def _per_image(methods):
+    """Sums of every query image [N, M, 2, S, C] (intersection and union), where it has a class [N, C], and classes [C].
+
+    Args:
+      methods: of each of the M methods, query, seed, class, intersection and union of the same E episodes, [E] each.
+    """
+    (images, image), (seeds, seed), (classes, class_id) = (
+        np.unique(column, return_inverse=True) for column in methods[0][:3])  # fmt: skip
+    shown = np.zeros((len(images), len(classes)), bool)
+    shown[image, class_id] = True
+    sums = np.zeros((len(images), len(methods), 2, len(seeds), len(classes)))
+    for number, (*_, intersection, union) in enumerate(methods):
+        for part, values in enumerate((intersection, union)):
+            np.add.at(sums[:, number, part], (image, seed, class_id), values)
+    return sums, shown, classes
+
+
+def _tails(confidence):
+    return (1 - confidence) / 2, (1 + confidence) / 2
 
 
 def _common_order(a, b):
@@ -123,7 +164,7 @@ def _common_order(a, b):
 
 
 def _resample(sums, resamples, seed):
-    """Class IoUs of the draws, [R, 2, C]: every image counts as often as it was drawn."""
+    """Class IoUs of the draws, [R, M, C] of M methods: every image counts as often as it was drawn."""
     rng, n = np.random.default_rng(seed), len(sums)
     found, missing = [], resamples
     while missing:
@@ -138,7 +179,7 @@ def _resample(sums, resamples, seed):
 
 
 def _class_iou(totals):
-    """IoU of each class, [..., 2, C], of totals [..., 2, 2, S, C]: the mean over the seeds that have pixels of it."""
+    """IoU of each class, [..., M, C], of totals [..., M, 2, S, C]: the mean over the seeds that have pixels of it."""
     intersection, union = totals[..., 0, :, :], totals[..., 1, :, :]
     seen = union > 0
     iou = np.divide(intersection, union, out=np.zeros_like(union), where=seen)
@@ -159,10 +200,9 @@ def _check(a, b, label_size, resamples, seed, confidence):
         raise ValueError(f'confidence must be between 0 and 1, such as 0.95, got {confidence}')
 
 
-def _check_images(shown, classes):
-    few = [int(c) for c, images in zip(classes, shown.sum(0), strict=True) if images < 2]
-    if few:
-        raise ValueError(f'classes {few} have a single query image, so there is nothing to draw: use more episodes')
+def _few_images(shown, classes):
+    """Classes with a single query image."""
+    return [int(c) for c, images in zip(classes, shown.sum(0), strict=True) if images < 2]
 
 
 def load(path: str | Path, shot: int = 1) -> tuple[dict[str, Any], EpisodeCounts]:
@@ -222,22 +262,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('a', metavar='A.json', help='written by eval.py, in WORKDIR/eval/')
     parser.add_argument('b', metavar='B.json', help='the same episodes by another method')
     parser.add_argument('--shot', type=int, default=1, help='which episodes (default: 1)')
-    parser.add_argument('--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)')
+    parser.add_argument('--label-size', choices=LABEL_SIZES, help="which masks (default: the protocol's)")
     parser.add_argument('--resamples', type=int, default=10_000, help='draws of the images (default: 10000)')
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
     parser.add_argument('--confidence', type=float, default=0.95, help='of the interval (default: 0.95)')
     given = parser.parse_args(arguments)
     try:
         (a, counts_a), (b, counts_b) = load(given.a, given.shot), load(given.b, given.shot)
-        _check_comparable(a, b, given.label_size)
+        label_size = given.label_size or ('own' if a.get('resolution') == 'own' else 'square')
+        _check_comparable(a, b, label_size)
         found = paired_bootstrap(
-            counts_a, counts_b, label_size=given.label_size, resamples=given.resamples, seed=given.seed,
+            counts_a, counts_b, label_size=label_size, resamples=given.resamples, seed=given.seed,
             confidence=given.confidence)  # fmt: skip
     except (OSError, ValueError) as error:
         sys.exit(f'Error: {error}')
     facts = ', '.join(f'{name} {get(a)}' for name, get in COMMON.items())
     print(f'A  {a["method"]}, {given.a}\nB  {b["method"]}, {given.b}')
-    print(f'{given.shot}-shot, labels {given.label_size}, {facts}, {found.episodes} episodes\n')
+    print(f'{given.shot}-shot, labels {label_size}, {facts}, {found.episodes} episodes\n')
     print(table(found, a), end='')
 
 

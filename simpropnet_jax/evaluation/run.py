@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -10,8 +11,8 @@ from ml_collections import ConfigDict
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, parallel, visualize
 from simpropnet_jax.datasets.folds import novel_classes
-from simpropnet_jax.episodes.protocols import protocol_hash
-from simpropnet_jax.evaluation import report, tables
+from simpropnet_jax.episodes.protocols import get_protocol, protocol_hash
+from simpropnet_jax.evaluation import compare, report, tables
 from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
@@ -44,47 +45,112 @@ def evaluate_run(
     """
     if inputs not in INPUTS:
         raise ValueError(f'inputs must be one of {", ".join(INPUTS)}, got {inputs!r}')
-    if config is None:
-        if not (workdir / 'config.json').exists():
-            raise ValueError(f'{workdir} has no config.json: train there first, or give --config')
-        config = config_rules.load(workdir / 'config.json')
+    config = stored_config(workdir) if config is None else config
     method = experiment.prepare_method(config, workdir)
     config = method.config
+    if not method.few_shot:
+        raise ValueError(f'{workdir} holds {config.model.name}, which segments no episodes')
     source = experiment.open_data(config)
-    episodes = experiment.evaluation_episodes(config, source, inputs == 'identical')
-    mesh = parallel.make_mesh()
+    protocol, episodes = experiment.prepare_evaluation(config, source, inputs == 'identical')
+    mesh, progress = parallel.make_mesh(), ProgressBar()
     variables, step = _variables(method, workdir, which, mesh)
-    progress, sizes = _Progress(), ('square', 'own') if config.eval.own_size else ('square',)
-    bank = load_bank(
-        source, episodes, size=config.eval.size, label_size=config.eval.label_size, label_sizes=sizes,
-        backend=config.data.loader, progress=progress, scales=config.eval.scales,
-        random_supports=config.eval.random_support)  # fmt: skip
-    evaluator = Evaluator(
-        method.module, bank, episodes, classes=novel_classes(config.fold), convention=config.model.convention,
-        mesh=mesh, label_sizes=sizes, batch=config.eval.batch, void=config.data.void,
-        class_names=source.class_names, zero_mask=inputs == 'zero_mask',
-        refinement=config.eval.refinement)  # fmt: skip
+    evaluator = _evaluator(method, source, protocol, episodes, mesh, inputs == 'zero_mask', progress)
     result = evaluator.run(variables, progress)
     weights = ('imported' if method.pretrained.keys() - {'backbone'} else 'untrained') if step is None else which
     name = result_name(config, weights, inputs)
-    result |= {'inputs': inputs, 'eval': config_rules.plain(config.eval)}
+    counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
+    result |= {'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
+    result['shots'] = compare.with_intervals(result['shots'], counts)
     record = report.write_result(
-        workdir / 'eval' / name, result, episodes={k: e.named(source.ids) for k, e in evaluator.episode_counts.items()},
-        method=method_name(config), fold=config.fold, protocol=config.eval.protocol,
-        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids), data=config.data.name,
+        workdir / 'eval' / name, result, episodes=counts, method=method_name(config), fold=config.fold,
+        protocol=protocol.name, data=config.data.name,
+        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),
         selection='none' if step is None else config.select.on, checkpoint_step=step,
         checkpoint=None if step is None else str(workdir), weights=method.weights or config.model.weights)  # fmt: skip
     print(tables.class_table(record))
     if pictures and not _changes(config.eval, inputs):  # PanelMaker segments as an ordinary evaluation does
-        _draw_cases(evaluator, variables, method, workdir / 'figures' / weights)
+        _draw_cases(evaluator, variables, method, workdir / 'figures' / weights, protocol.void)
     logger.info('result: %s', workdir / 'eval' / name)
     return record
 
 
 def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> str:
-    """The name of a result file: protocol, fold, size and weights, and how it differs from an ordinary evaluation."""
-    words = [config.eval.protocol, f'fold{config.fold}', f'{config.eval.size}px', weights]
+    """The name of a result file: protocol, fold, size and weights, and how it differs from an ordinary evaluation.
+
+    A file of episodes stands for the protocol.
+    """
+    words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
     return '_'.join(words + _changes(config.eval, inputs)) + '.json'
+
+
+def protocol_word(config: ConfigDict) -> str:
+    """The first word of a result file's name: the protocol, or the file of episodes."""
+    return Path(config.eval.get('episodes_file', '')).stem or config.eval.protocol
+
+
+def evaluate_protocols(
+    config: ConfigDict | None, workdir: Path, names: Sequence[str], which: str = 'best', inputs: str = 'episodes'
+) -> list[dict]:  # fmt: skip
+    """Evaluates the same weights under several protocols, one after another, and prints the table of all.
+
+    Args:
+      config: None: the work directory's own, but without what its `eval` changes in a protocol: each is as its preset
+        says. A config that is given changes each of them by its `eval.episodes`, `seeds` and `label_size`.
+      names: of the presets.
+      workdir, which, inputs: see `evaluate_run`.
+    Returns:
+      The records that were written.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, with any of them, before the first is evaluated.
+    """
+    as_they_are = {'episodes': 0, 'seeds': (), 'label_size': 0} if config is None else {}
+    config = stored_config(workdir) if config is None else config
+    if config.eval.get('episodes_file'):
+        raise ValueError("config.eval.episodes_file must be '' for several protocols, as a file has one of its own")
+    config_rules.validate(config, jax.device_count(), jax.process_count())
+    configs, source = [], experiment.open_data(config)
+    for name in names:
+        get_protocol(name)
+        one = ConfigDict(config.to_dict())
+        one.eval.update({'protocol': name, **as_they_are})
+        experiment.prepare_evaluation(one, source, inputs == 'identical')
+        configs.append(one)
+    records = [evaluate_run(one, workdir, which, inputs, pictures=False) for one in configs]
+    print('\n' + tables.protocol_table(records), end='')
+    return records
+
+
+def stored_config(workdir: Path) -> ConfigDict:
+    """The config that a work directory was started with.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if not (workdir / 'config.json').exists():
+        raise ValueError(f'{workdir} has no config.json: train there first, or give --config')
+    return config_rules.load(workdir / 'config.json')
+
+
+def _evaluator(method, source, protocol, episodes, mesh, zero_mask, progress):
+    """The evaluator of the episodes, by the protocol and `config.eval`, with all images read."""
+    config, (sizes, side) = method.config, _label_sizes(method.config.eval, protocol)
+    bank = load_bank(
+        source, episodes, size=config.eval.size, label_size=side, label_sizes=sizes, backend=config.data.loader,
+        progress=progress, scales=config.eval.scales, random_supports=config.eval.random_support)  # fmt: skip
+    return Evaluator(
+        method.module, bank, episodes, classes=novel_classes(config.fold), convention=config.model.convention,
+        mesh=mesh, label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
+        zero_mask=zero_mask, refinement=config.eval.refinement)  # fmt: skip
+
+
+def _label_sizes(evaluation, protocol):
+    """The sizes at which masks are compared, the protocol's first, and the side of the square.
+
+    The square is always among them, so that every result has it: that of the input where the protocol names none.
+    """
+    if protocol.resolution == 'own':
+        return ('own', 'square'), evaluation.size
+    return ('square', 'own') if evaluation.own_size else ('square',), protocol.resolution
 
 
 def _changes(evaluation, inputs):
@@ -108,10 +174,10 @@ def method_name(config: ConfigDict) -> str:
     return ' + '.join(names)
 
 
-def _draw_cases(evaluator, variables, method, folder):
+def _draw_cases(evaluator, variables, method, folder, void):
     """Pictures of the best, median and worst episode of each class, at the fewest shots evaluated."""
     shot = min(evaluator.episode_iou)
-    make = PanelMaker(method.module, evaluator.bank, method.config.model.convention, method.config.data.void)
+    make = PanelMaker(method.module, evaluator.bank, method.config.model.convention, void)
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
         visualize.save(make(variables, chosen), folder / f'{shot}shot_{name}.jpg')
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)
@@ -126,7 +192,7 @@ def _variables(method, workdir, which, mesh):
     return experiment.restore_variables(method, workdir, which, parallel.replicated(mesh))
 
 
-class _Progress:
+class ProgressBar:
     """A bar with the time left, one for each stage."""
 
     def __init__(self):

@@ -2,7 +2,8 @@
 
     python -m simpropnet_jax.evaluation.tables RESULT.json [RESULT.json ...]
 
-Numbers are percent; ± is the standard deviation over the seeds' sets of episodes.
+Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The 95 % interval is that of mIoU
+over other query images of the same classes: see `compare`. Results of several protocols are printed one by one.
 """
 
 import argparse
@@ -22,17 +23,40 @@ SAME = {
     'void rule': lambda r: r['void'],
 }
 ABSENT = '-'
+INTERVAL = '95 % interval'
 
 
 def class_table(record: dict[str, Any]) -> str:
-    """One result: a row per shot and label size; a column per class, mIoU and FB-IoU with deviations."""
-    header = ['shot', 'labels', *record['classes'], 'mIoU', 'FB-IoU']
+    """One result: a row per shot and label size; a column per class, mIoU with its interval, FB-IoU, and deviations."""
+    scored = list(_scores(record))
+    with_interval = any('miou_interval' in scores for *_, scores in scored)  # earlier versions wrote none
+    header = ['shot', 'labels', *record['classes'], 'mIoU', *[INTERVAL] * with_interval, 'FB-IoU']
     rows = []
-    for shot, label_size, scores in _scores(record):
+    for shot, label_size, scores in scored:
         per_class = [_percent(scores['per_class'][name]) for name in record['classes']]
         miou = _percent(scores['miou'], scores['miou_std'])
-        rows.append([shot, label_size, *per_class, miou, _percent(scores['fb_iou'], scores['fb_iou_std'])])
+        fb_iou = _percent(scores['fb_iou'], scores['fb_iou_std'])
+        rows.append([shot, label_size, *per_class, miou, *[_interval(scores)] * with_interval, fb_iou])
     return _heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + aligned(header, rows)
+
+
+def protocol_table(records: Sequence[dict[str, Any]]) -> str:
+    """One method and fold under several protocols: a row per protocol and shot, masks compared as the protocol says."""
+    header = ['protocol', 'shot', 'labels', 'void', 'episodes', 'mIoU', 'std', INTERVAL, 'hash']
+    rows = []
+    for record in records:
+        own = record['resolution'] == 'own'
+        for shot, scored in record['shots'].items():
+            scores, counts = scored['own' if own else 'square'], list(scored['episodes'].values())
+            episodes = f'{len(counts)} x {counts[0]}' if len(set(counts)) == 1 else str(sum(counts))
+            deviation = ABSENT if scores['miou_std'] is None else _percent(scores['miou_std'])
+            rows.append([
+                record['protocol']['name'], shot, 'own' if own else f'{record["resolution"]}px', record['void'],
+                episodes, _percent(scores['miou']), deviation, _interval(scores), record['protocol']['hash']
+            ])  # fmt: skip
+    first = records[0]
+    facts = f'{_method(first)}, fold {first["fold"]} (split-{first["fold"] + 1}), data {first["data"]}'
+    return f'{facts}, checkpoint selection {first["checkpoint"]["selection"]}\n' + aligned(header, rows)
 
 
 def fold_table(records: Sequence[dict[str, Any]]) -> str:
@@ -48,7 +72,7 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
     cells: dict[tuple, dict[int, dict]] = {}
     for record in records:
         for shot, label_size, scores in _scores(record):
-            folds = cells.setdefault((_method(record), str(record['size']), label_size, shot), {})
+            folds = cells.setdefault((_method(record), str(record['size'] or ABSENT), label_size, shot), {})
             if record['fold'] in folds:
                 raise ValueError(
                     f"two results are of {_method(record)}, fold {record['fold']}, {shot}-shot, "
@@ -78,6 +102,13 @@ def _scores(record):
             if label_size in by_label:
                 shown = f"{record['label_size']}px" if label_size == 'square' else label_size
                 yield shot, shown, by_label[label_size]
+
+
+def _interval(scores):
+    if not scores.get('miou_interval'):
+        return ABSENT
+    low, high = scores['miou_interval']
+    return f'{_percent(low)} to {_percent(high)}'
 
 
 def _mean(folds, name):
@@ -111,12 +142,13 @@ def _percent(value, deviation=None):
 
 
 def main(paths: Sequence[str]) -> None:
-    """Prints each result class by class, then all of them by fold."""
+    """Prints each result class by class, then all of them by fold, a table a protocol."""
     records = [read_result(path) for path in paths]
-    table = fold_table(records)
+    names = dict.fromkeys(SAME['protocol'](record) for record in records)
+    tables = [fold_table([record for record in records if SAME['protocol'](record) == name]) for name in names]
     for record in records:
         print(f"{record['method']}, {class_table(record)}")
-    print(table, end='')
+    print('\n'.join(tables), end='')
 
 
 if __name__ == '__main__':

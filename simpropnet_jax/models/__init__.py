@@ -1,4 +1,4 @@
-"""Methods: each a module with encode, probe and decode."""
+"""Methods: each a module with encode, probe and decode; supervised networks: with logits."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,13 +10,14 @@ def build(model) -> nn.Module:
     Args:
       model: `config.model`, with `convention` resolved to the name of an entry of `normalise.CONVENTIONS`.
     """
-    from simpropnet_jax.models import canet, classifier, normalise, prototype, simpropnet
+    from simpropnet_jax.models import canet, classifier, deeplab, normalise, prototype, simpropnet
 
     methods = {
         'canet': canet.CANet,
         'simpropnet': simpropnet.SimPropNet,
         'prototype': prototype.Prototype,
         'classifier': classifier.Classifier,
+        'deeplab': deeplab.DeepLab,
     }
     others = ('name', 'weights', 'trained', 'convention', 'dtype')
     fields = {name: value for name, value in model.items() if name not in others}

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from simpropnet_jax.download import Remote, fetch
 from simpropnet_jax.models.normalise import get_convention
-from simpropnet_jax.models.resnet import parameter_shapes
+from simpropnet_jax.models.resnet import DEPTHS, parameter_shapes
 
 # keras.applications.ResNet50(include_top=False), as Keras itself downloads it; the hash is Keras' own (MD5).
 KERAS_URL = (
@@ -46,7 +46,7 @@ class _Layout:
     norm: tuple[str, str, str, str]  # scale, offset, mean, variance
     join: str  # between the name of a layer and of its array
     axes: tuple[int, int, int, int]  # transposition of the kernel to height, width, in, out
-    unused: str  # regular expression of entries that the ResNet does not need
+    unused: str  # regular expression of entries that a ResNet to layer3 does not need
 
 
 def _keras_names(place: str) -> tuple[str, str]:
@@ -86,13 +86,14 @@ TORCHVISION = _Layout(
 )
 
 
-def load_backbone(path: str | os.PathLike, width: int = 64) -> Backbone:
-    """ResNet-50 weights up to layer3 from a file, or from Keras' own download.
+def load_backbone(path: str | os.PathLike, width: int = 64, depths: tuple[int, ...] = DEPTHS) -> Backbone:
+    """ResNet-50 weights, up to layer3 or as `depths` says, from a file or from Keras' own download.
 
     Args:
       path: Keras' .h5 (h5py is enough), torchvision's .pth (needs torch) or .safetensors (does not); or the
         word 'keras': the file that keras.applications downloads, from the same place and checked by its hash.
       width: filters of the stem, 64 in every published file.
+      depths: blocks of layer1, layer2, ...; entries of a stage behind them are left out.
 
     Raises:
       FileNotFoundError: no such file.
@@ -100,38 +101,37 @@ def load_backbone(path: str | os.PathLike, width: int = 64) -> Backbone:
       ImportError: the library that reads this kind of file is not installed.
       OSError: the weights could not be downloaded.
     """
-    path = download_keras() if str(path) == 'keras' else Path(path)
+    path = download(KERAS_URL, KERAS_HASH) if str(path) == 'keras' else Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f'backbone weights not found: {path} '
             "(give a Keras .h5, a torchvision .pth or .safetensors, or 'keras' to download them)"
         )
     readers = {
-        '.h5': (_KERAS, _read_h5),
-        '.hdf5': (_KERAS, _read_h5),
+        '.h5': (_KERAS, read_h5),
+        '.hdf5': (_KERAS, read_h5),
         '.pth': (TORCHVISION, read_pth),
         '.safetensors': (TORCHVISION, read_safetensors),
     }
     if path.suffix not in readers:
         raise ValueError(f'backbone weights must end in {", ".join(readers)}, got {path}')
     layout, read = readers[path.suffix]
-    params = fold(read(path), layout, width, path)
+    params = fold(read(path), layout, width, path, depths)
     return Backbone(params, layout.convention, f'{path.name} sha256:{sha256(path)}')
 
 
-def download_keras() -> Path:
-    """Path of keras.applications' ResNet-50 without its top, downloaded if not there, in the folder that Keras uses."""
+def download(url: str, md5: str) -> Path:
+    """Path of a file of keras.applications, downloaded if not there, in the folder that Keras uses."""
     folder = Path(os.environ.get('KERAS_HOME', Path.home() / '.keras')) / 'models'
     try:
-        return fetch(Remote(KERAS_URL.split('/')[-1], (KERAS_URL,), KERAS_HASH), folder)
+        return fetch(Remote(url.split('/')[-1], (url,), md5), folder)
     except OSError as error:
         raise OSError(
-            f'the backbone weights could not be downloaded ({error}); '
-            f'download {KERAS_URL} elsewhere and give its path'
+            f'the backbone weights could not be downloaded ({error}); download {url} elsewhere and give its path'
         ) from error
 
 
-def _read_h5(path: Path) -> dict[str, np.ndarray]:
+def read_h5(path: Path) -> dict[str, np.ndarray]:
     """Arrays by 'layer/array', from the layouts with and without `model_weights` around the layers."""
     try:
         import h5py
@@ -180,17 +180,21 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f'{path} is not a readable safetensors file ({error}); download it again') from error
 
 
-def fold(entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Path) -> dict:
+def fold(
+    entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Path, depths: tuple[int, ...] = DEPTHS
+) -> dict:  # fmt: skip
     """ResNet's params from the file's entries, all of which must be known, present and of the right shape."""
     convention = get_convention(layout.convention)
-    shapes = parameter_shapes(stride_on=convention.stride_on, width=width)
+    shapes = parameter_shapes(stride_on=convention.stride_on, width=width, depths=depths)
     shapes = traverse_util.flatten_dict(shapes, sep='/')
     left = {name for name in entries if not re.fullmatch(layout.unused, name)}
+    network = f'ResNet-{101 if 23 in depths else 50} of {layout.convention}'
 
     def take(layer, array, shape):
         name = f'{layer}{layout.join}{array}'
         if name not in entries:
-            raise ValueError(f'{path} has no entry {name} (is it a ResNet-50 of {layout.convention}?)')
+            blocks = ', '.join(map(str, depths))
+            raise ValueError(f'{path} has no entry {name} (is it a {network}, whole in its stages of {blocks} blocks?)')
         if entries[name].shape != shape:
             raise ValueError(f'{path}: entry {name} should have shape {shape}, has {entries[name].shape}')
         left.discard(name)
@@ -209,10 +213,7 @@ def fold(entries: dict[str, np.ndarray], layout: _Layout, width: int, path: Path
         params[f'{place}/kernel'] = (kernel * factor).astype(np.float32)
         params[f'{place}/bias'] = ((bias - mean) * factor + offset).astype(np.float32)
     if left:
-        raise ValueError(
-            f'{path} has an entry {min(left)} that a ResNet-50 of {layout.convention} does not have '
-            f'({len(left)} such entries)'
-        )
+        raise ValueError(f'{path} has an entry {min(left)} that a {network} does not have ({len(left)} such entries)')
     return traverse_util.unflatten_dict(params, sep='/')
 
 

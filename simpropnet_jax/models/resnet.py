@@ -1,4 +1,4 @@
-"""ResNet-50 up to its third stage, at one eighth of the input's resolution.
+"""ResNet-50 up to its third stage, at one eighth of the input's resolution; other depths and strides by its fields.
 
 Batch norm does not appear: it runs in inference mode and is folded into the convolutions when weights are
 imported (pretrained.py), so every convolution has a kernel and a bias.
@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 
 from simpropnet_jax.models.convolve import convolve
 
-STAGES = ('layer1', 'layer2', 'layer3')
+STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
 # Striding stops at one eighth: the third stage keeps the resolution and dilates all of its 3x3 convolutions
-# instead, as CANet's encoder does.
-STRIDES = (1, 2, 1)
-DILATIONS = (1, 1, 2)
+# instead, as CANet's encoder does. A fourth stage would dilate further.
+STRIDES = (1, 2, 1, 1)
+DILATIONS = (1, 1, 2, 4)
+DEPTHS = (3, 4, 6)
 EXPANSION = 4
 
 
@@ -69,17 +70,19 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-50 to layer3, stride 8, layer3 dilated by 2.
+    """ResNet-50 to layer3, stride 8, layer3 dilated by 2; with four `depths` it goes on to layer4.
 
     Args: x [B,H,W,3], normalised by the convention that came with the weights (normalise.py).
     Returns: dict of post-ReLU features: layer1 [B,H/4,W/4,4*width], layer2 [B,H/8,W/8,8*width],
-      layer3 [B,H/8,W/8,16*width], sizes rounded up.
+      layer3 [B,H/8,W/8,16*width], sizes rounded up; layer4 has 32*width channels. Other strides, other sizes.
     Raises: ValueError for an unknown `stride_on`.
     """
 
     stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's
     width: int = 64  # filters of the stem
-    depths: tuple[int, ...] = (3, 4, 6)  # blocks of layer1, layer2, layer3
+    depths: tuple[int, ...] = DEPTHS  # blocks of layer1, layer2, ...: as many stages as numbers
+    strides: tuple[int, ...] = STRIDES  # of the first block of each stage
+    dilations: tuple[int, ...] = DILATIONS  # of all 3x3 convolutions of each stage
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -91,18 +94,18 @@ class ResNet(nn.Module):
         x = nn.relu(Conv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         features = {}
-        for i, stage in enumerate(STAGES):
-            for j in range(self.depths[i]):
+        for i, depth in enumerate(self.depths):
+            for j in range(depth):
                 x = Bottleneck(
                     filters=self.width * 2**i,
-                    stride=STRIDES[i] if j == 0 else 1,
-                    dilation=DILATIONS[i],
+                    stride=self.strides[i] if j == 0 else 1,
+                    dilation=self.dilations[i],
                     stride_on=self.stride_on,
                     project=j == 0,
                     dtype=self.dtype,
-                    name=f'{stage}_{j}',
+                    name=f'{STAGES[i]}_{j}',
                 )(x)
-            features[stage] = x
+            features[STAGES[i]] = x
         return features
 
 

@@ -15,7 +15,7 @@ from simpropnet_jax import checkpoint, experiment, parallel
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import augment, loader
 from simpropnet_jax.training import history, objectives, phases
-from simpropnet_jax.training.selection import Selection
+from simpropnet_jax.training.selection import Selection, SupervisedSelection
 from simpropnet_jax.training.state import (
     TrainState,
     from_items,
@@ -57,7 +57,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     mesh = parallel.make_mesh()
     trainer, new_history = _trainer(method, sampler, mesh), _new_history(method, sampler)
     steps = trainer.phases[-1].last
-    selection = Selection(config, method.module, source, mesh, phases.conditioning_before(trainer.phases))
+    selection = _selection(method, source, mesh, trainer)
     with (
         only_run(workdir),
         contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints,
@@ -107,9 +107,21 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
     return from_items(items, frozen), step
 
 
+def _selection(method, source, mesh, trainer):
+    if method.few_shot:
+        before = phases.conditioning_before(trainer.phases)
+        return Selection(method.config, method.module, source, mesh, before)
+    return SupervisedSelection(method.config, method.module, source, mesh)
+
+
 def _trainer(method, sampler, mesh) -> phases.Trainer:
     config = method.config
-    supervised = _supervised(method)
+    supervised = method.supervised
+    if config.train.classes == 'all' and not supervised:
+        raise ValueError(
+            f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
+            'oracle: no class would be novel'
+        )
     length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
     planned = phases.plan(None if supervised else config.tpc, length, sampler.steps_per_epoch)
     lengths = [phase.last - phase.first for phase in planned]
@@ -118,7 +130,9 @@ def _trainer(method, sampler, mesh) -> phases.Trainer:
     for phase, optimizer in zip(planned, optimizers, strict=True):
         if supervised:
             objective = objectives.supervised(
-                method.module, convention=config.model.convention, hidden=novel_classes(config.fold))  # fmt: skip
+                method.module, convention=config.model.convention,
+                hidden=() if config.train.classes == 'all' else novel_classes(config.fold),
+                crop=None if config.train.turn else config.train.size)  # fmt: skip
         else:
             objective = objectives.episodic(
                 method.module, config.train, void=config.data.void, convention=config.model.convention,
@@ -131,7 +145,7 @@ def _trainer(method, sampler, mesh) -> phases.Trainer:
 def _new_history(method, sampler):
     """What makes the history masks: of an iterative method that is to use them, one of every listed pair."""
     train = method.config.train
-    if not method.module.iterative or train.history_drop == 1:
+    if not method.few_shot or not method.module.iterative or train.history_drop == 1:
         return lambda: None
     if train.sampling != 'listed_pairs':
         raise ValueError(
@@ -149,14 +163,11 @@ def _batches(method, source, sampler, first):
     shared = dict(
         batch=train.batch, first_step=first, backend=data.loader, workers=data.workers,
         process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
-    if _supervised(method):
-        return loader.supervised_batches(source, sampler, size=train.size, **shared)
+    if method.supervised:
+        size = train.size if train.turn else augment.labelled_size(train.size)
+        return loader.supervised_batches(source, sampler, size=size, **shared)
     support_size = augment.support_size(train.size, train.support_scale)
     return loader.train_batches(source, sampler, query_size=train.size, support_size=support_size, **shared)
-
-
-def _supervised(method):
-    return hasattr(method.module, 'logits')
 
 
 @contextlib.contextmanager

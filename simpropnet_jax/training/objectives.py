@@ -146,21 +146,26 @@ def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> di
     return found
 
 
-def supervised(module, *, convention: str, hidden: Sequence[int]) -> Callable:
+def supervised(module, *, convention: str, hidden: Sequence[int], crop: int | None = None) -> Callable:
     """The objective of supervised networks: cross-entropy over all classes, void ignored.
 
     Args:
       module: with logits.
-      hidden: class ids that are ignored like void: the novel ones.
+      hidden: class ids that are ignored like void: the novel ones, or none.
+      crop: images are scaled, cropped to this side and mirrored; None: they come in the eight positions of a square.
     Returns:
       objective(state, batch, key) -> (loss, (metrics, {})).
     """
 
     def objective(state, batch, key):
-        images, labels = augment.turn_and_flip(key, batch['image'], batch['label'])
+        images, labels = batch['image'], batch['label']
+        if crop is None:
+            images, labels = augment.turn_and_flip(key, images, labels)
+        else:
+            images, labels = augment.scale_crop_flip_labelled(key, images, labels, crop)
         logits = module.apply(state.variables, normalise(images, convention), train=True, method='logits')
         logits = resize_bilinear(logits, labels.shape[1:])
-        valid = (labels != VOID) & ~jnp.isin(labels, jnp.array(hidden))
+        valid = (labels != VOID) & ~jnp.isin(labels, jnp.array(hidden, jnp.int32))
         truth = jnp.where(valid, labels, 0).astype(jnp.int32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
         right = (truth > 0) & (logits.argmax(-1) == truth)

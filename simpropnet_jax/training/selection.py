@@ -1,9 +1,10 @@
-"""Which checkpoint is the best: mIoU on validation episodes, with pictures of a few of them."""
+"""Which checkpoint is the best: mIoU on validation episodes, with pictures of a few of them, or on whole images."""
 
 import logging
 from pathlib import Path
 
 from simpropnet_jax import experiment, visualize
+from simpropnet_jax.evaluation import supervised
 from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.panels import PanelMaker
@@ -17,7 +18,16 @@ class Selection:
     """Scores states by `config.select`; images are read, and functions compiled, at the first call."""
 
     def __init__(self, config, module, source, mesh, conditioning_steps: int = 0):
-        """`conditioning_steps` before the training are written beside each score: curves begin behind them."""
+        """`conditioning_steps` before the training are written beside each score: curves begin behind them.
+
+        Raises:
+          ValueError: a rule for supervised networks.
+        """
+        if config.select.on == 'val':
+            raise ValueError(
+                "config.select.on must be 'novel_val', 'base_val' or 'last' for a few-shot method, got 'val', which is "
+                'for supervised networks'
+            )
         self.conditioning_steps = conditioning_steps
         self.config, self.module, self.source, self.mesh = config, module, source, mesh
         self.classes, self.episodes = experiment.selection_episodes(config, source)
@@ -50,3 +60,27 @@ class Selection:
         if writer.active:
             visualize.save(picture, workdir / 'figures' / f'step{step:07d}.png')
         return float(step) if rule == 'last' else scores['miou']
+
+
+class SupervisedSelection:
+    """Scores the states of a network without episodes by its mIoU over all classes on the val images."""
+
+    def __init__(self, config, module, source, mesh):
+        """Raises ValueError for a rule that needs episodes."""
+        self.rule, self.source = config.select.on, source
+        if self.rule not in ('val', 'last'):
+            raise ValueError(
+                f"config.select.on must be 'val' or 'last' for {config.model.name}, a supervised network, "
+                f'got {self.rule!r}'
+            )
+        self._predictor = supervised.Predictor(
+            module, source, convention=config.model.convention, size=config.train.size, mesh=mesh,
+            batch=config.eval.batch, backend=config.data.loader)  # fmt: skip
+
+    def run(self, state, step: int, writer, workdir: Path) -> float:
+        """The score of a state, higher is better; it is logged."""
+        del workdir  # there are no episodes to picture
+        scores = supervised.evaluate(self._predictor, self.source, state.variables)
+        writer.scalars(step, {'val_miou': scores['miou'], 'val_pixel_accuracy': scores['pixel_accuracy']})
+        logger.info('step %d  val mIoU %.2f %% over all classes', step, 100 * scores['miou'])
+        return float(step) if self.rule == 'last' else scores['miou']

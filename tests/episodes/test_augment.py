@@ -9,7 +9,9 @@ from simpropnet_jax.episodes.augment import (
     augment_supports,
     ica,
     ica_probability,
+    labelled_size,
     scale_crop_flip,
+    scale_crop_flip_labelled,
     support_size,
 )
 
@@ -58,6 +60,27 @@ def test_scale_and_crop_cover_their_ranges():
         wide = room > 2
         assert np.abs(offset[wide]).max() < 1.05
         assert offset[wide].min() < -0.9 and offset[wide].max() > 0.9 and abs(offset[wide].mean()) < 0.15
+
+
+def test_a_labelled_image_that_shrinks_lies_anywhere_and_is_void_around():
+    count, images = 300, coordinates(LOADED) + 1
+    label = jnp.full((LOADED, LOADED), 7, jnp.uint8)
+    repeat = lambda x: jnp.repeat(x[None], count, 0)
+    images, labels = jax.jit(scale_crop_flip_labelled, static_argnums=3)(
+        jax.random.key(0), repeat(images), repeat(label), SIZE)  # fmt: skip
+    images, labels = np.asarray(images), np.asarray(labels)
+    np.testing.assert_array_equal(labels == 255, (images == 0).all(-1))
+    assert set(np.unique(labels)) == {7, 255}
+    seen = (labels == 7).any(2).sum(1)  # rows that show the image
+    assert seen.min() < 0.53 * SIZE and np.all((seen >= SIZE // 2) & (seen <= SIZE))
+    assert 0.25 < (seen < SIZE - 1).mean() < 0.42  # scales of 0.5 to 2 are below 1 in a third of the cases
+    magnified = images[seen == SIZE]
+    step = np.abs(magnified[:, -3, 0, 0] - magnified[:, 2, 0, 0]) / (SIZE - 5) * SIZE / LOADED
+    assert 0.49 < step.min() < 0.53  # twice as large
+
+
+def test_a_labelled_image_is_loaded_as_large_as_it_can_be_shown_or_as_it_is():
+    assert [labelled_size(side) for side in (225, 321, 513)] == [450, 500, 513]
 
 
 def test_every_other_image_is_mirrored():

@@ -79,6 +79,66 @@ def test_hash_is_of_ids_and_these_very_episodes(index):
     assert protocol_hash(episodes(shorter, index, 0, 1, 0), index.ids) != protocol_hash(drawn, index.ids)
 
 
+# Of the fake data, fold 0, 1-shot, the first seed. If one changes, so have the episodes of published numbers.
+HASHES = {
+    'simpropnet': '8fcb80bf57ac', 'canet': '9bb9bb9f849f', 'pfenet': 'abb388d81b08', 'hsnet': '45506e0207a4',
+    'oslsm': 'c5e692eb989b', 'bam': '288fc11e6067', 'panet': '9e33a7a39c61',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_every_preset_keeps_to_its_list_and_its_draws(name, index):
+    protocol = get_protocol(name)
+    drawn = episodes(protocol, index, fold=0, shot=2, seed=protocol.seeds[0])
+    listed = index.lists[protocol.image_list]
+    assert protocol.name == name and len(drawn) == protocol.episodes
+    for e in drawn:
+        assert len({e.query, *e.supports}) == 3 and listed[[e.query, *e.supports]].all()
+        assert (index.pixels[[e.query, *e.supports], e.class_id] > 0).all()
+    one = episodes(protocol, index, fold=0, shot=1, seed=protocol.seeds[0])
+    assert [e.supports[:1] for e in drawn] == [e.supports for e in one]
+    assert protocol_hash(one, index.ids) == HASHES[name]
+
+
+def pairs_of(drawn):
+    return [(e.query, e.class_id) for e in drawn]
+
+
+def test_the_list_in_order_and_again(index):
+    listed = pairs_of(identical_episodes(PRESETS['hsnet'], index, fold=1))
+    drawn = pairs_of(episodes(PRESETS['hsnet'], index, fold=1, shot=1, seed=0))
+    assert drawn == [listed[i % len(listed)] for i in range(1000)]
+
+
+def test_the_list_shuffled_anew_each_time(index):
+    listed = pairs_of(identical_episodes(PRESETS['oslsm'], index, fold=1))
+    first, other = (pairs_of(episodes(PRESETS['oslsm'], index, fold=1, shot=1, seed=seed)) for seed in (1385, 0))
+    n = len(listed)
+    assert sorted(first[:n]) == sorted(first[n : 2 * n]) == listed
+    assert listed != first[:n] != first[n : 2 * n] and first != other
+
+
+def test_images_in_order_with_any_class_that_they_show(index):
+    """PFENet asks for large objects where it lists images, and not where it draws the class of a query."""
+    image = int(np.flatnonzero(index.pixels[:, 1] > 0)[-1])
+    small, pixels = 2, index.pixels.copy()
+    pixels[image, small] = 2047
+    index = dataclasses.replace(index, pixels=pixels)
+    drawn = episodes(PRESETS['pfenet'], index, fold=0, shot=1, seed=321)
+    images = np.flatnonzero(index.lists['val'] & (pixels[:, 1:6] >= 2048).any(1)).tolist()
+    assert [e.query for e in drawn] == [images[i % len(images)] for i in range(5000)]
+    found = {e.class_id for e in drawn if e.query == image}
+    assert len(found) == 2 and small in found
+    assert all((e.pair == -1) == ((e.query, e.class_id) == (image, small)) for e in drawn)
+    assert not any(e.supports == (image,) and e.class_id == small for e in drawn)
+
+
+def test_classes_at_random(index):
+    counts = np.bincount([e.class_id for e in episodes(PRESETS['panet'], index, fold=0, shot=1, seed=1234)])[1:]
+    assert len(counts) == 5 and 150 < counts.min() < counts.max() < 250
+    assert counts.tolist() != [200] * 5
+
+
 def test_unknown_protocol():
-    with pytest.raises(ValueError, match="protocol must be one of simpropnet, got 'pfenet'"):
-        get_protocol('pfenet')
+    with pytest.raises(ValueError, match="protocol must be one of simpropnet, canet, .*, got 'pfnet'"):
+        get_protocol('pfnet')

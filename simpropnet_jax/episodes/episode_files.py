@@ -1,0 +1,168 @@
+"""Episodes in a JSON file: the same ones for every method, in any language, with any later version of this package.
+
+    python -m simpropnet_jax.episodes.episode_files --config configs/simpropnet.py:fold=2 --out fold2.json
+
+With --config.eval.protocol=hsnet they are drawn by the rules of that protocol. The file is taken by
+--config.eval.episodes_file=fold2.json, and says to others what to segment: their answers are scored by `eval.py
+--predictions`. It holds
+
+    format      1
+    data        name of the data set, such as 'pascal5i/sbd'
+    fold        0 to 3
+    hash        of the episodes, as results have it: see `protocols.protocol_hash`
+    protocol    the fields of `protocols.Protocol`, among them the size at which masks are compared and the void rule
+    episodes    a list: name (of the episode's prediction, without .png), shot, seed, class_id, class, query, supports
+
+Query and supports are image ids.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.episodes.protocols import Protocol, named_hash
+from simpropnet_jax.episodes.sampler import Episode
+
+FORMAT = 1
+FIELDS = {'data', 'fold', 'hash', 'protocol', 'episodes'}
+
+Sets = dict[tuple[int, int], list[Episode]]
+"""{(shot, seed): episodes}."""
+
+
+def episode_name(shot: int, seed: int, number: int) -> str:
+    """What the prediction of an episode is called, without .png: its set's seed and shot, and its number, from 0."""
+    return f's{seed}_k{shot}_{number:04d}'
+
+
+def write_episodes(
+    path: str | os.PathLike, protocol: Protocol, fold: int, episodes: Mapping[tuple[int, int], Sequence], index: Index
+) -> str:  # fmt: skip
+    """Writes the episodes of an evaluation, all of the file or none of it.
+
+    Args:
+      episodes: {(shot, seed): episodes}.
+      index: of the data set that they are of.
+    Returns:
+      Their hash.
+    """
+    listed = [
+        {'name': episode_name(shot, seed, number), 'shot': shot, 'seed': seed, 'class_id': episode.class_id,
+         'class': index.class_names[episode.class_id], 'query': index.ids[episode.query],
+         'supports': [index.ids[support] for support in episode.supports]}
+        for (shot, seed), drawn in episodes.items() for number, episode in enumerate(drawn)]  # fmt: skip
+    head = {'format': FORMAT, 'data': index.name, 'fold': fold, 'hash': _hash(listed), 'protocol': asdict(protocol)}
+    lines = [f' {json.dumps(name)}: {json.dumps(value)},' for name, value in head.items()]
+    rows = ',\n'.join(f'  {json.dumps(one)}' for one in listed)  # one line an episode: to be read, and compared
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + '.unfinished')
+    unfinished.write_text('\n'.join(['{', *lines, ' "episodes": [', rows, ' ]', '}', '']))
+    unfinished.replace(path)
+    return head['hash']
+
+
+def read_episodes(
+    path: str | os.PathLike, index: Index, fold: int, shots: Sequence[int] | None = None
+) -> tuple[Protocol, Sets]:
+    """The protocol and the episodes of a file, {(shot, seed): episodes}, with the image numbers of this index.
+
+    Args:
+      index: of the data set to evaluate on.
+      fold: whose novel classes they must be of.
+      shots: only the episodes of these; by default all.
+    Raises:
+      FileNotFoundError, ValueError: a file that is missing, damaged or changed since it was written, of another fold,
+        without one of the shots, or with an image that the data set lacks.
+    """
+    read = _read(path)
+    if read['fold'] != fold:
+        raise ValueError(f'{path} has episodes of fold {read["fold"]}, not of fold {fold}: evaluate that fold on them')
+    numbers = {image_id: number for number, image_id in enumerate(index.ids)}
+    sets: Sets = {}
+    for one in read['episodes']:
+        if one['class_id'] not in novel_classes(fold):
+            raise ValueError(
+                f'{path} has an episode of class {one["class_id"]}, which fold {fold} does not hold out '
+                f'(its classes are {", ".join(map(str, novel_classes(fold)))})'
+            )
+        if len(one['supports']) != one['shot']:
+            raise ValueError(f'{path} has a {one["shot"]}-shot episode with {len(one["supports"])} supports: {one}')
+        absent = [image_id for image_id in (one['query'], *one['supports']) if image_id not in numbers]
+        if absent:
+            raise ValueError(f'{path} names the image {absent[0]}, which {index.name} lacks: it is of {read["data"]}')
+        supports = tuple(numbers[image_id] for image_id in one['supports'])
+        episode = Episode(numbers[one['query']], supports, one['class_id'], -1)  # it counts in no list of pairs
+        sets.setdefault((one['shot'], one['seed']), []).append(episode)
+    missing = sorted(set(shots or ()) - {shot for shot, _ in sets})
+    if missing:
+        there = ', '.join(str(shot) for shot in sorted({shot for shot, _ in sets}))
+        raise ValueError(f'{path} has no {missing[0]}-shot episodes, only {there}-shot: change config.eval.shots')
+    return _protocol(path, read['protocol']), {k: e for k, e in sets.items() if shots is None or k[0] in shots}
+
+
+def _read(path) -> dict[str, Any]:
+    """What the file holds, if it holds what it should."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no file of episodes {path}: write one by python -m {__name__}')
+    try:
+        read = json.loads(Path(path).read_text())
+        format_, found = read['format'], _hash(read['episodes'])
+        complete = read.keys() >= FIELDS and all(one.keys() >= {'shot', 'seed'} for one in read['episodes'])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path} is not a readable file of episodes ({error!r}): write it again') from error
+    if format_ != FORMAT or not complete:
+        raise ValueError(f'{path} is not a file of episodes of format {FORMAT}: write it again')
+    if found != read['hash']:
+        raise ValueError(
+            f'{path} says that its episodes have the hash {read["hash"]}, but they have {found}: it was changed after '
+            'it was written; write it again'
+        )
+    return read
+
+
+def _protocol(path, fields) -> Protocol:
+    try:
+        protocol = Protocol(**{**fields, 'seeds': tuple(fields['seeds'])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{path} does not say its protocol in full ({error}): write it again') from error
+    square = isinstance(protocol.resolution, int) and protocol.resolution > 0
+    if not square and protocol.resolution != 'own' or protocol.void not in ('ignore', 'background'):
+        raise ValueError(
+            f"{path} must have a side in pixels or 'own' as resolution and 'ignore' or 'background' as void, got "
+            f'{protocol.resolution!r} and {protocol.void!r}'
+        )
+    return protocol
+
+
+def _hash(listed) -> str:
+    return named_hash((one['class_id'], one['query'], one['supports']) for one in listed)
+
+
+def main():
+    from simpropnet_jax import config as config_rules
+    from simpropnet_jax import experiment
+
+    config = CONFIG.value
+    config_rules.validate(config, devices=1)
+    source = experiment.open_data(config)
+    protocol, episodes = experiment.prepare_evaluation(config, source)
+    digest = write_episodes(OUT.value, protocol, config.fold, episodes, source.index)
+    count = sum(len(drawn) for drawn in episodes.values())
+    print(f'{OUT.value}: {count} episodes of {protocol.name}, fold {config.fold}, hash {digest}')
+
+
+if __name__ == '__main__':
+    from simpropnet_jax import commandline
+
+    CONFIG = commandline.define_config(required=True)
+    OUT = flags.DEFINE_string('out', None, 'JSON file to write; its folder is made if it is not there')
+    flags.mark_flag_as_required('out')
+    commandline.run(main)

@@ -1,0 +1,122 @@
+"""Builds H-PASCAL-5i: test episodes by difficulty, object size and similarity, in a file for all methods.
+
+    python -m simpropnet_jax.evaluation.hierarchy_build --out hpascal.json --config.oracle=runs/oracle/labels
+    python -m simpropnet_jax.evaluation.hierarchy --workdir runs/fold2 --hpascal hpascal.json     (then)
+
+Improved Similarity Propagation, section 4.1. The oracle is a folder of label maps, ID.png, that a supervised network
+predicts for the val list: python -m simpropnet_jax.evaluation.supervised writes ours. Beside the file a picture of each
+fold shows a pair of every class and partition (the paper's Figure 4). Options: configs/hpascal.py.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from simpropnet_jax import commandline, visualize
+from simpropnet_jax import config as config_rules
+from simpropnet_jax.datasets.folds import FOLDS, novel_classes
+from simpropnet_jax.datasets.index import Pairs, listed_pairs
+from simpropnet_jax.datasets.source import open_source
+from simpropnet_jax.episodes import hpascal, hpascal_file
+from simpropnet_jax.episodes.loader import BACKENDS, image_batches, own_labels
+from simpropnet_jax.evaluation.hierarchy_figure import draw
+from simpropnet_jax.evaluation.supervised import oracle_iou
+from simpropnet_jax.evaluation.text import aligned
+from simpropnet_jax.models.features import Extractor, load_extractor, pool
+
+logger = logging.getLogger(__name__)
+
+RULES = {
+    'folds': config_rules.each(config_rules.one_of(*FOLDS)),
+    'data.loader': config_rules.one_of(*BACKENDS),
+    'features.size': config_rules.number(32, 4097),
+    'features.batch': config_rules.number(1),
+}
+
+
+def build(config: ConfigDict, out: Path) -> dict[str, Any]:
+    """Writes the file `out` and, beside it, NAME_foldN.jpg.
+
+    Args:
+      config: of configs/hpascal.py.
+    Returns:
+      What was written, see `hpascal_file`.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
+    """
+    known = dict(config_rules.fields(config))
+    for name, rule in RULES.items():
+        if not rule.holds(known[name]):
+            raise ValueError(f'config.{name} must be {rule.allowed}, got {known[name]!r}')
+    parameters = hpascal.Parameters(**config.partitions.to_dict())
+    source = open_source(config.data.name, Path(config.data.dir).expanduser())
+    list_pairs = lambda fold: listed_pairs(
+        source.index, config.data.image_list, novel_classes(fold), config.data.tiny_rule)  # fmt: skip
+    pairs = {fold: list_pairs(fold) for fold in config.folds}
+    scores = {fold: oracle_iou(Path(config.oracle).expanduser(), source, one) for fold, one in pairs.items()}
+    extractor = load_extractor(config.features.network, config.features.weights)
+    folds, found = {}, {}
+    for fold, one in pairs.items():
+        sizes = bounding_boxes(source, one)
+        distances = image_distances(source, one, extractor, config.features, config.data.loader)
+        splits, found[fold] = hpascal.partitions(one, scores[fold], sizes, distances, parameters, fold)
+        folds[fold] = hpascal_file.fold_record(
+            one, novel_classes(fold), scores[fold], sizes, splits, found[fold], source.ids)  # fmt: skip
+    features = f'{extractor.source}, {config.features.size} x {config.features.size} pixels'
+    record = hpascal_file.write(
+        out, parameters, folds, data=source.name, image_list=config.data.image_list, tiny_rule=config.data.tiny_rule,
+        oracle=config.oracle, features=features)  # fmt: skip
+    for fold, partitions in found.items():
+        episodes = {name: partition.episodes for name, partition in partitions.items()}
+        visualize.save(draw(source, episodes, backend=config.data.loader), out.with_name(f'{out.stem}_fold{fold}.jpg'))
+    logger.info('H-PASCAL-5i: %s', out)
+    return record
+
+
+def bounding_boxes(source, pairs: Pairs) -> np.ndarray:
+    """Share of the image that the box around each pair's class has, float [P]."""
+    sizes = np.empty(len(pairs))
+    for number in np.unique(pairs.image).tolist():
+        label = own_labels(source, [number])[0]
+        for i in np.flatnonzero(pairs.image == number):
+            sizes[i] = hpascal.bounding_box_share(label, int(pairs.class_id[i]))
+    return sizes
+
+
+def image_distances(source, pairs: Pairs, extractor: Extractor, features: ConfigDict, backend: str) -> np.ndarray:
+    """L2 distances between the pooled features of the pairs' images, float [P, P]."""
+    images, rows = np.unique(pairs.image, return_inverse=True)
+    batches = image_batches(
+        source, images, size=features.size, label_size=1, batch=min(features.batch, len(images) or 1), backend=backend)
+    pooled = [np.asarray(pool(extractor(one['image'])), np.float64)[one['valid']] for one in batches]
+    if not pooled:
+        return np.zeros((0, 0))
+    vectors = np.concatenate(pooled)
+    distances = np.stack([np.sqrt(np.square(vectors - vector).sum(-1)) for vector in vectors])
+    return distances[rows.reshape(-1)][:, rows.reshape(-1)]
+
+
+def table(record: dict[str, Any]) -> str:
+    """Queries of each partition and fold; the rules that split the classes are in the file."""
+    header = ['queries', *(f'split-{int(fold) + 1}' for fold in record['folds'])]
+    rows = []
+    for name in hpascal.PARTITIONS:
+        found = [fold['partitions'][name] for fold in record['folds'].values()]
+        counts = [f'{sum(one["queries"].values())}{"" if one["episodes"] else " (empty)"}' for one in found]
+        rows.append([f'{name} {hpascal.describe(name)}', *counts])
+    return aligned(header, rows)
+
+
+def main():
+    print(table(build(CONFIG.value, Path(OUT.value))), end='')
+
+
+if __name__ == '__main__':
+    CONFIG = commandline.define_config(required=False, default='configs/hpascal.py')
+    OUT = flags.DEFINE_string('out', None, 'JSON file to write; its folder is made if it is not there')
+    flags.mark_flag_as_required('out')
+    commandline.run(main)

@@ -1,0 +1,144 @@
+"""Results on H-PASCAL-5i as one table: partitions by splits, methods side by side.
+
+    python -m simpropnet_jax.evaluation.hierarchy_table RESULT.json [RESULT.json ...]
+
+As Tables 3 and 7 of Improved Similarity Propagation. Numbers are percent. CMPS is the mean over the partitions of a
+split; its mean is over the splits. Files that the ordinary evaluation wrote have no partitions and are refused.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+
+from simpropnet_jax.datasets.folds import FOLDS
+from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
+from simpropnet_jax.evaluation.bank import LABEL_SIZES
+from simpropnet_jax.evaluation.report import read_result
+from simpropnet_jax.evaluation.tables import ABSENT, SAME
+from simpropnet_jax.evaluation.text import aligned
+
+# Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
+ALIKE = {**SAME, 'shots': lambda r: '/'.join(r['shots']), 'parameters': lambda r: r['hpascal']['parameters']}
+EMPTY = 'empty'
+
+
+def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
+    """A row a partition and CMPS; mIoU of split-1 to split-4 and their mean, a column a method under each.
+
+    A split without a result is '-', and so is the mean then. An empty partition is 'empty', and no part of any mean.
+
+    Args:
+      records: results of `hierarchy`, of any methods and folds.
+      label_size: 'square' or 'own'.
+    Raises:
+      ValueError: results that do not belong in one table, or two of one method and fold.
+    """
+    _check(records, label_size)
+    methods: dict[str, dict[int, dict]] = {}
+    for record in records:
+        folds = methods.setdefault(_name(record), {})
+        if record['fold'] in folds:
+            raise ValueError(f'two results are of {_name(record)}, fold {record["fold"]}: give only one of them')
+        folds[record['fold']] = record
+    letters = dict(zip(methods, ascii_uppercase, strict=False)) if len(methods) > 1 else dict.fromkeys(methods, '')
+    header = ['partition', *(f'{split} {letters[m]}'.strip() for split in [*_splits(), 'mean'] for m in methods)]
+    value = lambda record, name: record['partitions'][name] and record['partitions'][name][label_size]['miou']
+    rows = [
+        [f'{name} {describe(name)}', *_cells(methods, lambda record, name=name: value(record, name))]
+        for name in PARTITIONS
+    ]
+    rows.append(['CMPS', *_cells(methods, lambda record: record['cmps'][label_size])])
+    legend = ''.join(f'{letter}  {name}\n' if letter else f'{name}\n' for name, letter in letters.items())
+    return _heading(records, label_size) + legend + aligned(header, rows) + _notes(records)
+
+
+def _splits():
+    return [f'split-{fold + 1}' for fold in FOLDS]
+
+
+def _name(record):
+    inputs = record.get('inputs', 'episodes')
+    return record['method'] if inputs == 'episodes' else f'{record["method"]} ({inputs})'
+
+
+def _cells(methods, value):
+    """A row's cells: under each split and under the mean, one a method."""
+    rows = [[value(folds[f]) if f in folds else np.nan for f in FOLDS] for folds in methods.values()]  # None: empty
+    columns = [[_shown(row[f]) for row in rows] for f in range(len(FOLDS))]
+    return [cell for column in [*columns, [_mean(row) for row in rows]] for cell in column]
+
+
+def _shown(score):
+    if score is None:
+        return EMPTY
+    return ABSENT if np.isnan(score) else f'{100 * score:.2f}'
+
+
+def _mean(scores):
+    there = [score for score in scores if score is not None]
+    return _shown(float(np.mean(there)) if there else None)
+
+
+def _heading(records, label_size):
+    first = records[0]
+    size = f'{first["label_size"]}px' if label_size == 'square' else label_size
+    rules = ' and '.join(sorted({record['checkpoint']['selection'] for record in records}))
+    facts = f'data {first["data"]}, void rule {first["void"]}, {ALIKE["shots"](first)}-shot, labels {size}'
+    return f'H-PASCAL-5i, mIoU by partition; {facts}, checkpoint selection {rules}\n'
+
+
+def _notes(records):
+    """Which partitions are empty, and which lack a class."""
+    by_fold = {record['fold']: record for record in sorted(records, key=lambda r: r['fold'])}
+    empty, few = [], []
+    for fold, record in by_fold.items():
+        names = [name for name, one in record['partitions'].items() if one is None]
+        empty += [f'split-{fold + 1} {", ".join(names)}'] if names else []
+        for name, one in record['partitions'].items():
+            lacking = [c for c in record['fold_classes'] if c not in one['classes']] if one else []
+            few += [f'split-{fold + 1} {name} without {", ".join(lacking)}'] if lacking else []
+    fewest = records[0]['hpascal']['parameters']['partition']
+    said = f'Empty (fewer than {fewest} queries), left out of CMPS and means: {"; ".join(empty)}.\n' if empty else ''
+    return said + (f'Not all classes: {"; ".join(few)}.\n' if few else '')
+
+
+def _check(records, label_size):
+    if not records:
+        raise ValueError('there is no result to print: give at least one result file')
+    for record in records:
+        if 'partitions' not in record:
+            raise ValueError(
+                f'a result of {record["method"]}, fold {record["fold"]}, has no partitions: '
+                'simpropnet_jax.evaluation.hierarchy writes those that have'
+            )
+        if label_size not in record['cmps']:
+            raise ValueError(f'a result of {record["method"]}, fold {record["fold"]}, has no labels {label_size!r}')
+    alike = ALIKE | ({'label size': lambda r: r['label_size']} if label_size == 'square' else {})
+    for name, get in alike.items():
+        found = sorted({str(get(record)) for record in records})
+        if len(found) > 1:
+            raise ValueError(f'results with different {name} ({", ".join(found)}) do not belong in one table')
+    for fold in FOLDS:
+        if len({record['protocol']['hash'] for record in records if record['fold'] == fold}) > 1:
+            raise ValueError(f'results of fold {fold} are of different episodes: evaluate them on one H-PASCAL-5i file')
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('results', nargs='+', metavar='RESULT.json', help='WORKDIR/eval/hpascal_*.json')
+    parser.add_argument('--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)')
+    given = parser.parse_args(arguments)
+    try:
+        text = table([read_result(path) for path in given.results], given.label_size)
+    except (OSError, ValueError) as error:
+        sys.exit(f'Error: {error}')
+    print(text, end='')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,89 @@
+"""DeepLab v3+, the supervised oracle: Chen et al. 2018, https://arxiv.org/abs/1802.02611.
+
+It is trained on the classes that few-shot methods have to do without; what they miss and it does not, supports could
+not tell them.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.models.resnet import Conv, ResNet
+
+# Output stride 16: layer4 keeps the resolution and dilates.
+STRIDES = (1, 2, 2, 1)
+DILATIONS = (1, 1, 1, 2)
+RATES = (6, 12, 18)  # of the pyramid, at output stride 16
+LOW_LEVEL = 48  # channels of the features at stride 4
+GROUP = 16  # channels of a group of a norm
+
+
+class Block(nn.Module):
+    """Convolution, group norm (Wu and He 2018), ReLU.
+
+    The paper has batch norm here, fine-tuned with 16 images a device. Group norm needs no such batch and does the same
+    in training and evaluation; the backbone's batch norm is folded into its convolutions, as for all methods.
+    """
+
+    features: int
+    kernel: int = 3
+    dilation: int = 1
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
+        x = Conv(self.features, self.kernel, dilation=self.dilation, dtype=self.dtype, name='conv')(x)
+        group = math.gcd(GROUP, self.features)
+        return nn.relu(nn.GroupNorm(None, epsilon=1e-5, group_size=group, dtype=self.dtype, name='norm')(x))
+
+
+class Pyramid(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1, a 3x3 at each rate, and the mean of the image; then 1x1."""
+
+    features: int = 256
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
+        block = lambda name, *args: Block(self.features, *args, dtype=self.dtype, name=name)
+        branches = [block('conv1x1', 1)(x)] + [block(f'rate{rate}', 3, rate)(x) for rate in RATES]
+        pooled = block('image_pooling', 1)(x.mean((1, 2), keepdims=True))
+        branches.append(jnp.broadcast_to(pooled, branches[0].shape))
+        return block('fuse', 1)(jnp.concatenate(branches, -1))
+
+
+class DeepLab(nn.Module):
+    """DeepLab v3+ on a ResNet. With three `depths` the pyramid stands on layer3, at output stride 16, too."""
+
+    stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's
+    width: int = 64  # filters of the ResNet's stem
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    features: int = 256  # filters of the pyramid and of the decoder
+    classes: int = 21
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        self.backbone = ResNet(self.stride_on, self.width, tuple(self.depths), STRIDES, DILATIONS, self.dtype)
+        self.pyramid = Pyramid(self.features, self.dtype)
+        self.low_level = Block(LOW_LEVEL, 1, dtype=self.dtype)
+        self.decoder1 = Block(self.features, dtype=self.dtype)
+        self.decoder2 = Block(self.features, dtype=self.dtype)
+        self.classify = Conv(self.classes, 1, dtype=self.dtype)
+
+    def __call__(self, images, masks):
+        """One pass, to create the parameters; there is no support that would need the masks."""
+        del masks
+        return self.logits(images)
+
+    def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
+        """Of every class, at 1/4 of the images' size; images normalised as the backbone's weights want them."""
+        del train  # nothing in it differs
+        found = self.backbone(images)
+        low, deep = found['layer1'], found[f'layer{len(self.depths)}']
+        deep = resize_bilinear(self.pyramid(deep), low.shape[1:3])
+        x = jnp.concatenate([deep, self.low_level(low)], -1)
+        return self.classify(self.decoder2(self.decoder1(x))).astype(jnp.float32)

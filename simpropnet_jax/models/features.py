@@ -1,0 +1,86 @@
+"""ImageNet networks as extractors of features: how alike two images are, or two regions of them."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from simpropnet_jax.models.normalise import CONVENTIONS, normalise
+from simpropnet_jax.models.pretrained import Backbone, download, load_backbone
+from simpropnet_jax.models.resnet import ResNet
+from simpropnet_jax.models.vgg import VGG16, load_vgg16
+
+# keras.applications.ResNet101(include_top=False), as Keras itself downloads it; the hash is Keras' own (MD5).
+KERAS_URL = (
+    'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
+    'resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5'
+)
+KERAS_HASH = '88cf7a10940856eca736dc7b7e228a21'
+DEPTHS_101 = (3, 4, 23, 3)
+NETWORKS = {
+    'resnet101': 'layer4 of ResNet-101, stride 32',
+    'vgg16': 'conv5_3 of VGG-16, stride 16',
+    'resnet50': 'layer3 of ResNet-50, stride 8',
+}
+"""Name -> the features that it gives: of a classifier, as Improved Similarity Propagation has it (ResNet-101 for the
+similarity of images, VGG-16 for that of regions), or of the encoder that the methods here stand on."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """extractor(images): RGB u8 [N,H,W,3] -> post-ReLU features float32 [N,h,w,C]; compiled once for each shape."""
+
+    name: str  # one of `NETWORKS`
+    source: str  # name, level and weights, for result files
+    encode: Callable[[UInt8[Array, 'n H W 3']], Float[Array, 'n h w c']]
+
+    def __call__(self, images: UInt8[Array | np.ndarray, 'n H W 3']) -> Float[Array, 'n h w c']:
+        return self.encode(images)
+
+
+def load_extractor(name: str, weights: str | os.PathLike = 'keras', width: int = 64) -> Extractor:
+    """An extractor with ImageNet's weights.
+
+    Args:
+      name: one of `NETWORKS`.
+      weights: of keras.applications, a .h5 file, or 'keras': downloaded. For a ResNet torchvision's .pth or
+        .safetensors, too. Its convention comes with it.
+      width: filters of the first layer, 64 in every published file.
+    Raises:
+      ValueError: an unknown name, or weights of another network.
+      FileNotFoundError, ImportError, OSError: the weights cannot be had.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f'the feature network must be one of {", ".join(NETWORKS)}, got {name!r}')
+    network, level, backbone = {'resnet101': _resnet101, 'vgg16': _vgg16, 'resnet50': _resnet50}[name](weights, width)
+    variables = jax.device_put({'params': backbone.params})
+
+    @jax.jit
+    def apply(variables, images):
+        return network.apply(variables, normalise(images, backbone.convention))[level]
+
+    return Extractor(name, f'{NETWORKS[name]}, {backbone.source}', lambda images: apply(variables, images))
+
+
+def pool(features: Float[Array, 'n h w c']) -> Float[Array, 'n c']:
+    """Global average pooling."""
+    return features.mean((1, 2))
+
+
+def _resnet101(weights, width) -> tuple[ResNet, str, Backbone]:
+    path = download(KERAS_URL, KERAS_HASH) if str(weights) == 'keras' else weights
+    backbone = load_backbone(path, width, DEPTHS_101)
+    stride_on = CONVENTIONS[backbone.convention].stride_on
+    return ResNet(stride_on, width, DEPTHS_101, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)), 'layer4', backbone
+
+
+def _vgg16(weights, width) -> tuple[VGG16, str, Backbone]:
+    return VGG16(width), 'conv5', load_vgg16(weights, width)
+
+
+def _resnet50(weights, width) -> tuple[ResNet, str, Backbone]:
+    backbone = load_backbone(weights, width)
+    return ResNet(CONVENTIONS[backbone.convention].stride_on, width), 'layer3', backbone

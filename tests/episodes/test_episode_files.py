@@ -1,0 +1,148 @@
+"""Episodes that go through a file stay the very same; a file that does not fit is refused in one sentence."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from simpropnet_jax import experiment
+from simpropnet_jax.datasets.source import Source
+from simpropnet_jax.episodes import episode_files
+from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
+from simpropnet_jax.episodes.protocols import PRESETS, episodes, protocol_hash
+from tests.fakes import fake_source
+
+PROTOCOL = dataclasses.replace(PRESETS['pfenet'], episodes=60, seeds=(3, 4))
+
+
+@pytest.fixture(scope='module')
+def index():
+    return dataclasses.replace(fake_source(240).index, name='fake')
+
+
+@pytest.fixture
+def written(index, tmp_path):
+    sets = {(k, s): episodes(PROTOCOL, index, 2, k, s) for k in (1, 3) for s in PROTOCOL.seeds}
+    path = tmp_path / 'new' / 'fold2.json'
+    return path, sets, write_episodes(path, PROTOCOL, 2, sets, index)
+
+
+def named(sets, ids):
+    name = lambda e: (e.class_id, ids[e.query], [ids[s] for s in e.supports])
+    return {key: [name(e) for e in drawn] for key, drawn in sets.items()}
+
+
+def test_they_come_back_with_their_protocol_over_another_numbering_of_the_images(written, index):
+    path, sets, digest = written
+    more = dataclasses.replace(index, ids=('another', *index.ids))
+    protocol, back = read_episodes(path, more, 2)
+    assert protocol == PROTOCOL and list(back) == list(sets)
+    assert named(back, more.ids) == named(sets, index.ids)
+    every = lambda some: (e for drawn in some.values() for e in drawn)
+    assert digest == protocol_hash(every(sets), index.ids) == protocol_hash(every(back), more.ids)
+    assert list(read_episodes(path, index, 2, shots=(3,))[1]) == [(3, 3), (3, 4)]
+    assert [p.name for p in path.parent.iterdir()] == ['fold2.json']
+
+
+def test_others_can_read_what_to_segment(written, index):
+    path, sets, digest = written
+    content = json.loads(path.read_text())
+    assert content['hash'] == digest and content['protocol']['resolution'] == 'own' and content['fold'] == 2
+    rows = {one['name']: one for one in content['episodes']}
+    assert len(rows) == 240
+    row, episode = rows['s4_k3_0059'], sets[3, 4][59]
+    assert (row['query'], row['class']) == (index.ids[episode.query], index.class_names[episode.class_id])
+    assert row['supports'] == [index.ids[s] for s in episode.supports]
+    assert episode_name(1, 0, 12345) == 's0_k1_12345'
+
+
+def edited(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def rehashed(content):
+    content['hash'] = episode_files._hash(content['episodes'])
+
+
+MISTAKES = {
+    'says that its episodes have the hash .* it was changed after': lambda c: c['episodes'].pop(),
+    'has episodes of fold 1, not of fold 2': lambda c: c.update(fold=1),
+    'has an episode of class 3, which fold 2 does not hold out': lambda c: c['episodes'][7].update(class_id=3),
+    'names the image nowhere, which fake lacks': lambda c: c['episodes'][7].update(query='nowhere'),
+    'has a 1-shot episode with 2 supports': lambda c: c['episodes'][0]['supports'].append('fake_000130'),
+    'has no 5-shot episodes, only 1, 3-shot': lambda c: None,
+    'does not say its protocol in full': lambda c: c['protocol'].pop('void'),
+    "must have a side in pixels or 'own' as resolution": lambda c: c['protocol'].update(resolution='square'),
+    'is not a file of episodes of format 1': lambda c: c.pop('fold'),
+    'is not a readable file of episodes': lambda c: c['episodes'][0].pop('query'),
+}
+
+
+@pytest.mark.parametrize('sentence', MISTAKES)
+def test_a_file_that_does_not_fit_is_refused(sentence, written, index):
+    path, change = written[0], MISTAKES[sentence]
+    edited(path, change)
+    if 'hash' not in sentence and 'readable' not in sentence:
+        edited(path, rehashed)
+    with pytest.raises(ValueError, match=f'{path} {sentence}'):
+        read_episodes(path, index, 2, shots=(1, 5) if '5-shot' in sentence else None)
+
+
+def test_a_file_that_is_none(tmp_path, index):
+    with pytest.raises(FileNotFoundError, match='there is no file of episodes .*nowhere.json'):
+        read_episodes(tmp_path / 'nowhere.json', index, 2)
+    (tmp_path / 'half.json').write_text('{"format": 1, "episo')
+    with pytest.raises(ValueError, match='half.json is not a readable file of episodes'):
+        read_episodes(tmp_path / 'half.json', index, 2)
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """SimPropNet's, fold 2, on drawn images."""
+    from configs import simpropnet
+
+    fake = fake_source(n=240, name='fake')
+    records = {name: [dict(zip(('image', 'label'), fake.example(i), strict=True)) for i in np.flatnonzero(listed)]
+               for name, listed in fake.index.lists.items()}  # fmt: skip
+    source = Source('fake', fake.index, records)
+    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    return simpropnet.get_config('fold=2'), source
+
+
+def test_the_command_writes_what_an_evaluation_then_takes(config, tmp_path, monkeypatch, capsys):
+    config, source = config
+    config.eval.update(protocol='bam', shots=(1,), episodes=40, seeds=(7, 8))
+    drawn = experiment.prepare_evaluation(config, source)
+    path = tmp_path / 'bam.json'
+    holder = lambda value: type('Flag', (), {'value': value})
+    monkeypatch.setattr(episode_files, 'CONFIG', holder(config), raising=False)
+    monkeypatch.setattr(episode_files, 'OUT', holder(str(path)), raising=False)
+    episode_files.main()
+    assert '80 episodes of bam, fold 2, hash ' in capsys.readouterr().out
+    config.eval.update(protocol='simpropnet', episodes_file=str(path), episodes=0, seeds=())
+    protocol, taken = experiment.prepare_evaluation(config, source)
+    assert protocol == drawn[0] and named(taken, source.ids) == named(drawn[1], source.ids)
+
+
+def test_fields_of_the_config_change_a_protocol_where_they_are_not_empty(config):
+    config, source = config
+    assert config.eval.label_size == 0
+    protocol, drawn = experiment.prepare_evaluation(config, source)
+    assert protocol == dataclasses.replace(PRESETS['simpropnet'], void='ignore')
+    assert list(drawn) == [(k, s) for k in (1, 5) for s in (0, 1, 2)] and len(drawn[5, 2]) == 1000
+    config.data.void = 'background'  # of the training, which 'simpropnet' follows, and hsnet does not
+    assert experiment.prepare_evaluation(config, source)[0].void == 'background'
+    config.eval.update(protocol='hsnet', shots=(1,), episodes=30, seeds=(9,), label_size=99)
+    protocol, drawn = experiment.prepare_evaluation(config, source)
+    assert protocol == dataclasses.replace(PRESETS['hsnet'], episodes=30, seeds=(9,), resolution=99)
+    assert drawn == {(1, 9): episodes(protocol, source.index, 2, 1, 9)} and len(drawn[1, 9]) == 30
+
+
+def test_selection_does_not_depend_on_what_an_evaluation_says(config):
+    config, source = config
+    before = experiment.selection_episodes(config, source)
+    config.eval.update(protocol='panet', episodes=3, seeds=(5,))
+    assert experiment.selection_episodes(config, source) == before

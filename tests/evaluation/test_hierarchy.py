@@ -1,0 +1,220 @@
+"""H-PASCAL-5i from label maps to the table: built, evaluated by partition, averaged, printed."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import hpascal as hpascal_config
+from simpropnet_jax import config as config_rules
+from simpropnet_jax import experiment
+from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
+from simpropnet_jax.episodes import hpascal_file
+from simpropnet_jax.episodes.hpascal import Parameters
+from simpropnet_jax.episodes.loader import own_labels
+from simpropnet_jax.evaluation import hierarchy_build, hierarchy_table
+from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.evaluate import evaluate
+from simpropnet_jax.evaluation.hierarchy import cmps, evaluate_hierarchy, partition_scores
+from simpropnet_jax.evaluation.metrics import Counts
+from simpropnet_jax.models.features import Extractor
+from tests.fakes import FakeSource, fake_source
+from tests.small_checkpoint import write_checkpoint
+
+# Improved Similarity Propagation, Table 3: CANet, split-1 to split-4 by partition, and its row CMPS.
+TABLE_3 = np.array([
+    [61.64, 77.24, 51.40, 50.27], [62.38, 71.86, 55.51, 61.83], [59.43, 57.56, 49.18, 44.79],
+    [61.41, 60.38, 46.97, 50.85], [26.27, 39.11, 30.80, 32.22], [24.88, 38.54, 31.22, 30.08],
+    [17.99, 17.51, 18.44, 14.45], [8.46, 19.72, 24.69, 15.84],
+])  # fmt: skip
+CMPS = [40.29, 47.74, 38.52, 37.54]
+PARAMETERS = {'rule': 'sigma', 'partition': 20}
+
+
+def record(fold, column=None, method='CANet', inputs='episodes', empty=(), **changes):
+    column = TABLE_3[:, fold] if column is None else column
+    classes = [CLASS_NAMES[c] for c in novel_classes(fold)]
+    partitions = {f'L{i}': {'classes': classes, 'square': {'miou': miou / 100}} for i, miou in enumerate(column)}
+    partitions |= dict.fromkeys(empty)
+    score = cmps(one and one['square']['miou'] for one in partitions.values())
+    return {
+        'method': method, 'fold': fold, 'inputs': inputs, 'data': 'drawn', 'void': 'ignore', 'label_size': 321,
+        'protocol': {'name': 'hpascal', 'hash': f'f{fold}'}, 'checkpoint': {'selection': 'last'}, 'shots': {'1': {}},
+        'hpascal': {'parameters': PARAMETERS}, 'fold_classes': classes, 'partitions': partitions,
+        'cmps': {'square': score},
+    } | changes  # fmt: skip
+
+
+def rows(text):
+    """First word of each line -> its cells, which two spaces part, without the first."""
+    split = [[cell.strip() for cell in line.split('  ') if cell.strip()] for line in text.splitlines()]
+    return {line[0].split()[0]: line[1:] for line in split}
+
+
+def test_cmps_is_the_papers():
+    """As near as what it prints: the mean of its column split-1 is 40.31."""
+    assert [cmps(column.tolist()) for column in TABLE_3.T] == pytest.approx(CMPS, abs=0.02)
+    assert cmps([0.5, None, 0.1, None]) == pytest.approx(0.3)
+
+
+def test_the_table_of_one_method_is_the_papers():
+    found = rows(hierarchy_table.table([record(fold) for fold in (0, 1, 2, 3)]))
+    assert found['partition'] == ['split-1', 'split-2', 'split-3', 'split-4', 'mean']
+    assert found['L0'] == ['61.64', '77.24', '51.40', '50.27', '60.14']
+    assert found['CMPS'][-1] == '41.03'  # 41.02 there
+
+
+def test_two_methods_and_the_zero_mask_stand_side_by_side():
+    better = record(0, TABLE_3[:, 0] + 1, method='CANet + CRC')
+    text = hierarchy_table.table([record(0), better, record(0, TABLE_3[:, 0] / 2, inputs='zero_mask')])
+    assert 'A  CANet\nB  CANet + CRC\nC  CANet (zero_mask)\n' in text
+    found = rows(text)
+    assert found['partition'][:4] == ['split-1 A', 'split-1 B', 'split-1 C', 'split-2 A']
+    assert found['L0'] == ['61.64', '62.64', '30.82'] + ['-'] * 12
+    assert found['CMPS'][:3] == ['40.31', '41.31', '20.15']
+
+
+def test_empty_partitions_print_as_empty_and_are_left_out_of_means():
+    records = [record(fold, np.full(8, 10.0 * fold), empty=('L1', 'L3') if fold == 2 else ()) for fold in (0, 1, 2, 3)]
+    records[3]['partitions']['L2'] = records[3]['partitions']['L2'] | {'classes': ['sheep', 'sofa', 'train']}
+    text = hierarchy_table.table(records)
+    found = rows(text)
+    assert found['L1'] == ['0.00', '10.00', 'empty', '30.00', '13.33']
+    assert found['CMPS'] == ['0.00', '10.00', '20.00', '30.00', '15.00']
+    assert 'Empty (fewer than 20 queries), left out of CMPS and means: split-3 L1, L3.' in text
+    assert 'Not all classes: split-4 L2 without pottedplant, tvmonitor.' in text
+
+
+@pytest.mark.parametrize(
+    ('other', 'sentence'),
+    [
+        (record(0), 'two results are of CANet, fold 0'),
+        (record(0, method='SimPropNet', protocol={'name': 'hpascal', 'hash': 'x'}), 'fold 0 are of different episodes'),
+        (record(1, void='background'), 'results with different void rule'),
+        (record(1, hpascal={'parameters': {'rule': 'halves'}}), 'results with different parameters'),
+        ({name: value for name, value in record(1).items() if name != 'partitions'}, 'fold 1, has no partitions'),
+    ],
+)
+def test_results_that_do_not_belong_together_are_refused(other, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        hierarchy_table.table([record(0), other])
+
+
+def test_scores_of_partitions_sum_over_their_own_episodes_alone():
+    numbers = np.arange(5)
+    counts = Counts(np.array([1, 2, 3, 4, 5]), np.array([2, 4, 4, 8, 10]), *np.ones((2, 5), int))
+    episodes = EpisodeCounts(numbers * 0, numbers // 2, numbers[:, None], np.array([1, 1, 2, 1, 1]), {'square': counts})
+    found = partition_scores(episodes, {'L0': 3, 'L1': 0, 'L2': 2}, CLASS_NAMES)
+    assert found['L0'] == {
+        'episodes': 3, 'queries': 2, 'classes': ['aeroplane', 'bicycle'],
+        'square': {'miou': pytest.approx((3 / 6 + 3 / 4) / 2), 'per_class': {'aeroplane': 0.5, 'bicycle': 0.75}}}
+    assert found['L1'] is None
+    assert found['L2']['square']['miou'] == 0.5 and found['L2']['classes'] == ['aeroplane']
+
+
+@dataclass(frozen=True)
+class NamedSource(FakeSource):
+    class_names: tuple[str, ...] = CLASS_NAMES
+
+
+@pytest.fixture(scope='module')
+def source():
+    """Twelve images of every class of folds 0 and 1 on the val list."""
+    drawn = fake_source(n=120, classes=10)
+    return NamedSource('drawn', drawn.ids, drawn.index, drawn.encoded)
+
+
+@pytest.fixture(scope='module')
+def oracle(source, tmp_path_factory):
+    """Label maps that are right in every other image, and elsewhere miss all but the first twenty rows."""
+    folder = tmp_path_factory.mktemp('oracle')
+    for number, image_id in enumerate(source.ids):
+        label = own_labels(source, [number])[0].copy()
+        label[label == 255] = 0
+        if number // 10 % 2:
+            label[20:] = 0
+        Image.fromarray(label).save(folder / f'{image_id}.png')
+    return folder
+
+
+@pytest.fixture
+def config(oracle, source, monkeypatch):
+    """Of a build in which images are as similar as their mean colours."""
+    colours = Extractor('colours', 'mean colours', lambda images: jnp.asarray(images, jnp.float32))
+    monkeypatch.setattr(hierarchy_build, 'load_extractor', lambda network, weights: colours)
+    monkeypatch.setattr(hierarchy_build, 'open_source', lambda name, folder: source)
+    config = hpascal_config.get_config()
+    config.update_from_flattened_dict({
+        'folds': (1,), 'oracle': str(oracle), 'data.loader': 'threads', 'features.size': 33,
+        'partitions.rule': 'halves', 'partitions.supports': 2, 'partitions.episodes': 3, 'partitions.cell': 1,
+        'partitions.partition': 6,
+    })  # fmt: skip
+    return config
+
+
+def test_build_finds_the_hard_the_small_and_the_similar(config, source, tmp_path):
+    built = hierarchy_build.build(config, tmp_path / 'h.json')
+    assert built == hpascal_file.read(tmp_path / 'h.json')
+    assert built['features'] == 'mean colours, 33 x 33 pixels' and built['data'] == 'drawn'
+    facts = built['folds']['1']['classes']
+    assert set(facts) == {'bus', 'car', 'cat', 'chair', 'cow'} and facts['cat']['pairs'] == 12
+    assert facts['cat']['difficulty']['easy_from'] > 0.99 and facts['cat']['difficulty']['hard_to'] < 0.5
+    found = hpascal_file.episodes(built, 1, source.ids)
+    for name, episodes in found.items():
+        assert episodes, name
+        hard = {number // 10 % 2 for number in (e.query for e in episodes)}
+        assert hard == {0 if name < 'L4' else 1}
+    picture = np.asarray(Image.open(tmp_path / 'h_fold1.jpg'))
+    assert picture.shape[:2] == (8 * (129 + 18) + 7 * 4, 5 * (2 * 129 + 8 + 8) + 4 * 4)  # rows with captions; pairs
+    queries = hierarchy_build.table(built).splitlines()
+    assert queries[0].split() == ['queries', 'split-2'] and queries[2].startswith('L0 easy, large, similar')
+
+
+def test_the_config_that_we_ship_has_every_parameter_at_its_default():
+    assert Parameters(**hpascal_config.get_config().partitions.to_dict()) == Parameters()
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'folds': (1, 4)}, r'config.folds must be one or more of: .*, got \(1, 4\)'),
+        ({'features.size': 8}, 'config.features.size must be a whole number, from 32 to 4097, got 8'),
+        ({'partitions.rule': 'thirds'}, "rule must be one of sigma, quantile, halves, got 'thirds'"),
+        ({'oracle': '/nowhere'}, r'/nowhere has no fake_\d+.png'),
+    ],
+)
+def test_mistakes_in_a_build_are_named_before_anything_is_written(config, tmp_path, change, sentence):
+    config.update_from_flattened_dict(change)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        hierarchy_build.build(config, tmp_path / 'h.json')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_work_directory_is_evaluated_by_partition(config, source, tmp_path, monkeypatch, mesh_of, capsys):
+    path, workdir = tmp_path / 'h.json', tmp_path / 'run'
+    built = hierarchy_build.build(config, path)
+    method, weights = write_checkpoint(workdir)
+    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    given = evaluate_hierarchy(None, workdir, path)
+    assert [p.name for p in (workdir / 'eval').glob('*.json')] == ['hpascal_fold1_33px_best.json']
+    table = capsys.readouterr().out
+    assert all(f'{100 * given["partitions"][name]["square"]["miou"]:.2f}' in table for name in ('L0', 'L7'))
+
+    # one partition alone, by the ordinary evaluation
+    episodes = hpascal_file.episodes(built, 1, source.ids)['L5']
+    alone = evaluate(
+        method.module, weights[1], source, {(1, 0): episodes}, classes=sorted({e.class_id for e in episodes}),
+        convention='torchvision', size=33, label_size=33, mesh=mesh_of(8), batch=8, backend='threads')['shots']['1']
+    for size in ('square', 'own'):
+        assert given['partitions']['L5'][size]['miou'] == pytest.approx(alone[size]['miou'], abs=1e-6)
+        mean = np.mean([one[size]['miou'] for one in given['partitions'].values()])
+        assert given['cmps'][size] == pytest.approx(mean)
+
+    without = evaluate_hierarchy(config_rules.load(workdir / 'config.json'), workdir, path, inputs='zero_mask')
+    assert without['cmps'] != given['cmps'] and without['protocol'] == given['protocol']
+    hierarchy_table.main([str(p) for p in sorted((workdir / 'eval').glob('*.json'))])
+    assert 'DPr + FBAF + ICA (zero_mask)' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='has queries with 2 supports, not 3'):
+        evaluate_hierarchy(None, workdir, path, shot=3)
