@@ -4,6 +4,7 @@
     python eval.py --workdir runs/fold2 --protocols all
     python eval.py --config configs/prototype.py:fold=2 --workdir runs/prototype2   (nothing to train)
     python eval.py --config configs/simpropnet.py:fold=2 --workdir runs/theirs --predictions masks   (of any program)
+    python eval.py --workdir runs/oracle        (a supervised network: whole images, all classes)
 
 Without --config, the config of the training is used. With it, it must be the training's; fields of eval may differ:
 --config.eval.shots='(1,)'. The four folds together: python -m simpropnet_jax.evaluation.tables runs/*/eval/*.json
@@ -28,14 +29,16 @@ PROTOCOLS = flags.DEFINE_list(
     'Each is as it is, whatever the training says of eval; with --config, its eval.episodes, eval.seeds and '
     'eval.label_size change them all')  # fmt: skip
 PREDICTIONS = flags.DEFINE_string(
-    'predictions', None, 'folder of PNG masks to score instead of a checkpoint, named by episode (s0_k1_0007.png; '
-    'python -m simpropnet_jax.episodes.episode_files says what each is) or by image (2007_000033.png, of class ids); '
+    'predictions', None, 'folder of PNG masks to score instead of a checkpoint, named by episode '
+    '(simpropnet_f2_s0_k1_0007.png; python -m simpropnet_jax.episodes.episode_files says what each is) or by image '
+    '(2007_000033.png, of class ids); '
     "the folder's name is the method's")  # fmt: skip
 flags.mark_flag_as_required('workdir')
 
 
 def main():
     parallel.start_hosts()
+    from simpropnet_jax import experiment
     from simpropnet_jax.episodes.protocols import PRESETS
     from simpropnet_jax.evaluation import run
     from simpropnet_jax.evaluation.predictions import evaluate_predictions
@@ -44,7 +47,7 @@ def main():
     if PREDICTIONS.value is not None:
         if names or INPUTS.value != 'episodes':
             raise ValueError('--predictions are scored as config.eval says: give neither --protocols nor --inputs')
-        config = run.stored_config(workdir) if config is None else config
+        config = experiment.stored_config(workdir) if config is None else config
         evaluate_predictions(config, workdir, Path(PREDICTIONS.value), run.ProgressBar())
     elif names:
         names = list(PRESETS) if names == ['all'] else names

@@ -24,14 +24,9 @@ from pathlib import Path
 from simpropnet_jax import commandline
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f'error: {message}; --help says more\n')
-
-
 def parser() -> argparse.ArgumentParser:
     """The flags; absl's, of the other commands, cannot take two values each."""
-    result = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = commandline.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument('--checkpoint', required=True, type=Path, help='folder that train.py wrote')
     result.add_argument(
         '--support', required=True, nargs=2, type=Path, action='append', metavar=('IMAGE', 'MASK'),

@@ -1,5 +1,6 @@
 """What the commands share: flags, and errors in one plain sentence."""
 
+import argparse
 import logging
 import os
 import re
@@ -48,6 +49,13 @@ def define_config(
     if required:
         flags.mark_flag_as_required('config')
     return holder
+
+
+class Parser(argparse.ArgumentParser):
+    """For flags that absl's cannot be, of two values or given again; a mistake ends as those of `run` do."""
+
+    def error(self, message):
+        self.exit(2, f'error: {message}; --help says more\n')
 
 
 # TensorFlow only decodes and writes here: no start-up notes.

@@ -129,6 +129,19 @@ RULES = {
     'eval.batch': number(1),
 }
 
+# Fields that came later: a work directory that is older than they was trained as with these values.
+LATER = {
+    'train': {
+        'classes': 'base', 'turn': False, 'crc': False, 'history_drop': 0.7, 'foreground_weight': 1.0,
+        'optimizer': 'sgd', 'rate_factor': 1.0, 'poly_power': 0.0, 'warmup_steps': 0, 'clip': 0.0,
+    },
+    'tpc': {
+        'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
+        'rotation': 30.0, 'zoom': 1.5, 'flip': 0.5, 'noise': 0.05, 'pepper': 0.04,
+    },
+    'eval': {'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'random_support': False},
+}  # fmt: skip
+
 # Fields that may differ from those that a work directory was started with: they do not change what is trained.
 FREE = ('data.dir', 'data.loader', 'data.workers', 'model.weights', 'model.trained', 'train.log_every', 'eval.')
 
@@ -179,15 +192,17 @@ def plain(config: ConfigDict) -> dict:
 
 
 def load(path: Path) -> ConfigDict:
-    """A config that `plain` and `checkpoint.write_json` wrote; lists become tuples again.
+    """A config that `plain` and `checkpoint.write_json` wrote; lists become tuples, and fields of `LATER` are added.
 
     Raises:
       ValueError: the file is not JSON.
     """
     try:
-        return ConfigDict(_with_tuples(json.loads(path.read_text())))
+        stored = _with_tuples(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ValueError(f'{path} is damaged ({error}); use another --workdir') from error
+    added = {section: {**added, **stored.get(section, {})} for section, added in LATER.items()}
+    return ConfigDict({**stored, **added})
 
 
 def _with_tuples(value):

@@ -10,7 +10,7 @@ from simpropnet_jax import experiment, parallel
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.evaluation import trivial
 from simpropnet_jax.evaluation.evaluate import evaluate
-from simpropnet_jax.evaluation.run import evaluate_run
+from simpropnet_jax.evaluation.run import evaluate_run, label_sizes
 from simpropnet_jax.models.prototype import Prototype
 from simpropnet_jax.training.loop import train_and_evaluate
 
@@ -60,17 +60,18 @@ def _simpler_answers(config, workdir):
     """The training-free prototype on the same encoder, and the trivial answers, on the same episodes."""
     method = experiment.prepare_method(config, workdir)
     source, mesh = experiment.open_data(config), parallel.make_mesh()
-    episodes, classes = experiment.evaluation_episodes(config, source), novel_classes(config.fold)
+    protocol, episodes = experiment.prepare_evaluation(config, source)
+    classes, (_, side) = novel_classes(config.fold), label_sizes(config.eval, protocol)
     variables, _ = experiment.restore_variables(method, workdir, 'latest', parallel.replicated(mesh))
     encoder = {'params': {'backbone': variables['params']['backbone']}}
     prototype = Prototype(width=config.model.width, stride_on=method.module.stride_on)
     found = evaluate(
         prototype, encoder, source, episodes, classes=classes, convention=method.config.model.convention,
-        size=config.eval.size, mesh=mesh, label_sizes=('square',), batch=config.eval.batch, void=config.data.void,
-        backend=config.data.loader, class_names=source.class_names)  # fmt: skip
+        size=config.eval.size, label_size=side, mesh=mesh, label_sizes=('square',), batch=config.eval.batch,
+        void=protocol.void, backend=config.data.loader, class_names=source.class_names)  # fmt: skip
     scores = {'prototype on the same encoder': {s: one['square']['miou'] for s, one in found['shots'].items()}}
     for shot in config.eval.shots:
         chosen = [e for (k, _), one in episodes.items() if k == shot for e in one]
-        for name, miou in trivial.score(source, chosen, classes, config.eval.label_size).items():
+        for name, miou in trivial.score(source, chosen, classes, side).items():
             scores.setdefault(name, {})[str(shot)] = miou
     return scores

@@ -126,6 +126,38 @@ def _backbone_of_run(weights: str, width: int, depths: tuple[int, ...]) -> Backb
     return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')
 
 
+def require_few_shot(method: Method, workdir: Path) -> None:
+    """Refuses a supervised network where episodes, or anybody's examples, are to be segmented.
+
+    Raises:
+      ValueError: it is one.
+    """
+    if not method.few_shot:
+        raise ValueError(
+            f'{workdir} holds {method.config.model.name}, a supervised network that takes no examples: give the work '
+            'directory of a few-shot method'
+        )
+
+
+def load_variables(
+    method: Method, workdir: Path, which: str, mesh: jax.sharding.Mesh
+) -> tuple[dict, int | None]:  # fmt: skip
+    """The variables to evaluate, on every device of the mesh, and the step they are of.
+
+    The step is None for a method with nothing to train, or that was trained elsewhere; then there is no checkpoint.
+
+    Args:
+      which: checkpoint, 'best', 'latest' or a step.
+    Raises:
+      ValueError: there is no checkpoint, none of that name, or none that can be read.
+    """
+    params = set(method.abstract()['params'])
+    if params <= set(method.config.train.frozen) or params <= set(method.pretrained):
+        create = jax.jit(method.init, out_shardings=parallel.replicated(mesh))
+        return create(jax.random.key(0), method.pretrained), None
+    return restore_variables(method, workdir, which, parallel.replicated(mesh))
+
+
 def restore_variables(
     method: Method, workdir: Path, which: str, sharding: jax.sharding.Sharding
 ) -> tuple[dict, int]:  # fmt: skip
@@ -192,7 +224,7 @@ def prepare_evaluation(
       ValueError, FileNotFoundError: a class has too few images, or the file of episodes cannot be taken.
     """
     wanted, fold, sets = config.eval, config.fold, {}
-    if wanted.get('episodes_file'):
+    if wanted.episodes_file:
         file = Path(wanted.episodes_file).expanduser()
         protocol, sets = read_episodes(file, source.index, fold, wanted.shots)
     else:
@@ -205,11 +237,6 @@ def prepare_evaluation(
         return protocol, {(1, 0): protocols.identical_episodes(protocol, source.index, fold)}
     draw = lambda shot, seed: protocols.episodes(protocol, source.index, fold, shot, seed)
     return protocol, sets or {(shot, seed): draw(shot, seed) for shot in wanted.shots for seed in protocol.seeds}
-
-
-def evaluation_episodes(config: ConfigDict, source: Source) -> dict[tuple[int, int], list[Episode]]:
-    """The episodes of an evaluation alone: see `prepare_evaluation`."""
-    return prepare_evaluation(config, source)[1]
 
 
 def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, ...], list[Episode]]:
@@ -225,6 +252,17 @@ def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, .
 def open_data(config: ConfigDict) -> Source:
     """The prepared data set."""
     return open_source(config.data.name, Path(config.data.dir).expanduser())
+
+
+def stored_config(workdir: Path) -> ConfigDict:
+    """The config that a work directory was started with.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    if not (workdir / 'config.json').exists():
+        raise ValueError(f'{workdir} has no config.json: train there first, or give --config')
+    return config_rules.load(workdir / 'config.json')
 
 
 def store_config(config: ConfigDict, workdir: Path) -> None:

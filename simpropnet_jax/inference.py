@@ -77,7 +77,7 @@ class Segmenter:
           path: the folder that train.py wrote (config.json, checkpoints/).
           which: checkpoint, 'best', 'latest' or a step.
         Raises:
-          ValueError: it is not such a folder, or has no such checkpoint or no readable one.
+          ValueError: it is not such a folder, holds a supervised network, or no such checkpoint or no readable one.
         """
         workdir = Path(path)
         if not (workdir / 'config.json').is_file():
@@ -85,6 +85,11 @@ class Segmenter:
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)
         method = experiment.Method(config, models.build(config.model), pretrained={}, weights=None)
+        if method.supervised:
+            raise ValueError(
+                f'{workdir} holds {config.model.name}, which was trained to name classes and not to follow examples: '
+                'give the work directory of a few-shot method'
+            )
         device = SingleDeviceSharding(jax.local_devices()[0])
         variables, _ = experiment.restore_variables(method, workdir, which, device)
         return cls(method.module, variables, size=config.eval.size, convention=config.model.convention)

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
-from PIL import Image, ImageDraw, ImageFont
 
 from simpropnet_jax import commandline, experiment, visualize
 from simpropnet_jax import config as config_rules
@@ -22,7 +21,6 @@ from simpropnet_jax.episodes.loader import train_batches
 from simpropnet_jax.episodes.transform import OFF, transform
 from simpropnet_jax.images import FOREGROUND, VOID
 
-CAPTION = 18  # pixels above each pair
 IN_A_ROW = 2  # pairs
 ENDINGS = ('.png', '.jpg')
 
@@ -47,7 +45,7 @@ def draw(config: ConfigDict, count: int) -> np.ndarray:
     for number, (key, image, label) in enumerate(zip(keys, images, labels, strict=True)):
         name, strengths = _shown(config.tpc, number)
         moved = jax.device_get(transform(key, jnp.asarray(image), jnp.asarray(label), strengths))
-        pairs.append(_captioned(visualize.beside([_overlay(image, label), _overlay(*moved)]), name))
+        pairs.append(visualize.captioned(visualize.beside([_overlay(image, label), _overlay(*moved)]), name))
     return _grid(pairs)
 
 
@@ -63,13 +61,6 @@ def _shown(strengths: ConfigDict, number: int) -> tuple[str, ConfigDict]:
 
 def _overlay(image, label):
     return visualize.overlay(image.astype(np.uint8), label == FOREGROUND, visualize.TRUTH, label == VOID)
-
-
-def _captioned(picture, text):
-    image = Image.new('RGB', (picture.shape[1], picture.shape[0] + CAPTION), 'white')
-    image.paste(Image.fromarray(picture), (0, CAPTION))
-    ImageDraw.Draw(image).text((2, CAPTION // 2), text, 'black', ImageFont.load_default(CAPTION - 5), 'lm')
-    return np.asarray(image)
 
 
 def _grid(pairs):

@@ -13,7 +13,7 @@ from simpropnet_jax import checkpoint, experiment
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.evaluation import compare, report
 from simpropnet_jax.evaluation.run import INPUTS, evaluate_run, method_name, result_name
-from simpropnet_jax.evaluation.text import aligned
+from simpropnet_jax.evaluation.study_table import table
 from simpropnet_jax.training.loop import train_and_evaluate
 
 logger = logging.getLogger(__name__)
@@ -61,32 +61,6 @@ def run_study(
         checkpoint.write_json(stored, found)
         print('\n' + table(found))
     return found
-
-
-def table(found: Mapping[str, Mapping]) -> str:
-    """A line a row: mIoU by inputs, and the difference from the row that it changes, with its interval."""
-    inputs = [name for name in INPUTS if any(name in one['miou'] for one in found.values())]
-    rows = []
-    for one in found.values():
-        scores = [_percent(one['miou'].get(name)) for name in inputs]
-        compared = _difference(one.get('comparison'))
-        rows.append([one['method'], str(one['shot']), *scores, *compared, f'{one["minutes"]:.1f}'])
-    return aligned(['method', 'shot', *inputs, 'difference', 'interval', 'verdict', 'minutes'], rows)
-
-
-def _percent(score) -> str:
-    if score is None:
-        return '-'
-    deviation = '' if score['std'] is None else f' ± {100 * score["std"]:.1f}'  # of one set of episodes there is none
-    return f'{100 * score["miou"]:.1f}{deviation}'
-
-
-def _difference(comparison) -> list[str]:
-    if comparison is None:
-        return ['-', '-', '-']
-    low, high = comparison['interval']
-    difference = f'{100 * comparison["difference"]:+.1f} to {comparison["against"]}'
-    return [difference, f'{100 * low:+.1f} .. {100 * high:+.1f}', comparison['verdict']]
 
 
 def _evaluated(config, workdir, inputs) -> Path:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 TRUTH = (40, 200, 80)
 PREDICTION = (230, 60, 60)
 VOID_GRAY = (128, 128, 128)
 GAP = 4  # pixels between pictures
+CAPTION = 18  # pixels of the line above a picture
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int], void: np.ndarray | None = None) -> np.ndarray:
@@ -71,6 +72,14 @@ def below(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures of one width in a column."""
     gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for row in rows for part in (row, gap)][:-1], 0)
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """The picture with a line of text above it, u8 [CAPTION + H, W, 3]."""
+    image = Image.new('RGB', (picture.shape[1], picture.shape[0] + CAPTION), 'white')
+    image.paste(Image.fromarray(picture), (0, CAPTION))
+    ImageDraw.Draw(image).text((2, CAPTION // 2), text, 'black', ImageFont.load_default(CAPTION - 5), 'lm')
+    return np.asarray(image)
 
 
 def save(picture: np.ndarray, path: Path) -> None:

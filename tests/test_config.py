@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import canet, common, prototype, simpropnet
+from configs import canet, common, prototype, shapes, simpropnet
 from simpropnet_jax import checkpoint
 from simpropnet_jax import config as config_rules
 
@@ -51,6 +51,26 @@ def test_a_config_comes_back_from_its_file(tmp_path):
     config = simpropnet.get_config('fold=2')
     checkpoint.write_json(tmp_path / 'config.json', config_rules.plain(config))
     assert config_rules.load(tmp_path / 'config.json').to_dict() == config.to_dict()
+
+
+def test_the_config_of_an_older_work_directory_is_filled_with_what_it_was_trained_as(tmp_path):
+    config = shapes.get_config('backbone')
+    stored = config_rules.plain(config)
+    for section, later in config_rules.LATER.items():
+        for name, value in later.items():
+            del stored[section][name]
+            config[section][name] = value
+    del stored['tpc']
+    checkpoint.write_json(tmp_path / 'config.json', stored)
+    found = config_rules.load(tmp_path / 'config.json')
+    config_rules.validate(found, devices=1)
+    assert found.to_dict() == config.to_dict()
+
+
+def test_the_values_that_later_fields_have_are_those_of_the_papers_recipe():
+    base = common.base()
+    for section, later in config_rules.LATER.items():
+        assert later == {name: base[section][name] for name in later}
 
 
 def test_what_may_change_when_a_run_goes_on():

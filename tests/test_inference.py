@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax import inference
+from configs import deeplabv3plus, shapes
+from simpropnet_jax import experiment, inference
 from simpropnet_jax.inference import Segmenter, output_names, predict, read_support, resize_aligned
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
+from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 
 SIZE = 33  # of tests.fakes.SMALL
@@ -210,6 +212,16 @@ def test_a_mistake_is_refused_in_one_sentence_before_anything_is_written(sentenc
     with pytest.raises((ValueError, OSError), match=sentence):
         predict(**given)
     assert sorted(given['out'].parent.rglob('*')) == before
+
+
+@pytest.mark.parametrize('name', ['deeplab', 'classifier'])
+def test_a_supervised_network_takes_no_examples(name, tmp_path):
+    config = deeplabv3plus.get_config() if name == 'deeplab' else shapes.get_config('backbone')
+    fields = {field: value for field, value in SMALL.items() if field != 'model.features' or name == 'deeplab'}
+    config.update_from_flattened_dict(fields | {'model.convention': 'torchvision'})
+    experiment.store_config(config, tmp_path)
+    with pytest.raises(ValueError, match=f'holds {name}, which was trained to name classes and not to follow exam'):
+        Segmenter.from_checkpoint(tmp_path)
 
 
 def test_a_mask_fits_its_image_as_it_is_shown(tmp_path):

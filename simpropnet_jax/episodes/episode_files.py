@@ -37,9 +37,13 @@ Sets = dict[tuple[int, int], list[Episode]]
 """{(shot, seed): episodes}."""
 
 
-def episode_name(shot: int, seed: int, number: int) -> str:
-    """What the prediction of an episode is called, without .png: its set's seed and shot, and its number, from 0."""
-    return f's{seed}_k{shot}_{number:04d}'
+def episode_name(protocol: str, fold: int, shot: int, seed: int, number: int) -> str:
+    """What the prediction of an episode is called, without .png.
+
+    The name of its protocol, its fold, the seed and the shot of its set, and its number in that, from 0. So what was
+    predicted under one protocol, or on one fold, is not taken for that of another.
+    """
+    return f'{protocol}_f{fold}_s{seed}_k{shot}_{number:04d}'
 
 
 def write_episodes(
@@ -54,8 +58,8 @@ def write_episodes(
       Their hash.
     """
     listed = [
-        {'name': episode_name(shot, seed, number), 'shot': shot, 'seed': seed, 'class_id': episode.class_id,
-         'class': index.class_names[episode.class_id], 'query': index.ids[episode.query],
+        {'name': episode_name(protocol.name, fold, shot, seed, number), 'shot': shot, 'seed': seed,
+         'class_id': episode.class_id, 'class': index.class_names[episode.class_id], 'query': index.ids[episode.query],
          'supports': [index.ids[support] for support in episode.supports]}
         for (shot, seed), drawn in episodes.items() for number, episode in enumerate(drawn)]  # fmt: skip
     head = {'format': FORMAT, 'data': index.name, 'fold': fold, 'hash': _hash(listed), 'protocol': asdict(protocol)}

@@ -114,6 +114,11 @@ def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None)
 
 def table(curves: Sequence[Curve]) -> str:
     """A row per run: its best mIoU, when it had it, and when it first had 95 % of it."""
+    return aligned(*table_rows(curves))
+
+
+def table_rows(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `table`."""
     unit, lengths = _unit(curves)
     header = ['run', 'selections', 'best mIoU', f'at {unit}', f'95 % of it at {unit}', f'conditioning {unit}s']
     rows = []
@@ -122,7 +127,7 @@ def table(curves: Sequence[Curve]) -> str:
         when = [curve.steps[best], curve.nearly_best, curve.conditioning]
         shown = [f'{step / length:.4g}' if unit == 'epoch' else str(step) for step in when]
         rows.append([curve.label, str(len(curve.steps)), f'{100 * curve.miou[best]:.2f}', *shown])
-    return aligned(header, rows)
+    return header, rows
 
 
 def _unit(curves):

@@ -10,7 +10,7 @@ each time.
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Bool
 
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES, ImageBank, Progress, load_bank
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
-from simpropnet_jax.evaluation.score import encoder, scorer
+from simpropnet_jax.evaluation.score import encoder, scorer, segmenter
 
 VOID_RULES = ('ignore', 'background')
 REFINEMENT_RULES = ('fixed', 'until_drop')
@@ -67,6 +68,7 @@ class Evaluator:
         self.labels = {'query': labels, 'support': supports}
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
+            self.segment = jax.jit(segmenter(module, void, self.canvas), out_shardings=self.replicated)
         self.encode = jax.jit(encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[int, EpisodeCounts] = {}  # of the last run, by shot, set after set
@@ -92,6 +94,30 @@ class Evaluator:
             'size': self.bank.images.shape[1], 'label_size': self.bank.labels.shape[1],
             'images': len(self.bank.numbers), 'seconds': seconds,
         }  # fmt: skip
+
+    def predict(
+        self, variables, progress: Progress | None = None
+    ) -> Iterator[tuple[tuple[int, int], int, Bool[np.ndarray, 'H W']]]:
+        """The masks themselves: (shot, seed), number in that set, and mask at the query label's own size, in order.
+
+        They are those that `run` scores at the label size 'own', which must be among `label_sizes`. Of an iterative
+        method, 'until_drop' is not followed: it knows the labels.
+        """
+        variables = jax.device_put(variables, self.replicated)
+        features = self._encode_bank(variables, progress)
+        done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
+        for key, drawn in self.episodes.items():
+            rows = np.array([(e.query, e.class_id, *e.supports) for e in drawn])
+            for start in range(0, len(rows), self.batch):
+                part = rows[start : start + self.batch]
+                batch = self._batch(_padded(part, self.batch))
+                found = self.segment(variables, features, self.labels, jax.device_put(batch, self.sharded))
+                sizes = batch['own_size'][: len(part)]
+                for i, (mask, (height, width)) in enumerate(zip(np.asarray(found), sizes, strict=False)):
+                    yield key, start + i, mask[:height, :width]
+                done += len(part)
+                if progress:
+                    progress('segment episodes', done, total)
 
     def _encode_bank(self, variables, progress):
         """Features of every image: as a query, at each of the bank's sizes, and as a support."""

@@ -11,6 +11,7 @@ of eval may differ.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import get_protocol, protocol_hash
 from simpropnet_jax.evaluation import hierarchy_table, metrics, report, run
-from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
-from simpropnet_jax.evaluation.evaluate import Evaluator
 
 logger = logging.getLogger(__name__)
 
@@ -56,35 +55,28 @@ def evaluate_hierarchy(
     if inputs not in GIVEN:
         raise ValueError(f'inputs must be one of {", ".join(GIVEN)}, got {inputs!r}')
     file = hpascal_file.read(path)
-    method = experiment.prepare_method(run.stored_config(workdir) if config is None else config, workdir)
-    if not method.few_shot:
-        raise ValueError(f'{workdir} holds {method.config.model.name}, which segments no episodes')
-    config = _as_evaluated(method.config, shot)
-    source = experiment.open_data(config)
+    method = experiment.prepare_method(experiment.stored_config(workdir) if config is None else config, workdir)
+    experiment.require_few_shot(method, workdir)
+    method = replace(method, config=_as_evaluated(method.config, shot))
+    config, source, mesh = method.config, experiment.open_data(method.config), parallel.make_mesh()
     partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)
     episodes = [e for found in partitions.values() for e in found]
-    mesh = parallel.make_mesh()
-    variables, step = run._variables(method, workdir, which, mesh)
-    evaluator, progress = _evaluator(method, config, source, {(shot, 0): episodes}, mesh, inputs == 'zero_mask')
+    variables, step = experiment.load_variables(method, workdir, which, mesh)
+    protocol = replace(get_protocol('simpropnet'), name=PROTOCOL, resolution=config.eval.label_size,
+                       void=config.data.void)  # fmt: skip
+    classes, progress = sorted({e.class_id for e in episodes}), run.ProgressBar()
+    evaluator = run.prepare_evaluator(
+        method, source, protocol, {(shot, 0): episodes}, classes, mesh, inputs == 'zero_mask', progress)  # fmt: skip
     result = evaluator.run(variables, progress)
     counts = evaluator.episode_counts[shot]
     scores = partition_scores(counts, {name: len(one) for name, one in partitions.items()}, source.class_names)
-    result |= {
-        'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': config.eval.label_size,
-        'hpascal': {name: file[name] for name in KEPT},
-        'partitions': scores, 'fold_classes': [source.class_names[c] for c in novel_classes(config.fold)],
-        'cmps': {size: cmps(one and one[size]['miou'] for one in scores.values()) for size in evaluator.label_sizes},
-    }  # fmt: skip
-    weights = ('imported' if method.pretrained.keys() - {'backbone'} else 'untrained') if step is None else which
-    name = run.result_name(config, weights, inputs)
+    result |= _facts(config, inputs, file, scores, evaluator.label_sizes, source.class_names)
+    path = workdir / 'eval' / run.result_name(config, run.weights_word(method, which, step), inputs)
     record = report.write_result(
-        workdir / 'eval' / name, result, method=run.method_name(config), fold=config.fold, protocol=PROTOCOL,
-        protocol_hash=protocol_hash(episodes, source.ids), data=config.data.name,
-        selection='none' if step is None else config.select.on, checkpoint_step=step,
-        checkpoint=None if step is None else str(workdir), weights=method.weights or config.model.weights,
-        episodes={shot: counts.named(source.ids)})  # fmt: skip
+        path, result, protocol=protocol.name, protocol_hash=protocol_hash(episodes, source.ids),
+        episodes={shot: counts.named(source.ids)}, **run.provenance(method, workdir, step))  # fmt: skip
     print(hierarchy_table.table([record]), end='')
-    logger.info('result: %s', workdir / 'eval' / name)
+    logger.info('result: %s', path)
     return record
 
 
@@ -96,18 +88,14 @@ def _as_evaluated(config, shot):
     return config
 
 
-def _evaluator(method, config, source, episodes, mesh, zero_mask):
-    """The evaluator of these episodes, as `config.eval` says, and the progress that it reports to."""
-    how, progress = config.eval, run.ProgressBar()
-    sizes = ('square', 'own') if how.own_size else ('square',)
-    bank = load_bank(
-        source, episodes, size=how.size, label_size=how.label_size, label_sizes=sizes, backend=config.data.loader,
-        progress=progress, scales=how.scales, random_supports=how.random_support)  # fmt: skip
-    classes = sorted({e.class_id for drawn in episodes.values() for e in drawn})
-    return Evaluator(
-        method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
-        label_sizes=sizes, batch=how.batch, void=config.data.void, class_names=source.class_names,
-        zero_mask=zero_mask, refinement=how.refinement), progress  # fmt: skip
+def _facts(config, inputs, file, scores, sizes, class_names):
+    """What the record says besides the evaluation's own numbers."""
+    return {
+        'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': config.eval.label_size,
+        'hpascal': {name: file[name] for name in KEPT},
+        'partitions': scores, 'fold_classes': [class_names[c] for c in novel_classes(config.fold)],
+        'cmps': {size: cmps(one and one[size]['miou'] for one in scores.values()) for size in sizes},
+    }  # fmt: skip
 
 
 def partition_scores(

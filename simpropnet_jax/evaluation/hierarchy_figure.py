@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from simpropnet_jax import visualize
 from simpropnet_jax.episodes.hpascal import describe
@@ -11,7 +10,6 @@ from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.bank import load_bank
 
-CAPTION = 18  # pixels above each row
 SPACE = 8  # pixels between pairs
 
 
@@ -39,17 +37,10 @@ def draw(source, partitions: Mapping[str, Sequence[Episode]], size: int = 129, b
     across = max(1, *(len(pairs) for pairs in rows.values()))
     blank = np.full((size, 2 * (size + visualize.GAP) + SPACE, 3), 255, np.uint8)
     return visualize.below([
-        _captioned(visualize.beside(pairs + [blank] * (across - len(pairs))), _caption(name, pairs))
+        visualize.captioned(visualize.beside(pairs + [blank] * (across - len(pairs))), _caption(name, pairs))
         for name, pairs in rows.items()
     ])  # fmt: skip
 
 
 def _caption(name, pairs):
     return f'{name}: {describe(name)}' + ('' if pairs else ' (empty)')
-
-
-def _captioned(picture, text):
-    image = Image.new('RGB', (picture.shape[1], picture.shape[0] + CAPTION), 'white')
-    image.paste(Image.fromarray(picture), (0, CAPTION))
-    ImageDraw.Draw(image).text((2, CAPTION // 2), text, 'black', ImageFont.load_default(CAPTION - 5), 'lm')
-    return np.asarray(image)

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.report import read_result
-from simpropnet_jax.evaluation.tables import ABSENT, SAME
+from simpropnet_jax.evaluation.tables import ABSENT, SAME, method_words
 from simpropnet_jax.evaluation.text import aligned
 
 # Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
@@ -26,7 +26,28 @@ ALIKE = {**SAME, 'shots': lambda r: '/'.join(r['shots']), 'parameters': lambda r
 EMPTY = 'empty'
 
 
+class Parts(NamedTuple):
+    """The parts of a table.
+
+    Attributes:
+      heading, legend, notes: lines of text; the legend says which letter is which method.
+      header, rows: cells.
+    """
+
+    heading: str
+    legend: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: str
+
+
 def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
+    """`parts` as plain text; ValueError as there."""
+    found = parts(records, label_size)
+    return found.heading + found.legend + aligned(found.header, found.rows) + found.notes
+
+
+def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
     """A row a partition and CMPS; mIoU of split-1 to split-4 and their mean, a column a method under each.
 
     A split without a result is '-', and so is the mean then. An empty partition is 'empty', and no part of any mean.
@@ -40,9 +61,9 @@ def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
     _check(records, label_size)
     methods: dict[str, dict[int, dict]] = {}
     for record in records:
-        folds = methods.setdefault(_name(record), {})
+        folds = methods.setdefault(method_words(record), {})
         if record['fold'] in folds:
-            raise ValueError(f'two results are of {_name(record)}, fold {record["fold"]}: give only one of them')
+            raise ValueError(f'two results are of {method_words(record)}, fold {record["fold"]}: give only one of them')
         folds[record['fold']] = record
     letters = dict(zip(methods, ascii_uppercase, strict=False)) if len(methods) > 1 else dict.fromkeys(methods, '')
     header = ['partition', *(f'{split} {letters[m]}'.strip() for split in [*_splits(), 'mean'] for m in methods)]
@@ -53,16 +74,11 @@ def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
     ]
     rows.append(['CMPS', *_cells(methods, lambda record: record['cmps'][label_size])])
     legend = ''.join(f'{letter}  {name}\n' if letter else f'{name}\n' for name, letter in letters.items())
-    return _heading(records, label_size) + legend + aligned(header, rows) + _notes(records)
+    return Parts(_heading(records, label_size), legend, header, rows, _notes(records))
 
 
 def _splits():
     return [f'split-{fold + 1}' for fold in FOLDS]
-
-
-def _name(record):
-    inputs = record.get('inputs', 'episodes')
-    return record['method'] if inputs == 'episodes' else f'{record["method"]} ({inputs})'
 
 
 def _cells(methods, value):

@@ -1,6 +1,7 @@
 """Episodes as pictures: support, truth, the method's attention maps, prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,24 @@ from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.evaluation.bank import ImageBank
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
+
+
+class Segmented(NamedTuple):
+    """An episode and its prediction, what `visualize.panel` takes; all at the input's size S.
+
+    Attributes:
+      support, query: uint8 [S, S, 3]; of several supports the first.
+      support_label, query_label: uint8 [S, S], 0, 1 or 255.
+      prediction: bool [S, S].
+      maps: what the method shows of the episode, float [h, w] each.
+    """
+
+    support: np.ndarray
+    support_label: np.ndarray
+    query: np.ndarray
+    query_label: np.ndarray
+    prediction: np.ndarray
+    maps: Mapping[str, np.ndarray]
 
 
 class PanelMaker:
@@ -34,18 +53,18 @@ class PanelMaker:
 
     def __call__(self, variables, episodes: Sequence) -> np.ndarray:
         """A row per episode, u8 [H, W, 3]; of several supports the first is shown."""
-        rows = []
-        for episode in episodes:
-            supports, query = self.bank.positions(episode.supports), self.bank.positions([episode.query])[0]
-            images, labels = self.bank.images, self.bank.labels
-            side = images.shape[1]
-            support_labels = nearest(binary_label(labels[supports], episode.class_id), side)
-            query_label = nearest(binary_label(labels[query], episode.class_id), side)
-            prediction, maps = jax.device_get(
-                self._forward(variables, images[supports], support_labels, images[query]))  # fmt: skip
-            rows.append(visualize.panel(
-                images[supports[0]], support_labels[0], images[query], query_label, prediction, maps))  # fmt: skip
-        return visualize.below(rows)
+        return visualize.below([visualize.panel(*self.segment(variables, episode)) for episode in episodes])
+
+    def segment(self, variables, episode) -> Segmented:
+        """One episode of the bank, segmented with all its supports."""
+        supports, query = self.bank.positions(episode.supports), self.bank.positions([episode.query])[0]
+        images, labels = self.bank.images, self.bank.labels
+        side = images.shape[1]
+        support_labels = nearest(binary_label(labels[supports], episode.class_id), side)
+        query_label = nearest(binary_label(labels[query], episode.class_id), side)
+        prediction, maps = jax.device_get(
+            self._forward(variables, images[supports], support_labels, images[query]))  # fmt: skip
+        return Segmented(images[supports[0]], support_labels[0], images[query], query_label, prediction, maps)
 
 
 def nearest(labels: np.ndarray, side: int) -> np.ndarray:

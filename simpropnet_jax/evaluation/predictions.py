@@ -4,9 +4,9 @@
 
 Files are named in one of two ways:
 
-  - by episode, `s0_k1_0007.png`: seed 0, 1-shot, episode 7. A file of episodes says for each name which query, supports
-    and class it is: `python -m simpropnet_jax.episodes.episode_files --help`. What a mask may be is in `images`; where
-    it is void, the object is not predicted;
+  - by episode, `simpropnet_f1_s0_k1_0007.png`: protocol, fold 1, seed 0, 1-shot, episode 7. A file of episodes says for
+    each name which query, supports and class it is: `python -m simpropnet_jax.episodes.episode_files --help`. What a
+    mask may be is in `images`; where it is void, the object is not predicted;
   - by image, `2007_000033.png`, for methods that need no support: class ids 0 to 20, gray or with a palette, of which
     the episode's class is taken. Files of images that are not asked for are left aside.
 
@@ -48,13 +48,13 @@ class Predictions:
       ValueError, OSError: there is no such folder, or files are missing or not expected; names the first of them.
     """
 
-    def __init__(self, folder: Path, ids: Sequence[str], episodes: Sets):
-        """Args: ids: image ids, by image number; episodes: {(shot, seed): episodes}."""
+    def __init__(self, folder: Path, ids: Sequence[str], episodes: Sets, protocol: str, fold: int):
+        """Args: ids: image ids, by image number; episodes: {(shot, seed): episodes} of the protocol of this name."""
         if not folder.is_dir():
             raise FileNotFoundError(f'there is no folder {folder} with predictions')
-        self.folder, self._ids = folder, ids
+        self.folder, self._ids, self._set = folder, ids, (protocol, fold)
         by_episode = {
-            f'{episode_name(shot, seed, number)}.png'
+            f'{episode_name(protocol, fold, shot, seed, number)}.png'
             for (shot, seed), drawn in episodes.items() for number in range(len(drawn))}  # fmt: skip
         by_image = {f'{ids[episode.query]}.png' for drawn in episodes.values() for episode in drawn}
         there = {path.name for path in folder.iterdir() if not path.name.startswith('.')}
@@ -64,7 +64,8 @@ class Predictions:
 
     def path(self, shot: int, seed: int, number: int, query: int) -> Path:
         """The file of an episode, by its set, its number in it, and the number of its query's image."""
-        return self.folder / f'{self._ids[query] if self.by_image else episode_name(shot, seed, number)}.png'
+        name = self._ids[query] if self.by_image else episode_name(*self._set, shot, seed, number)
+        return self.folder / f'{name}.png'
 
     def read(self, path: Path, sizes: Sequence[tuple[int, int]]) -> UInt8[np.ndarray, 'H W']:
         """Class ids, or 1 where the object is, of a file.
@@ -82,21 +83,20 @@ class Predictions:
 
 
 def score_predictions(
-    folder: Path, source, episodes: Sets, protocol: Protocol, classes: Sequence[int], progress: Progress | None = None
+    folder: Path, source, episodes: Sets, protocol: Protocol, fold: int, progress: Progress | None = None
 ) -> tuple[dict[str, Any], dict[int, EpisodeCounts]]:  # fmt: skip
     """Compares the masks of a folder with the labels, as the protocol says.
 
     Args:
       source: where labels are read from.
-      episodes: {(shot, seed): episodes}.
-      protocol: of which `resolution` and `void` are read.
-      classes: class ids that the mIoU averages over; each needs an episode in every set.
+      episodes: {(shot, seed): episodes}, with every novel class of the fold in every set.
+      protocol: of which `name`, `resolution` and `void` are read.
     Returns:
       What `evaluation.evaluate` returns, without `size`; and every shot's counts, with image ids.
     Raises:
       ValueError, OSError: files are missing, not expected, of another size or unreadable; names the first of them.
     """
-    predictions = Predictions(folder, source.ids, episodes)
+    predictions = Predictions(folder, source.ids, episodes, protocol.name, fold)
     label_size = 'own' if protocol.resolution == 'own' else 'square'
     asked: dict[int, list[tuple]] = {}
     for (shot, seed), drawn in episodes.items():
@@ -115,7 +115,7 @@ def score_predictions(
         if progress:
             progress('read predictions', done, len(asked))
     _refuse(folder, {'unreadable or of a wrong size': [f'{name}: {problem}' for name, problem in wrong.items()]})
-    shots, kept = {}, {}
+    shots, kept, classes = {}, {}, novel_classes(fold)
     for shot in sorted({shot for shot, _ in episodes}):
         sets = {seed: drawn for (k, seed), drawn in episodes.items() if k == shot}
         kept[shot] = _episode_counts(sets, shot, counts, label_size).named(source.ids)
@@ -211,7 +211,7 @@ def evaluate_predictions(
     config_rules.validate(config, devices=1)
     source = experiment.open_data(config)
     protocol, episodes = experiment.prepare_evaluation(config, source)
-    result, counts = score_predictions(folder, source, episodes, protocol, novel_classes(config.fold), progress)
+    result, counts = score_predictions(folder, source, episodes, protocol, config.fold, progress)
     result |= {'inputs': 'predictions', 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
     result |= {'size': None, 'shots': compare.with_intervals(result['shots'], counts)}
     method = folder.resolve().name

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -11,9 +12,10 @@ from ml_collections import ConfigDict
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, parallel, visualize
 from simpropnet_jax.datasets.folds import novel_classes
-from simpropnet_jax.episodes.protocols import get_protocol, protocol_hash
-from simpropnet_jax.evaluation import compare, report, tables
-from simpropnet_jax.evaluation.bank import load_bank
+from simpropnet_jax.episodes.episode_files import Sets
+from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
+from simpropnet_jax.evaluation import compare, report, supervised, tables
+from simpropnet_jax.evaluation.bank import Progress, load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
 
@@ -30,6 +32,8 @@ def evaluate_run(
 ) -> dict:
     """Evaluates a trained method, or one without parameters, as `config.eval` says.
 
+    A supervised network is evaluated on whole images, by `supervised.evaluate_run`.
+
     Args:
       config: None: the work directory's own.
       workdir: of the training; the result goes to eval/ in it.
@@ -45,28 +49,28 @@ def evaluate_run(
     """
     if inputs not in INPUTS:
         raise ValueError(f'inputs must be one of {", ".join(INPUTS)}, got {inputs!r}')
-    config = stored_config(workdir) if config is None else config
-    method = experiment.prepare_method(config, workdir)
+    method = experiment.prepare_method(experiment.stored_config(workdir) if config is None else config, workdir)
     config = method.config
-    if not method.few_shot:
-        raise ValueError(f'{workdir} holds {config.model.name}, which segments no episodes')
+    if not method.few_shot and inputs == 'episodes':
+        return supervised.evaluate_run(config, workdir, which)
+    experiment.require_few_shot(method, workdir)
     source = experiment.open_data(config)
     protocol, episodes = experiment.prepare_evaluation(config, source, inputs == 'identical')
     mesh, progress = parallel.make_mesh(), ProgressBar()
-    variables, step = _variables(method, workdir, which, mesh)
-    evaluator = _evaluator(method, source, protocol, episodes, mesh, inputs == 'zero_mask', progress)
+    variables, step = experiment.load_variables(method, workdir, which, mesh)
+    evaluator = prepare_evaluator(
+        method, source, protocol, episodes, novel_classes(config.fold), mesh, inputs == 'zero_mask', progress
+    )
     result = evaluator.run(variables, progress)
-    weights = ('imported' if method.pretrained.keys() - {'backbone'} else 'untrained') if step is None else which
+    weights = weights_word(method, which, step)
     name = result_name(config, weights, inputs)
     counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
     result |= {'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
     result['shots'] = compare.with_intervals(result['shots'], counts)
     record = report.write_result(
-        workdir / 'eval' / name, result, episodes=counts, method=method_name(config), fold=config.fold,
-        protocol=protocol.name, data=config.data.name,
+        workdir / 'eval' / name, result, episodes=counts, protocol=protocol.name,
         protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),
-        selection='none' if step is None else config.select.on, checkpoint_step=step,
-        checkpoint=None if step is None else str(workdir), weights=method.weights or config.model.weights)  # fmt: skip
+        **provenance(method, workdir, step))  # fmt: skip
     print(tables.class_table(record))
     if pictures and not _changes(config.eval, inputs):  # PanelMaker segments as an ordinary evaluation does
         _draw_cases(evaluator, variables, method, workdir / 'figures' / weights, protocol.void)
@@ -85,7 +89,7 @@ def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> s
 
 def protocol_word(config: ConfigDict) -> str:
     """The first word of a result file's name: the protocol, or the file of episodes."""
-    return Path(config.eval.get('episodes_file', '')).stem or config.eval.protocol
+    return Path(config.eval.episodes_file).stem or config.eval.protocol
 
 
 def evaluate_protocols(
@@ -104,10 +108,10 @@ def evaluate_protocols(
       ValueError, OSError, ImportError: in one sentence, what is wrong, with any of them, before the first is evaluated.
     """
     as_they_are = {'episodes': 0, 'seeds': (), 'label_size': 0} if config is None else {}
-    config = stored_config(workdir) if config is None else config
-    if config.eval.get('episodes_file'):
+    config = experiment.stored_config(workdir) if config is None else config
+    if config.eval.episodes_file:
         raise ValueError("config.eval.episodes_file must be '' for several protocols, as a file has one of its own")
-    config_rules.validate(config, jax.device_count(), jax.process_count())
+    experiment.require_few_shot(experiment.prepare_method(config, workdir), workdir)
     configs, source = [], experiment.open_data(config)
     for name in names:
         get_protocol(name)
@@ -120,30 +124,45 @@ def evaluate_protocols(
     return records
 
 
-def stored_config(workdir: Path) -> ConfigDict:
-    """The config that a work directory was started with.
+def weights_word(method: experiment.Method, which: str, step: int | None) -> str:
+    """What names of files call the weights: the checkpoint, 'imported' or 'untrained'."""
+    if step is not None:
+        return which
+    return 'imported' if method.pretrained.keys() - {'backbone'} else 'untrained'
 
-    Raises:
-      ValueError: there is none.
+
+def provenance(method: experiment.Method, workdir: Path, step: int | None) -> dict[str, Any]:
+    """What a result file says of method, data and weights: arguments of `report.write_result`."""
+    config, trained = method.config, step is not None
+    return {
+        'method': method_name(config), 'fold': config.fold, 'data': config.data.name,
+        'selection': config.select.on if trained else 'none', 'checkpoint_step': step,
+        'checkpoint': str(workdir) if trained else None, 'weights': method.weights or config.model.weights,
+    }  # fmt: skip
+
+
+def prepare_evaluator(
+    method: experiment.Method, source, protocol: Protocol, episodes: Sets, classes: Sequence[int],
+    mesh: jax.sharding.Mesh, zero_mask: bool = False, progress: Progress | None = None,
+) -> Evaluator:  # fmt: skip
+    """The evaluator of the episodes, by the protocol and `config.eval`, with all images read.
+
+    Args:
+      episodes: {(shot, seed): episodes}.
+      classes: class ids that the mIoU averages over; each needs an episode in every set.
+      zero_mask: the supports' masks are emptied.
     """
-    if not (workdir / 'config.json').exists():
-        raise ValueError(f'{workdir} has no config.json: train there first, or give --config')
-    return config_rules.load(workdir / 'config.json')
-
-
-def _evaluator(method, source, protocol, episodes, mesh, zero_mask, progress):
-    """The evaluator of the episodes, by the protocol and `config.eval`, with all images read."""
-    config, (sizes, side) = method.config, _label_sizes(method.config.eval, protocol)
+    config, (sizes, side) = method.config, label_sizes(method.config.eval, protocol)
     bank = load_bank(
         source, episodes, size=config.eval.size, label_size=side, label_sizes=sizes, backend=config.data.loader,
         progress=progress, scales=config.eval.scales, random_supports=config.eval.random_support)  # fmt: skip
     return Evaluator(
-        method.module, bank, episodes, classes=novel_classes(config.fold), convention=config.model.convention,
-        mesh=mesh, label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
+        method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
+        label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
         zero_mask=zero_mask, refinement=config.eval.refinement)  # fmt: skip
 
 
-def _label_sizes(evaluation, protocol):
+def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:
     """The sizes at which masks are compared, the protocol's first, and the side of the square.
 
     The square is always among them, so that every result has it: that of the input where the protocol names none.
@@ -181,15 +200,6 @@ def _draw_cases(evaluator, variables, method, folder, void):
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
         visualize.save(make(variables, chosen), folder / f'{shot}shot_{name}.jpg')
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)
-
-
-def _variables(method, workdir, which, mesh):
-    """Variables on the mesh and the step they are of; None for a method with nothing to train, or trained elsewhere."""
-    params = set(method.abstract()['params'])
-    if params <= set(method.config.train.frozen) or params <= set(method.pretrained):
-        create = jax.jit(method.init, out_shardings=parallel.replicated(mesh))
-        return create(jax.random.key(0), method.pretrained), None
-    return experiment.restore_variables(method, workdir, which, parallel.replicated(mesh))
 
 
 class ProgressBar:

@@ -28,6 +28,29 @@ def encoder(module, convention: str):
     return encode
 
 
+def differences_of(module, void: str, zero_mask: bool = False):
+    """differences(variables, features, labels, batch, steps): foreground logit less that of the background.
+
+    It yields [B, h, w] for every size at which queries were encoded; the arguments are those of `scorer`'s.
+    """
+
+    def differences(variables, features, labels, batch, steps=None):
+        support, class_id = batch['support'], batch['class_id']
+        support_label = binary(labels['support'][support], class_id[:, None, None, None], void)
+        masks = (support_label == metrics.FOREGROUND).astype(jnp.float32)
+        valid = (support_label != metrics.VOID).astype(jnp.float32)
+        if zero_mask:
+            masks = jnp.zeros_like(masks)
+        take = lambda bank, rows: jax.tree.map(lambda f: f[rows], bank)
+        probe = module.apply(variables, take(features['support'], support), masks, valid, method='probe')
+        options = {'steps': steps} if module.iterative else {}
+        for bank in features['query']:
+            logits = module.apply(variables, take(bank, batch['query']), probe, method='decode', **options)
+            yield logits[..., 1] - logits[..., 0]
+
+    return differences
+
+
 def scorer(module, label_sizes, void: str, zero_mask: bool = False):
     """score(variables, features, labels, batch, steps) -> {label size: metrics.Counts of the B episodes, [B] each}.
 
@@ -42,37 +65,18 @@ def scorer(module, label_sizes, void: str, zero_mask: bool = False):
       void: 'ignore' or 'background'.
       zero_mask: the supports' masks are emptied: what does a method segment that is told of no object?
     """
-
-    def binary(label, class_id):
-        foreground = jnp.where(label == class_id, metrics.FOREGROUND, 0)
-        unknown = metrics.VOID if void == 'ignore' else 0
-        return jnp.where(label == metrics.VOID, unknown, foreground).astype(jnp.uint8)
-
-    def differences(variables, features, labels, batch, steps):
-        """Foreground logit less that of the background, [B, h, w], of every size at which queries were encoded."""
-        support, class_id = batch['support'], batch['class_id']
-        support_label = binary(labels['support'][support], class_id[:, None, None, None])
-        masks = (support_label == metrics.FOREGROUND).astype(jnp.float32)
-        valid = (support_label != metrics.VOID).astype(jnp.float32)
-        if zero_mask:
-            masks = jnp.zeros_like(masks)
-        take = lambda bank, rows: jax.tree.map(lambda f: f[rows], bank)
-        probe = module.apply(variables, take(features['support'], support), masks, valid, method='probe')
-        options = {'steps': steps} if module.iterative else {}
-        for bank in features['query']:
-            logits = module.apply(variables, take(bank, batch['query']), probe, method='decode', **options)
-            yield logits[..., 1] - logits[..., 0]
+    differences = differences_of(module, void, zero_mask)
 
     def score(variables, features, labels, batch, steps: int | None = None):
         class_id = batch['class_id']
         maps = list(differences(variables, features, labels, batch, steps))
         result = {}
         if 'square' in label_sizes:
-            label = binary(labels['query'][batch['query']], class_id[:, None, None])
+            label = binary(labels['query'][batch['query']], class_id[:, None, None], void)
             resize = lambda difference: resize_bilinear(difference[..., None], label.shape[1:])[..., 0]
             result['square'] = metrics.counts(is_foreground([resize(one) for one in maps]), label)
         if 'own' in label_sizes:
-            label = binary(batch['own_label'], class_id[:, None, None])
+            label = binary(batch['own_label'], class_id[:, None, None], void)
             height, width = batch['own_size'][:, 0, None, None], batch['own_size'][:, 1, None, None]
             canvas = label.shape[1:]
             inside = (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
@@ -81,6 +85,24 @@ def scorer(module, label_sizes, void: str, zero_mask: bool = False):
         return result
 
     return score
+
+
+def segmenter(module, void: str, canvas: tuple[int, int]):
+    """segment(variables, features, labels, batch) -> bool [B, *canvas]: what `scorer` counts at 'own' sizes."""
+    differences = differences_of(module, void)
+
+    def segment(variables, features, labels, batch):
+        maps = differences(variables, features, labels, batch)
+        return is_foreground([resize_own_size(one, batch['own_size'], canvas) for one in maps])
+
+    return segment
+
+
+def binary(label, class_id, void: str):
+    """uint8: 1 where the label is the class, 255 where it is void and the rule is 'ignore', 0 elsewhere."""
+    foreground = jnp.where(label == class_id, metrics.FOREGROUND, 0)
+    unknown = metrics.VOID if void == 'ignore' else 0
+    return jnp.where(label == metrics.VOID, unknown, foreground).astype(jnp.uint8)
 
 
 def is_foreground(differences: list[Float[Array, 'b H W']]) -> Bool[Array, 'b H W']:

@@ -20,7 +20,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simpropnet_jax import checkpoint, experiment, parallel
-from simpropnet_jax import config as config_rules
 from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
@@ -138,11 +137,7 @@ def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best', 
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
-    if config is None:
-        if not (workdir / 'config.json').exists():
-            raise ValueError(f'{workdir} has no config.json: train there first, with train.py')
-        config = config_rules.load(workdir / 'config.json')
-    method = experiment.prepare_method(config, workdir)
+    method = experiment.prepare_method(experiment.stored_config(workdir) if config is None else config, workdir)
     config = method.config
     if not method.supervised:
         raise ValueError(f'{workdir} holds {config.model.name}, which names no classes: eval.py evaluates it')

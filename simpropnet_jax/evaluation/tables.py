@@ -28,6 +28,11 @@ INTERVAL = '95 % interval'
 
 def class_table(record: dict[str, Any]) -> str:
     """One result: a row per shot and label size; a column per class, mIoU with its interval, FB-IoU, and deviations."""
+    return heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + aligned(*class_rows(record))
+
+
+def class_rows(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `class_table`."""
     scored = list(_scores(record))
     with_interval = any('miou_interval' in scores for *_, scores in scored)  # earlier versions wrote none
     header = ['shot', 'labels', *record['classes'], 'mIoU', *[INTERVAL] * with_interval, 'FB-IoU']
@@ -37,7 +42,7 @@ def class_table(record: dict[str, Any]) -> str:
         miou = _percent(scores['miou'], scores['miou_std'])
         fb_iou = _percent(scores['fb_iou'], scores['fb_iou_std'])
         rows.append([shot, label_size, *per_class, miou, *[_interval(scores)] * with_interval, fb_iou])
-    return _heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + aligned(header, rows)
+    return header, rows
 
 
 def protocol_table(records: Sequence[dict[str, Any]]) -> str:
@@ -55,7 +60,7 @@ def protocol_table(records: Sequence[dict[str, Any]]) -> str:
                 episodes, _percent(scores['miou']), deviation, _interval(scores), record['protocol']['hash']
             ])  # fmt: skip
     first = records[0]
-    facts = f'{_method(first)}, fold {first["fold"]} (split-{first["fold"] + 1}), data {first["data"]}'
+    facts = f'{method_words(first)}, fold {first["fold"]} (split-{first["fold"] + 1}), data {first["data"]}'
     return f'{facts}, checkpoint selection {first["checkpoint"]["selection"]}\n' + aligned(header, rows)
 
 
@@ -67,15 +72,21 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
     Raises:
       ValueError: results of different protocols, data or void rules, or two of one method, fold and shot.
     """
+    header, rows = fold_rows(records)
+    return heading(records, 'mIoU, mean of four folds') + aligned(header, rows)
+
+
+def fold_rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `fold_table`; ValueError as there."""
     _check_comparable(records)
     header = ['method', 'input', 'labels', 'shot', *(f'split-{fold + 1}' for fold in FOLDS), 'mean', 'FB-IoU']
     cells: dict[tuple, dict[int, dict]] = {}
     for record in records:
         for shot, label_size, scores in _scores(record):
-            folds = cells.setdefault((_method(record), str(record['size'] or ABSENT), label_size, shot), {})
+            folds = cells.setdefault((method_words(record), str(record['size'] or ABSENT), label_size, shot), {})
             if record['fold'] in folds:
                 raise ValueError(
-                    f"two results are of {_method(record)}, fold {record['fold']}, {shot}-shot, "
+                    f"two results are of {method_words(record)}, fold {record['fold']}, {shot}-shot, "
                     f"input {record['size']}: give only one of them"
                 )
             folds[record['fold']] = scores
@@ -83,10 +94,10 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
     for key, folds in cells.items():
         one = [_percent(folds[f]['miou'], folds[f]['miou_std']) if f in folds else ABSENT for f in FOLDS]
         rows.append([*key, *one, _mean(folds, 'miou'), _mean(folds, 'fb_iou')])
-    return _heading(records, 'mIoU, mean of four folds') + aligned(header, rows)
+    return header, rows
 
 
-def _method(record):
+def method_words(record: dict[str, Any]) -> str:
     """The method's name, and how it was evaluated where that is not the ordinary way."""
     evaluation = record.get('eval', {})
     words = [record.get('inputs', 'episodes')] if record.get('inputs', 'episodes') != 'episodes' else []
@@ -130,7 +141,8 @@ def _check_comparable(records):
             raise ValueError(f'results with different {name} ({", ".join(found)}) do not belong in one table')
 
 
-def _heading(records, title):
+def heading(records: Sequence[dict[str, Any]], title: str) -> str:
+    """The title, and what the results have in common; one line."""
     first = records[0]
     facts = ', '.join(f'{name} {get(first)}' for name, get in SAME.items())
     rules = sorted({record['checkpoint']['selection'] for record in records})

@@ -1,16 +1,17 @@
 """ImageNet networks as extractors of features: how alike two images are, or two regions of them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from simpropnet_jax.models.normalise import CONVENTIONS, normalise
 from simpropnet_jax.models.pretrained import Backbone, download, load_backbone
-from simpropnet_jax.models.resnet import ResNet
+from simpropnet_jax.models.resnet import STAGES, ResNet
 from simpropnet_jax.models.vgg import VGG16, load_vgg16
 
 # keras.applications.ResNet101(include_top=False), as Keras itself downloads it; the hash is Keras' own (MD5).
@@ -27,6 +28,7 @@ NETWORKS = {
 }
 """Name -> the features that it gives: of a classifier, as Improved Similarity Propagation has it (ResNet-101 for the
 similarity of images, VGG-16 for that of regions), or of the encoder that the methods here stand on."""
+LEVELS = {'resnet101': STAGES, 'vgg16': tuple(f'conv{i}' for i in range(1, 6)), 'resnet50': STAGES[:3]}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Extractor:
         return self.encode(images)
 
 
-def load_extractor(name: str, weights: str | os.PathLike = 'keras', width: int = 64) -> Extractor:
+def load_extractor(
+    name: str, weights: str | os.PathLike = 'keras', width: int = 64, levels: Sequence[str] = ()
+) -> Extractor:
     """An extractor with ImageNet's weights.
 
     Args:
@@ -49,20 +53,29 @@ def load_extractor(name: str, weights: str | os.PathLike = 'keras', width: int =
       weights: of keras.applications, a .h5 file, or 'keras': downloaded. For a ResNet torchvision's .pth or
         .safetensors, too. Its convention comes with it.
       width: filters of the first layer, 64 in every published file.
+      levels: of `LEVELS`, all of one stride: their features one after the other; (): what `NETWORKS` says.
     Raises:
-      ValueError: an unknown name, or weights of another network.
+      ValueError: an unknown name or level, or weights of another network.
       FileNotFoundError, ImportError, OSError: the weights cannot be had.
     """
     if name not in NETWORKS:
         raise ValueError(f'the feature network must be one of {", ".join(NETWORKS)}, got {name!r}')
-    network, level, backbone = {'resnet101': _resnet101, 'vgg16': _vgg16, 'resnet50': _resnet50}[name](weights, width)
+    if set(levels) - set(LEVELS[name]):
+        raise ValueError(f'the levels of {name} must be among {", ".join(LEVELS[name])}, got {", ".join(levels)}')
+    network, last, backbone = {'resnet101': _resnet101, 'vgg16': _vgg16, 'resnet50': _resnet50}[name](weights, width)
+    taken = tuple(levels) or (last,)
     variables = jax.device_put({'params': backbone.params})
+    shapes = jax.eval_shape(network.apply, variables, jnp.zeros((1, 65, 65, 3)))
+    if len({shapes[level].shape[:3] for level in taken}) > 1:
+        raise ValueError(f'the levels {", ".join(taken)} of {name} have different strides: give such of one stride')
 
     @jax.jit
     def apply(variables, images):
-        return network.apply(variables, normalise(images, backbone.convention))[level]
+        features = network.apply(variables, normalise(images, backbone.convention))
+        return jnp.concatenate([features[level] for level in taken], -1)
 
-    return Extractor(name, f'{NETWORKS[name]}, {backbone.source}', lambda images: apply(variables, images))
+    described = f'{"+".join(levels)} of {name}' if levels else NETWORKS[name]
+    return Extractor(name, f'{described}, {backbone.source}', lambda images: apply(variables, images))
 
 
 def pool(features: Float[Array, 'n h w c']) -> Float[Array, 'n c']:

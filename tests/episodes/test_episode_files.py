@@ -51,10 +51,10 @@ def test_others_can_read_what_to_segment(written, index):
     assert content['hash'] == digest and content['protocol']['resolution'] == 'own' and content['fold'] == 2
     rows = {one['name']: one for one in content['episodes']}
     assert len(rows) == 240
-    row, episode = rows['s4_k3_0059'], sets[3, 4][59]
+    row, episode = rows['pfenet_f2_s4_k3_0059'], sets[3, 4][59]
     assert (row['query'], row['class']) == (index.ids[episode.query], index.class_names[episode.class_id])
     assert row['supports'] == [index.ids[s] for s in episode.supports]
-    assert episode_name(1, 0, 12345) == 's0_k1_12345'
+    assert episode_name('hsnet', 3, 1, 0, 12345) == 'hsnet_f3_s0_k1_12345'
 
 
 def edited(path, change):

@@ -44,13 +44,13 @@ def stretched(values, side):
     return np.asarray(Image.fromarray(values).resize((side, side), Image.NEAREST))
 
 
-def write(folder, source, episodes, mask):
+def write(folder, source, episodes, mask, protocol='simpropnet'):
     """A mask of every episode, of `mask(label, episode)`: bool."""
     folder.mkdir(exist_ok=True)
     for (shot, seed), drawn in episodes.items():
         for number, episode in enumerate(drawn):
             values = mask(label_of(source, episode.query), episode).astype(np.uint8) * 255
-            Image.fromarray(values).save(folder / f'{episode_name(shot, seed, number)}.png')
+            Image.fromarray(values).save(folder / f'{episode_name(protocol, FOLD, shot, seed, number)}.png')
 
 
 def left_half(label, episode):
@@ -60,7 +60,7 @@ def left_half(label, episode):
 def test_the_truth_is_perfect_at_any_size(source, episodes, tmp_path):
     write(tmp_path, source, episodes, lambda label, e: label == e.class_id)
     for protocol, name in ((SQUARE, 'square'), (replace(OWN, void='ignore'), 'own')):
-        result, counts = score_predictions(tmp_path, source, episodes, protocol, CLASSES)
+        result, counts = score_predictions(tmp_path, source, episodes, protocol, FOLD)
         assert all(one[name]['miou'] == one[name]['fb_iou'] == 1 for one in result['shots'].values())
         assert result['shots']['2']['episodes'] == {'0': 20, '4': 20}
         assert result['images'] == len({e.query for drawn in episodes.values() for e in drawn})
@@ -71,7 +71,7 @@ def test_masks_of_the_squares_size_score_as_a_method_that_answers_them(source, e
     """Against the trivial answers, which go through the loader."""
     blank = np.empty((SIDE, SIDE, 3))
     write(tmp_path, source, episodes, lambda label, e: trivial.centre_box(blank, blank, blank))
-    result, _ = score_predictions(tmp_path, source, episodes, SQUARE, CLASSES)
+    result, _ = score_predictions(tmp_path, source, episodes, SQUARE, FOLD)
     for seed in SQUARE.seeds:
         expected = trivial.score(source, episodes[1, seed], CLASSES, SIDE)['centre box']
         assert result['shots']['1']['square']['seeds'][str(seed)]['miou'] == pytest.approx(expected, abs=1e-12)
@@ -80,7 +80,7 @@ def test_masks_of_the_squares_size_score_as_a_method_that_answers_them(source, e
 @pytest.mark.parametrize('protocol', [SQUARE, OWN], ids=['square', 'own'])
 def test_counts_are_those_of_the_labels_pixel_by_pixel(protocol, source, episodes, tmp_path):
     write(tmp_path, source, episodes, left_half)
-    _, counts = score_predictions(tmp_path, source, episodes, protocol, CLASSES)
+    _, counts = score_predictions(tmp_path, source, episodes, protocol, FOLD)
     (found,) = counts[1].counts.values()
     for row, e in enumerate([*episodes[1, 0], *episodes[1, 4]]):
         label = label_of(source, e.query)
@@ -105,40 +105,49 @@ def test_labels_of_a_supervised_network_are_named_by_image(palette, source, epis
         if palette:
             image.putpalette([*range(256)] * 3)
         image.save(tmp_path / f'{source.ids[number]}.png')
-    by_image, counts = score_predictions(tmp_path, source, episodes, OWN, CLASSES)
+    by_image, counts = score_predictions(tmp_path, source, episodes, OWN, FOLD)
     write(tmp_path / 'masks', source, episodes, lambda label, e: np.roll(label, 2, 0) == e.class_id)
     (tmp_path / 'masks').rename(masks := tmp_path.with_name(tmp_path.name + '_masks'))
-    by_episode, _ = score_predictions(masks, source, episodes, OWN, CLASSES)
+    by_episode, _ = score_predictions(masks, source, episodes, OWN, FOLD)
     assert by_image == by_episode and 0.5 < by_image['shots']['1']['own']['miou'] < 0.99
     assert set(counts[1].counts) == {'own'}
 
 
 def refused(message, folder, source, episodes, protocol=SQUARE):
     with pytest.raises(ValueError, match=message):
-        score_predictions(folder, source, episodes, protocol, CLASSES)
+        score_predictions(folder, source, episodes, protocol, FOLD)
 
 
 def test_files_that_are_missing_or_strange_are_counted_and_named(source, episodes, tmp_path):
     write(tmp_path, source, episodes, left_half)
     for number in (3, 4, 5, 6):
-        (tmp_path / f's0_k1_000{number}.png').unlink()
-    (tmp_path / 's0_k1_0003.jpg').write_bytes(b'')
-    refused(r'4 missing \(s0_k1_0003.png, s0_k1_0004.png, s0_k1_0005.png, ...\) and 1 not expected \(s0_k1_0003.jpg\)',
+        (tmp_path / f'simpropnet_f0_s0_k1_000{number}.png').unlink()
+    (tmp_path / 'simpropnet_f0_s0_k1_0003.jpg').write_bytes(b'')
+    first = ', '.join(f'simpropnet_f0_s0_k1_000{number}.png' for number in (3, 4, 5))
+    refused(rf'4 missing \({first}, ...\) and 1 not expected \(simpropnet_f0_s0_k1_0003.jpg\)',
             tmp_path, source, episodes)  # fmt: skip
-    refused(r'80 missing \(s0_k1_0000.png', tmp_path.parent, source, episodes)
+    refused(r'80 missing \(simpropnet_f0_s0_k1_0000.png', tmp_path.parent, source, episodes)
     with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere with predictions'):
-        score_predictions(tmp_path / 'nowhere', source, episodes, SQUARE, CLASSES)
+        score_predictions(tmp_path / 'nowhere', source, episodes, SQUARE, FOLD)
+
+
+def test_masks_of_another_protocol_or_fold_are_not_taken_for_these(source, episodes, tmp_path):
+    write(tmp_path, source, episodes, left_half)
+    refused('80 missing .hsnet_f0_s0_k1_0000.png, .* and 80 not expected .simpropnet_f0_',
+            tmp_path, source, episodes, replace(SQUARE, name='hsnet'))  # fmt: skip
+    with pytest.raises(ValueError, match='80 missing .simpropnet_f1_s0_k1_0000.png'):
+        score_predictions(tmp_path, source, episodes, SQUARE, 1)
 
 
 def test_files_of_a_wrong_size_or_content_are_counted_and_named(source, episodes, tmp_path):
     write(tmp_path, source, episodes, left_half)
     height, width = label_of(source, episodes[1, 0][2].query).shape
-    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(tmp_path / 's0_k1_0002.png')
-    score_predictions(tmp_path, source, episodes, SQUARE, CLASSES)
-    refused(rf'1 unreadable or of a wrong size \(s0_k1_0002.png: 65 x 65, not {width} x {height}\)',
+    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(tmp_path / 'simpropnet_f0_s0_k1_0002.png')
+    score_predictions(tmp_path, source, episodes, SQUARE, FOLD)
+    refused(rf'1 unreadable or of a wrong size \(simpropnet_f0_s0_k1_0002.png: 65 x 65, not {width} x {height}\)',
             tmp_path, source, episodes, OWN)  # fmt: skip
-    (tmp_path / 's0_k1_0001.png').write_bytes(b'no picture')
-    refused('1 unreadable .*s0_k1_0001.png is not a picture', tmp_path, source, episodes)
+    (tmp_path / 'simpropnet_f0_s0_k1_0001.png').write_bytes(b'no picture')
+    refused('1 unreadable .*simpropnet_f0_s0_k1_0001.png is not a picture', tmp_path, source, episodes)
     labels = tmp_path / 'labels'
     labels.mkdir()
     for number in range(60, 120):
@@ -167,7 +176,7 @@ def test_a_result_of_predictions_is_compared_as_any_other(config, source, tmp_pa
     _, episodes = experiment.prepare_evaluation(config, source)
     paths = []
     for name, mask in {'good': lambda label, e: label == e.class_id, 'poor': left_half}.items():
-        write(tmp_path / name, source, episodes, mask)
+        write(tmp_path / name, source, episodes, mask, 'pfenet')
         record = evaluate_predictions(config, tmp_path / 'W', tmp_path / name)
         paths.append(tmp_path / 'W' / 'eval' / f'pfenet_fold0_predictions_{name}.json')
         assert record == json.loads(paths[-1].read_text()) and record['method'] == name

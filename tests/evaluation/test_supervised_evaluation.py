@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from configs import deeplabv3plus
+from simpropnet_jax import experiment
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
+from simpropnet_jax.evaluation import run as evaluation
 from simpropnet_jax.evaluation import supervised
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
@@ -149,6 +151,19 @@ def test_rules_of_another_kind_of_network_are_refused_before_anything_is_written
         assert not (tmp_path / 'W').exists()
 
 
+def test_a_supervised_network_has_no_episodes_to_segment(tmp_path):
+    config = deeplabv3plus.get_config()
+    config.update_from_flattened_dict(SMALL | {'model.convention': 'torchvision'})
+    experiment.store_config(config, tmp_path)
+    for evaluate in (
+        lambda: evaluation.evaluate_run(None, tmp_path, inputs='zero_mask'),
+        lambda: evaluation.evaluate_protocols(None, tmp_path, ['hsnet']),
+    ):
+        with pytest.raises(ValueError, match='holds deeplab, a supervised network that takes no examples'):
+            evaluate()
+    assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
 @pytest.mark.slow
 def test_an_oracle_is_trained_selected_evaluated_and_read(prepared_data, tmp_path):
     def run(*words):
@@ -168,6 +183,7 @@ def test_an_oracle_is_trained_selected_evaluated_and_read(prepared_data, tmp_pat
     out = tmp_path / 'labels'
     command = ['-m', 'simpropnet_jax.evaluation.supervised', '--workdir', tmp_path / 'oracle', '--out', out]
     printed = run(*command).stdout
+    assert run('eval.py', '--workdir', tmp_path / 'oracle').stdout == printed
     record = json.loads((tmp_path / 'oracle' / 'supervised' / 'best_33px.json').read_text())
     assert record['miou'] == pytest.approx(max(selected.values())) and record['checkpoint']['selection'] == 'val'
     assert record['weak_oracle'] and 'a weak oracle: its mIoU is below 50 %' in printed

@@ -1,0 +1,230 @@
+"""Does a few-shot method err where a supervised network errs, too? Error overlap with the oracle, and their gap.
+
+    python -m simpropnet_jax.evaluation.overlap --workdir runs/fold2 --oracle runs/oracle/labels
+    python -m simpropnet_jax.evaluation.overlap --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3 --oracle labels
+    python -m simpropnet_jax.evaluation.overlap --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
+        --predictions masks --oracle labels       (of any program)
+
+Table 1 of both papers, on 400 pairs. The oracle is a folder of label maps, ID.png, that a supervised network predicts:
+python -m simpropnet_jax.evaluation.supervised writes ours. With G the truth of the episode's class, P the method's mask
+and D the oracle's, void left out:
+
+  FN overlap   IoU of G without P and G without D: what both miss, of what either misses
+  FP overlap   IoU of P without G and D without G: what both take for the object, of what either does
+  mIoU gap     mIoU of D less that of P: "Prediction mIoU Gap" (Improved Similarity Propagation)
+  TP gap       share of G that D finds less the share that P finds: "overall gap in true prediction" (SimPropNet);
+               both papers print the same numbers, which the first reading fits (D would have 78 to 79 %)
+
+'by class' sums pixels over the pairs of a class and then takes the mean over the classes, as mIoU does; 'by image' is
+the mean over pairs. Where neither errs, an overlap is undefined: such a class or pair is left out, and counted.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Bool, Float, Int, UInt8
+
+from simpropnet_jax import checkpoint, commandline, parallel
+from simpropnet_jax.config import FREE
+from simpropnet_jax.episodes.loader import own_labels
+from simpropnet_jax.evaluation import masks, report, supervised
+from simpropnet_jax.evaluation.masks import Predictor
+from simpropnet_jax.evaluation.text import aligned
+
+PAPERS = {'CANet': (18.32, 9.11, 23.28), 'AMP': (10.99, 19.06, 39.41)}
+"""Table 1 of both papers: FN overlap, FP overlap, gap, in percent."""
+QUANTITIES = ('fn_overlap', 'fp_overlap', 'miou_gap', 'tp_gap')
+TITLES = ('FN overlap', 'FP overlap', 'mIoU gap', 'TP gap')
+
+
+class Areas(NamedTuple):
+    """Pixels of a pair, of several pairs ([N] each), or summed over them."""
+
+    both_miss: Any  # of the object
+    either_misses: Any
+    both_add: Any  # of the background, taken for the object
+    either_adds: Any
+    object: Any
+    method_finds: Any  # of the object
+    oracle_finds: Any
+    method_union: Any  # of prediction and object
+    oracle_union: Any
+
+
+def areas(
+    prediction: Bool[np.ndarray, 'H W'], oracle: Bool[np.ndarray, 'H W'], label: UInt8[np.ndarray, 'H W']
+) -> Areas:  # fmt: skip
+    """The pixel counts of one pair.
+
+    Args:
+      label: 1 object, 0 background, 255 void (in none of the counts).
+    """
+    truth, background = label == 1, label == 0
+    regions = Areas(
+        truth & ~prediction & ~oracle, truth & ~(prediction & oracle),
+        background & prediction & oracle, background & (prediction | oracle),
+        truth, truth & prediction, truth & oracle,
+        truth | background & prediction, truth | background & oracle)  # fmt: skip
+    return Areas(*(int(region.sum()) for region in regions))
+
+
+def quantities(counted: Areas) -> dict[str, Float[np.ndarray, 'n']]:
+    """Each of `QUANTITIES`, as fractions of one; nan where it is undefined.
+
+    Args:
+      counted: int [N] each.
+    """
+    ratio = lambda part, whole: np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return {
+        'fn_overlap': ratio(counted.both_miss, counted.either_misses),
+        'fp_overlap': ratio(counted.both_add, counted.either_adds),
+        'miou_gap': ratio(counted.oracle_finds, counted.oracle_union)
+        - ratio(counted.method_finds, counted.method_union),
+        'tp_gap': ratio(counted.oracle_finds - counted.method_finds, counted.object),
+    }
+
+
+def summarise(
+    per_pair: Sequence[Areas], class_ids: Sequence[int], class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """The quantities by class and by image.
+
+    Args:
+      per_pair: of each pair; `class_ids`: its class.
+      class_names: name of each class id.
+    Returns:
+      `by_class` and `by_image`: each of `QUANTITIES`, the mean, None where it is nowhere defined; `undefined`, each
+      quantity's number of classes or pairs that the mean leaves out; and in `by_class` `per_class`.
+    """
+    ids = np.array(class_ids)
+    rows = Areas(*np.array(per_pair, np.int64).T)
+    classes = np.unique(ids)
+    by_class = quantities(Areas(*(np.array([x[ids == c].sum() for c in classes]) for x in rows)))
+    per_class = {
+        class_names[c]: {name: _plain(values[i]) for name, values in by_class.items()} for i, c in enumerate(classes)
+    }
+    return {'by_class': _means(by_class) | {'per_class': per_class}, 'by_image': _means(quantities(rows))}
+
+
+def _means(found):
+    there = {name: values[~np.isnan(values)] for name, values in found.items()}
+    undefined = {name: int(np.isnan(values).sum()) for name, values in found.items()}
+    return {name: float(x.mean()) if x.size else None for name, x in there.items()} | {'undefined': undefined}
+
+
+def _plain(value):
+    return None if np.isnan(value) else float(value)
+
+
+def oracle_quality(folder: Path, source) -> dict[str, Any]:
+    """How good the oracle is: mIoU over all classes of the val images whose label maps are there, void ignored.
+
+    Returns:
+      `miou`, `images` (that were there), `listed` (on the val list), and `weak`, whether the mIoU is below 0.5.
+    Raises:
+      ValueError: a file is no label map of its image; or there is none of any val image.
+    """
+    numbers = np.flatnonzero(source.index.lists[supervised.VAL])
+    there = [int(n) for n in numbers if (folder / f'{source.ids[n]}.png').is_file()]
+    if not there:
+        raise ValueError(
+            f'{folder} has no ID.png of any val image: python -m simpropnet_jax.evaluation.supervised --out writes them'
+        )
+    classes = len(source.index.class_names)
+    total: Int[np.ndarray, 'k k'] = np.zeros((classes, classes), np.int64)
+    for number in there:
+        label = own_labels(source, [number])[0]
+        found = supervised.read_label(folder / f'{source.ids[number]}.png', label.shape, classes)
+        total += supervised.confusion(found, label, classes)
+    miou = float(np.nanmean(supervised.class_iou(total)))
+    return {'miou': miou, 'images': len(there), 'listed': len(numbers), 'weak': miou < supervised.WEAK}
+
+
+def measure(predictors: Sequence[Predictor], oracle: Path) -> dict[str, Any]:
+    """Compares the predictors' errors with those of the oracle.
+
+    Args:
+      predictors: of one method, one a fold.
+      oracle: folder of label maps, ID.png at each label's own size.
+    Returns:
+      A record: `method`, `folds` (what each was measured on), `oracle`, `pairs`, and what `summarise` returns.
+    Raises:
+      FileNotFoundError, ValueError: a label map is missing, or is none; names it. Before anything is segmented.
+    """
+    source = predictors[0].source
+    _check_there(oracle, {source.ids[e.query] for one in predictors for e in one.episodes})
+    quality = oracle_quality(oracle, source)
+    found: list[Areas] = []
+    for one in predictors:
+        for episode, label, prediction in one:
+            path = oracle / f'{source.ids[episode.query]}.png'
+            supervised_label = supervised.read_label(path, label.shape, len(source.index.class_names))
+            found.append(areas(prediction, supervised_label == episode.class_id, label))
+    class_ids = [e.class_id for one in predictors for e in one.episodes]
+    return {
+        'method': predictors[0].name, 'folds': [one.facts() for one in predictors], 'pairs': len(found),
+        'oracle': {'folder': str(oracle), **quality}, **summarise(found, class_ids, source.class_names),
+        'versions': report.versions(), 'device': report.device(),
+    }  # fmt: skip
+
+
+def _check_there(folder: Path, ids: Iterable[str]) -> None:
+    missing = sorted(name for name in ids if not (folder / f'{name}.png').is_file())
+    if missing:
+        raise FileNotFoundError(
+            f'{folder} has no {missing[0]}.png ({len(missing)} are missing): write a label map of every val image '
+            'there, with python -m simpropnet_jax.evaluation.supervised --out')  # fmt: skip
+
+
+def table(record: dict[str, Any]) -> str:
+    """Ours by class and by image, then the papers' rows, in percent; and whether the oracle is weak."""
+    percent = lambda value: '-' if value is None else f'{100 * value:.2f}'
+    oracle = record['oracle']
+    splits = ', '.join(f'split-{one["fold"] + 1}' for one in record['folds'])
+    text = (
+        f'Errors of {record["method"]} and of the oracle on {record["pairs"]} pairs of {splits}, '
+        f'{record["folds"][0]["data"]}; the oracle has a val mIoU of {percent(oracle["miou"])} % '
+        f'({oracle["images"]} of {oracle["listed"]} images)\n'
+    )
+    rows = [
+        [f'{record["method"]}, by {how}', *(percent(record[f'by_{how}'][name]) for name in QUANTITIES)]
+        for how in ('class', 'image')
+    ]
+    rows += [
+        [f'{name}, the papers', f'{fn:.2f}', f'{fp:.2f}', f'{gap:.2f}', f'{gap:.2f}']
+        for name, (fn, fp, gap) in PAPERS.items()
+    ]
+    text += aligned(['overlap and gap, %', *TITLES], rows)
+    left_out = [
+        f'{title} {record[f"by_{how}"]["undefined"][name]} {unit}'
+        for how, unit in (('class', 'classes'), ('image', 'pairs'))
+        for name, title in zip(QUANTITIES, TITLES, strict=True) if record[f'by_{how}']['undefined'][name]
+    ]  # fmt: skip
+    text += f'Left out, where undefined: {", ".join(left_out)}.\n' if left_out else ''
+    if oracle['weak']:
+        text += (
+            f'A weak oracle: its val mIoU is below {100 * supervised.WEAK:g} %, it misses much for reasons of its own, '
+            "and these numbers do not compare with the papers'.\n"
+        )
+    return text
+
+
+def main():
+    parallel.start_hosts()
+    given = flags.FLAGS
+    record = measure(masks.from_flags(CONFIG.value, given.pairs), Path(ORACLE.value))
+    if given.out and jax.process_index() == 0:
+        checkpoint.write_json(Path(given.out), record)
+    print(table(record), end='')
+
+
+if __name__ == '__main__':
+    CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
+    ORACLE = flags.DEFINE_string('oracle', None, "folder of a supervised network's label maps, ID.png")
+    masks.define_flags(400, 'episodes over all work directories')
+    flags.mark_flag_as_required('oracle')
+    commandline.run(main)

@@ -1,0 +1,241 @@
+"""Are the regions that a few-shot method mispredicts alike, from image to image? Relative to how alike objects are.
+
+    python -m simpropnet_jax.evaluation.similarity --workdir runs/fold2
+    python -m simpropnet_jax.evaluation.similarity --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3
+    python -m simpropnet_jax.evaluation.similarity --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
+        --predictions masks       (of any program)
+
+For two images A and B of a class, with Z^g the masked average of features over the true mask and Z^e that over the
+region mispredicted (missed or added, void left out),
+
+    ratio = cos(Z^e(A), Z^e(B)) / cos(Z^g(A), Z^g(B))
+
+both papers find 0.87 +- 0.25 over 1,000 pairs for CANet, with VGG-16. (Improved Similarity Propagation says cosine;
+SimPropNet writes inner products, whose ratio would also tell how strong the features are.) Each image is predicted as
+the query of its first episode with the class, in the first set that config.eval says; pairs are drawn from these, the
+same number of each class, none twice. Masked averages are those of SG-One: features resized to the mask. A pair in
+which an image has too few mispredicted pixels is skipped, and counted.
+"""
+
+import functools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Bool, Float
+
+from simpropnet_jax import checkpoint, commandline, parallel
+from simpropnet_jax.config import FREE
+from simpropnet_jax.episodes.loader import image_batches
+from simpropnet_jax.episodes.sampler import EVALUATION, random_bits
+from simpropnet_jax.evaluation import masks, metrics, report
+from simpropnet_jax.evaluation.masks import Predictor
+from simpropnet_jax.evaluation.text import aligned
+from simpropnet_jax.models.features import NETWORKS, Extractor, load_extractor
+
+logger = logging.getLogger(__name__)
+
+PAPER = {'method': 'CANet, the papers', 'mean': 0.87, 'std': 0.25, 'pairs': 1000}
+PAIRS = EVALUATION + 3  # stream of random numbers, behind those of sampler, protocols and H-PASCAL
+MIN_PIXELS = 100  # the average over less is noise: a cell of VGG-16's features stands for 256 pixels of its input
+BATCH = 8  # images encoded at a time
+
+Regions = Mapping[tuple[int, int], Mapping[str, Bool[np.ndarray, 'H W']]]
+"""(class id, image number) -> name of a region -> where it is."""
+Vectors = dict[tuple[int, int], dict[str, Float[np.ndarray, 'c']]]
+"""(class id, image number) -> name of a region -> its masked average."""
+
+
+def masked_average(
+    features: Float[np.ndarray, 'h w c'], mask: Bool[np.ndarray, 'H W']
+) -> Float[np.ndarray, 'c']:  # fmt: skip
+    """Mean over the mask of the features resized (bilinear) to its size; zero for an empty mask. SG-One, section 3.
+
+    The resized features are never made: the mask goes back through the resize's weights instead.
+    """
+    rows, columns = (_weights(n, size) for n, size in zip(features.shape, mask.shape, strict=False))
+    cells = rows.T @ mask.astype(np.float64) @ columns
+    return np.tensordot(cells, features.astype(np.float64), 2) / max(int(mask.sum()), 1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _weights(n, size):
+    """`layers.interpolation_matrix`, float64 [size, n], without a compilation for each of many sizes."""
+    places = np.arange(size) * (n - 1) / max(size - 1, 1)
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(n)), 0)
+
+
+def cosine(a: Float[np.ndarray, 'c'], b: Float[np.ndarray, 'c']) -> float:
+    """Cosine similarity; nan where a vector is zero."""
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms > 0 else float('nan')
+
+
+def same_class_pairs(
+    images: Mapping[int, Iterable[int]], count: int, seed: int = 0
+) -> list[tuple[int, int, int]]:  # fmt: skip
+    """Pairs of images of a class, none twice, the same number of each class: (class id, image, image).
+
+    Args:
+      images: class id -> image numbers.
+      count: of pairs over all classes. A class with too few images has all its pairs, and there are fewer.
+    """
+    found = []
+    for place, class_id in enumerate(sorted(images)):
+        numbers = np.unique(np.fromiter(images[class_id], np.int64))
+        first, second = np.triu_indices(len(numbers), 1)
+        share = count // len(images) + (place < count % len(images))
+        drawn = np.argsort(random_bits(len(first), seed, 0, PAIRS, class_id), kind='stable')[:share]
+        found += [(class_id, int(numbers[first[i]]), int(numbers[second[i]])) for i in drawn]
+    return found
+
+
+def error_ratios(
+    pairs: Sequence[tuple[int, int, int]], vectors: Vectors, pixels: Mapping[tuple[int, int], int], min_pixels: int
+) -> tuple[list[tuple[int, float, float]], int, int]:
+    """(class id, cosine of mispredicted regions, cosine of true masks) of each pair that counts.
+
+    Args:
+      pairs: (class id, image, image).
+      vectors: of the regions 'error' and 'truth'.
+      pixels: (class id, image) -> mispredicted pixels.
+      min_pixels: a pair is skipped if either image has fewer of them.
+    Returns:
+      Those pairs; how many were skipped; and in how many more the ratio is undefined, a masked average being zero.
+    """
+    found, skipped, undefined = [], 0, 0
+    for class_id, a, b in pairs:
+        a, b = (class_id, a), (class_id, b)
+        if min(pixels[a], pixels[b]) < min_pixels:
+            skipped += 1
+            continue
+        error, truth = (cosine(vectors[a][name], vectors[b][name]) for name in ('error', 'truth'))
+        if np.isnan(error) or not truth > 0:
+            undefined += 1
+        else:
+            found.append((class_id, error, truth))
+    return found, skipped, undefined
+
+
+def region_vectors(
+    source, regions: Regions, extractor: Extractor, size: int, batch: int = BATCH, backend: str = 'auto'
+) -> Vectors:  # fmt: skip
+    """Masked averages of every region; each image is encoded once, and its features are not kept.
+
+    Args:
+      source: of the images.
+      regions: of each (class id, image number), at any size, of the whole image.
+      extractor: images -> features; images are stretched to squares of `size` pixels.
+    """
+    by_image: dict[int, list[tuple[int, int]]] = {}
+    for key in regions:
+        by_image.setdefault(key[1], []).append(key)
+    vectors: Vectors = {}
+    for one in image_batches(source, sorted(by_image), size=size, label_size=1, batch=batch, backend=backend):
+        features = np.asarray(extractor(one['image']))
+        for number, of_image, valid in zip(one['number'].tolist(), features, one['valid'], strict=True):
+            for key in by_image[number] if valid else ():
+                vectors[key] = {name: masked_average(of_image, mask) for name, mask in regions[key].items()}
+    return vectors
+
+
+def mispredicted(predictors: Sequence[Predictor]) -> dict[tuple[int, int], dict[str, Bool[np.ndarray, 'H W']]]:
+    """The regions 'error' and 'truth' of each class and query, by its first episode."""
+    regions = {}
+    for one in predictors:
+        for episode, label, prediction in one:
+            key = (episode.class_id, episode.query)
+            if key not in regions:
+                truth = label == 1
+                regions[key] = {'error': (truth != prediction) & (label != 255), 'truth': truth}
+    return regions
+
+
+def measure(
+    predictors: Sequence[Predictor], extractor: Extractor, *, size: int, pairs: int = 1000,
+    min_pixels: int = MIN_PIXELS, seed: int = 0, backend: str = 'auto',
+) -> dict[str, Any]:  # fmt: skip
+    """The ratio over pairs of images of one class.
+
+    Args:
+      predictors: of one method, one a fold.
+      size: side in pixels to which images are stretched for the extractor.
+      pairs, min_pixels, seed: see `same_class_pairs`, `error_ratios`.
+      backend: of the loader.
+    Returns:
+      A record: `ratio` (`mean`, `std` with n - 1, `pairs`), `cosine` (means of `error` and `truth`), `per_class` means
+      of the ratio, `drawn`, `skipped`, `undefined`, and what was measured how.
+    Raises:
+      ValueError: no pair is left.
+    """
+    regions, images = mispredicted(predictors), {}
+    for class_id, number in regions:
+        images.setdefault(class_id, []).append(number)
+    drawn = same_class_pairs(images, pairs, seed)
+    source = predictors[0].source
+    pixels = {key: int(one['error'].sum()) for key, one in regions.items()}
+    used = {(c, n) for c, *both in drawn for n in both}
+    vectors = region_vectors(source, {key: regions[key] for key in used}, extractor, size, backend=backend)
+    found, skipped, undefined = error_ratios(drawn, vectors, pixels, min_pixels)
+    logger.info('%d pairs, %d skipped with fewer than %d mispredicted pixels', len(drawn), skipped, min_pixels)
+    if not found:
+        raise ValueError(f'no pair of {len(drawn)} has {min_pixels} mispredicted pixels in both images: give fewer')
+    class_ids, error, truth = (np.array(values) for values in zip(*found, strict=True))
+    ratios = error / truth
+    mean, std = metrics.mean_and_std(ratios.tolist())
+    names = source.index.class_names
+    return {
+        'method': predictors[0].name, 'folds': [one.facts() for one in predictors],
+        'ratio': {'mean': mean, 'std': std, 'pairs': len(found)},
+        'cosine': {'error': float(error.mean()), 'truth': float(truth.mean())},
+        'per_class': {names[c]: float(ratios[class_ids == c].mean()) for c in np.unique(class_ids)},
+        'drawn': len(drawn), 'skipped': skipped, 'undefined': undefined, 'min_pixels': min_pixels, 'seed': seed,
+        'features': f'{extractor.source}, {size} x {size} pixels',
+        'versions': report.versions(), 'device': report.device(),
+    }  # fmt: skip
+
+
+def table(record: dict[str, Any]) -> str:
+    """Ours, then the papers' row."""
+    splits = ', '.join(f'split-{one["fold"] + 1}' for one in record['folds'])
+    text = f'Mispredicted regions of {record["method"]}, {splits}, {record["folds"][0]["data"]}; {record["features"]}\n'
+    ratio, found = record['ratio'], record['cosine']
+    std = '-' if ratio['std'] is None else f'{ratio["std"]:.2f}'
+    ours = [record['method'], f'{ratio["mean"]:.2f}', std, str(ratio['pairs'])]
+    papers = [PAPER['method'], f'{PAPER["mean"]:.2f}', f'{PAPER["std"]:.2f}', str(PAPER['pairs']), '-', '-']
+    cosines = [f'{found["error"]:.2f}', f'{found["truth"]:.2f}']
+    text += aligned(
+        ['similarity of errors / of objects', 'mean', 'std', 'pairs', 'cos errors', 'cos objects'],
+        [[*ours, *cosines], papers])  # fmt: skip
+    text += (
+        f'{record["drawn"]} pairs drawn; {record["skipped"]} skipped, in which an image has fewer than '
+        f'{record["min_pixels"]} mispredicted pixels'
+    )
+    return text + (f'; {record["undefined"]} undefined.\n' if record['undefined'] else '.\n')
+
+
+def main():
+    parallel.start_hosts()
+    given = flags.FLAGS
+    predictors = masks.from_flags(CONFIG.value, None)
+    extractor = load_extractor(given.features, given.weights)
+    record = measure(
+        predictors, extractor, size=given.size, pairs=given.pairs, min_pixels=given.min_pixels, seed=given.seed)
+    if given.out and jax.process_index() == 0:
+        checkpoint.write_json(Path(given.out), record)
+    print(table(record), end='')
+
+
+if __name__ == '__main__':
+    CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
+    masks.define_flags(1000, 'pairs of images of one class over all work directories')
+    flags.DEFINE_enum('features', 'vgg16', list(NETWORKS), "network of the features; resnet50: our methods' encoder")
+    flags.DEFINE_string('weights', 'keras', "its ImageNet weights: a file, or 'keras': downloaded")
+    flags.DEFINE_integer('size', 321, 'side of the square that images are stretched to for it', lower_bound=32)
+    flags.DEFINE_integer('min_pixels', MIN_PIXELS, 'mispredicted pixels that both images must have', lower_bound=1)
+    flags.DEFINE_integer('seed', 0, 'of the pairs', lower_bound=0)
+    commandline.run(main)

@@ -1,0 +1,37 @@
+"""The rows of a study, study.json, as a table."""
+
+from collections.abc import Mapping
+
+from simpropnet_jax.evaluation.run import INPUTS
+from simpropnet_jax.evaluation.text import aligned
+
+
+def table(found: Mapping[str, Mapping]) -> str:
+    """A line a row: mIoU by inputs, and the difference from the row that it changes, with its interval."""
+    return aligned(*table_rows(found))
+
+
+def table_rows(found: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `table`."""
+    inputs = [name for name in INPUTS if any(name in one['miou'] for one in found.values())]
+    rows = []
+    for one in found.values():
+        scores = [_percent(one['miou'].get(name)) for name in inputs]
+        compared = _difference(one.get('comparison'))
+        rows.append([one['method'], str(one['shot']), *scores, *compared, f'{one["minutes"]:.1f}'])
+    return ['method', 'shot', *inputs, 'difference', 'interval', 'verdict', 'minutes'], rows
+
+
+def _percent(score) -> str:
+    if score is None:
+        return '-'
+    deviation = '' if score['std'] is None else f' ± {100 * score["std"]:.1f}'  # of one set of episodes there is none
+    return f'{100 * score["miou"]:.1f}{deviation}'
+
+
+def _difference(comparison) -> list[str]:
+    if comparison is None:
+        return ['-', '-', '-']
+    low, high = comparison['interval']
+    difference = f'{100 * comparison["difference"]:+.1f} to {comparison["against"]}'
+    return [difference, f'{100 * low:+.1f} .. {100 * high:+.1f}', comparison['verdict']]
