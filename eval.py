@@ -30,7 +30,7 @@ PROTOCOLS = flags.DEFINE_list(
     'eval.label_size change them all')  # fmt: skip
 PREDICTIONS = flags.DEFINE_string(
     'predictions', None, 'folder of PNG masks to score instead of a checkpoint, named by episode '
-    '(simpropnet_f2_s0_k1_0007.png; python -m simpropnet_jax.episodes.episode_files says what each is) or by image '
+    '(simpropnet_f2_s0_k1_0007.png; python -m simpropnet_jax.list_episodes says what each is) or by image '
     '(2007_000033.png, of class ids); '
     "the folder's name is the method's")  # fmt: skip
 flags.mark_flag_as_required('workdir')

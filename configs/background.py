@@ -1,6 +1,6 @@
-"""How alike the backgrounds of a class's images are; no method: for simpropnet_jax.evaluation.background.
+"""How alike the backgrounds of a class's images are; no method: for simpropnet_jax.analysis.background.
 
-    python -m simpropnet_jax.evaluation.background --out background.png
+    python -m simpropnet_jax.analysis.background --out background.png
 """
 
 from ml_collections import ConfigDict

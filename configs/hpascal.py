@@ -1,6 +1,6 @@
-"""How H-PASCAL-5i is built; no method: for simpropnet_jax.evaluation.hierarchy_build.
+"""How H-PASCAL-5i is built; no method: for simpropnet_jax.analysis.hierarchy_build.
 
-    python -m simpropnet_jax.evaluation.hierarchy_build --config.oracle=runs/oracle/labels --out hpascal.json
+    python -m simpropnet_jax.analysis.hierarchy_build --config.oracle=runs/oracle/labels --out hpascal.json
 """
 
 from ml_collections import ConfigDict

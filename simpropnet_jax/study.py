@@ -13,7 +13,7 @@ from simpropnet_jax import checkpoint, experiment
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.evaluation import compare, report
 from simpropnet_jax.evaluation.run import INPUTS, evaluate_run, method_name, result_name
-from simpropnet_jax.evaluation.study_table import table
+from simpropnet_jax.pages.study_table import table
 from simpropnet_jax.training.loop import train_and_evaluate
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ TEXTS = {name: (ROOT / name).read_text() for name in ('README.md', 'docs/HOWTO.m
 CHOICES = (ROOT / 'docs' / 'CHOICES.md').read_text()
 TEXT = '\n'.join(TEXTS.values())
 PROGRAMS = ('make', 'source', 'pip', 'tensorboard', 'python')
-ABSL = ('.pairs_figure', '.episode_files', '.hierarchy_build', '.hierarchy')  # modules with flags of train.py's kind
+ABSL = ('.pairs_figure', '.list_episodes', '.hierarchy_build', '.hierarchy')  # modules with flags of train.py's kind
 SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py', 'study.py')
 
 
@@ -198,7 +198,7 @@ def test_the_howto_for_somebody_elses_predictions(newcomer, prepared_data):
     small = [f'--config.{name}={value}' for name, value in changes.items() if name.startswith(('data', 'eval'))]
     written, scored = (
         next(words for words in commands() if what in words)
-        for what in ('simpropnet_jax.episodes.episode_files', '--predictions'))  # fmt: skip
+        for what in ('simpropnet_jax.list_episodes', '--predictions'))  # fmt: skip
     done = python(*written[1:], *small, cwd=newcomer)
     assert done.returncode == 0, done.stderr[-2000:]
     (newcomer / 'masks').mkdir(exist_ok=True)

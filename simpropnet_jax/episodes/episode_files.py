@@ -1,10 +1,6 @@
 """Episodes in a JSON file: the same ones for every method, in any language, with any later version of this package.
 
-    python -m simpropnet_jax.episodes.episode_files --config configs/simpropnet.py:fold=2 --out fold2.json
-
-With --config.eval.protocol=hsnet they are drawn by the rules of that protocol. The file is taken by
---config.eval.episodes_file=fold2.json, and says to others what to segment: their answers are scored by `eval.py
---predictions`. It holds
+`simpropnet_jax.list_episodes` writes it, --config.eval.episodes_file takes it. It holds
 
     format      1
     data        name of the data set, such as 'pascal5i/sbd'
@@ -22,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from absl import flags
 
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.datasets.index import Index
@@ -148,25 +142,3 @@ def _protocol(path, fields) -> Protocol:
 
 def _hash(listed) -> str:
     return named_hash((one['class_id'], one['query'], one['supports']) for one in listed)
-
-
-def main():
-    from simpropnet_jax import config as config_rules
-    from simpropnet_jax import experiment
-
-    config = CONFIG.value
-    config_rules.validate(config, devices=1)
-    source = experiment.open_data(config)
-    protocol, episodes = experiment.prepare_evaluation(config, source)
-    digest = write_episodes(OUT.value, protocol, config.fold, episodes, source.index)
-    count = sum(len(drawn) for drawn in episodes.values())
-    print(f'{OUT.value}: {count} episodes of {protocol.name}, fold {config.fold}, hash {digest}')
-
-
-if __name__ == '__main__':
-    from simpropnet_jax import commandline
-
-    CONFIG = commandline.define_config(required=True)
-    OUT = flags.DEFINE_string('out', None, 'JSON file to write; its folder is made if it is not there')
-    flags.mark_flag_as_required('out')
-    commandline.run(main)

@@ -80,13 +80,13 @@ def read(path: Path) -> dict[str, Any]:
       ValueError: it is of another kind or format, or not as it was written.
     """
     if not path.is_file():
-        raise FileNotFoundError(f'there is no {NAME} file {path}: simpropnet_jax.evaluation.hierarchy_build makes one')
+        raise FileNotFoundError(f'there is no {NAME} file {path}: simpropnet_jax.analysis.hierarchy_build makes one')
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f'{path} is not a readable {NAME} file ({error}): build it again') from error
     if not isinstance(record, dict) or record.get('name') != NAME:
-        raise ValueError(f'{path} is not an {NAME} file: simpropnet_jax.evaluation.hierarchy_build makes one')
+        raise ValueError(f'{path} is not an {NAME} file: simpropnet_jax.analysis.hierarchy_build makes one')
     if record.get('format') != FORMAT:
         raise ValueError(f'{path} has format {record.get("format")}, not {FORMAT}: build it again')
     if record.get('sha256') != _sha256(record):

@@ -2,7 +2,7 @@
 
     python -m simpropnet_jax.evaluation.export --workdir runs/fold2 --out masks/simpropnet
 
-A file for each episode that config.eval says, named as python -m simpropnet_jax.episodes.episode_files names it
+A file for each episode that config.eval says, named as python -m simpropnet_jax.list_episodes names it
 (simpropnet_f2_s0_k1_0007.png), at the size of the query's label, 255 where the object is predicted and 0 elsewhere.
 Scored under a protocol that compares masks at their own size they give the numbers of eval.py; on a square they differ
 a little, as a mask is stretched where eval.py stretches logits. Without --config, that of the training is used.

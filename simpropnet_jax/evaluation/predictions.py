@@ -5,7 +5,7 @@
 Files are named in one of two ways:
 
   - by episode, `simpropnet_f1_s0_k1_0007.png`: protocol, fold 1, seed 0, 1-shot, episode 7. A file of episodes says for
-    each name which query, supports and class it is: `python -m simpropnet_jax.episodes.episode_files --help`. What a
+    each name which query, supports and class it is: `python -m simpropnet_jax.list_episodes --help`. What a
     mask may be is in `images`; where it is void, the object is not predicted;
   - by image, `2007_000033.png`, for methods that need no support: class ids 0 to 20, gray or with a palette, of which
     the episode's class is taken. Files of images that are not asked for are left aside.
@@ -194,7 +194,7 @@ def _refuse(folder, problems: Mapping[str, Sequence[str] | set[str]]):
     if found:
         raise ValueError(
             f'{folder} does not hold the masks of this evaluation: {" and ".join(found)}; they are named by episode, '
-            'as python -m simpropnet_jax.episodes.episode_files lists them, or by image'
+            'as python -m simpropnet_jax.list_episodes lists them, or by image'
         )
 
 

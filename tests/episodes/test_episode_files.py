@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from simpropnet_jax import experiment
+from simpropnet_jax import experiment, list_episodes
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import episode_files
 from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
@@ -112,15 +112,12 @@ def config(monkeypatch):
     return simpropnet.get_config('fold=2'), source
 
 
-def test_the_command_writes_what_an_evaluation_then_takes(config, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_what_an_evaluation_then_takes(config, tmp_path, capsys):
     config, source = config
     config.eval.update(protocol='bam', shots=(1,), episodes=40, seeds=(7, 8))
     drawn = experiment.prepare_evaluation(config, source)
     path = tmp_path / 'bam.json'
-    holder = lambda value: type('Flag', (), {'value': value})
-    monkeypatch.setattr(episode_files, 'CONFIG', holder(config), raising=False)
-    monkeypatch.setattr(episode_files, 'OUT', holder(str(path)), raising=False)
-    episode_files.main()
+    list_episodes.main(config, str(path))
     assert '80 episodes of bam, fold 2, hash ' in capsys.readouterr().out
     config.eval.update(protocol='simpropnet', episodes_file=str(path), episodes=0, seeds=())
     protocol, taken = experiment.prepare_evaluation(config, source)

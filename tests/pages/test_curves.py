@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs.simpropnet import get_config
 from simpropnet_jax.config import plain
-from simpropnet_jax.evaluation.curves import main, read_curve
+from simpropnet_jax.pages.curves import main, read_curve
 
 
 def write_run(path, scores, score='novel_val_miou', conditioning=0, config=None):

@@ -1,11 +1,11 @@
 """Pictures of trained methods: a query with supports of growing similarity, and two methods side by side.
 
-    python -m simpropnet_jax.evaluation.pictures similar --workdir runs/fold2 --out runs/fold2/figures/similar.jpg
-    python -m simpropnet_jax.evaluation.pictures side_by_side --workdir runs/canet2 --workdir runs/fold2 --out ab.jpg
+    python -m simpropnet_jax.pages.pictures similar --workdir runs/fold2 --out runs/fold2/figures/similar.jpg
+    python -m simpropnet_jax.pages.pictures side_by_side --workdir runs/canet2 --workdir runs/fold2 --out ab.jpg
 
 As Figures 4 and 5 of SimPropNet; a row for each novel class of the fold. Truth is green, predictions are red; IoU is
 that of the picture, at the network's input size. The best, median and worst episodes of one method are drawn by
-eval.py, in WORKDIR/figures/; pictures in that folder come into the page of simpropnet_jax.evaluation.page.
+eval.py, in WORKDIR/figures/; pictures in that folder come into the page of simpropnet_jax.pages.page.
 """
 
 import argparse

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.datasets.folds import FOLDS
-from simpropnet_jax.evaluation import curves, hierarchy_table, report, study_table, tables
-from simpropnet_jax.evaluation.curves import Curve
+from simpropnet_jax.evaluation import report, tables
+from simpropnet_jax.pages import curves, study_table
+from simpropnet_jax.pages.curves import Curve
 
 # What a file that is damaged, or of another program, can lead to.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError)  # the last: Pillow's

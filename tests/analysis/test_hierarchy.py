@@ -10,14 +10,14 @@ from PIL import Image
 from configs import hpascal as hpascal_config
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment
+from simpropnet_jax.analysis import hierarchy_build, hierarchy_table
+from simpropnet_jax.analysis.hierarchy import cmps, evaluate_hierarchy, partition_scores
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import Parameters
 from simpropnet_jax.episodes.loader import own_labels
-from simpropnet_jax.evaluation import hierarchy_build, hierarchy_table
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.evaluate import evaluate
-from simpropnet_jax.evaluation.hierarchy import cmps, evaluate_hierarchy, partition_scores
 from simpropnet_jax.evaluation.metrics import Counts
 from simpropnet_jax.models.features import Extractor
 from tests.fakes import FakeSource, fake_source

@@ -1,7 +1,7 @@
 """Builds H-PASCAL-5i: test episodes by difficulty, object size and similarity, in a file for all methods.
 
-    python -m simpropnet_jax.evaluation.hierarchy_build --out hpascal.json --config.oracle=runs/oracle/labels
-    python -m simpropnet_jax.evaluation.hierarchy --workdir runs/fold2 --hpascal hpascal.json     (then)
+    python -m simpropnet_jax.analysis.hierarchy_build --out hpascal.json --config.oracle=runs/oracle/labels
+    python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json     (then)
 
 Improved Similarity Propagation, section 4.1. The oracle is a folder of label maps, ID.png, that a supervised network
 predicts for the val list: python -m simpropnet_jax.evaluation.supervised writes ours. Beside the file a picture of each
@@ -18,12 +18,12 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import commandline, visualize
 from simpropnet_jax import config as config_rules
+from simpropnet_jax.analysis.hierarchy_figure import draw
 from simpropnet_jax.datasets.folds import FOLDS, novel_classes
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes import hpascal, hpascal_file
 from simpropnet_jax.episodes.loader import BACKENDS, image_batches, own_labels
-from simpropnet_jax.evaluation.hierarchy_figure import draw
 from simpropnet_jax.evaluation.supervised import oracle_iou
 from simpropnet_jax.evaluation.text import aligned
 from simpropnet_jax.models.features import Extractor, load_extractor, pool

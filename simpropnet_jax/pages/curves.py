@@ -1,6 +1,6 @@
 """Validation mIoU over the training of several runs, as a picture, and how soon each run is nearly at its best.
 
-    python -m simpropnet_jax.evaluation.curves runs/baseline runs/tpc --out curves.png
+    python -m simpropnet_jax.pages.curves runs/baseline runs/tpc --out curves.png
 
 As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation", of the scores that select the
 checkpoint. The table and the bars say at which selection a run first had 95 % of its best mIoU: how fast it learns. A

@@ -1,6 +1,6 @@
 """Are the backgrounds of a class's images more alike than its objects? By class, as a table and as a bar figure.
 
-    python -m simpropnet_jax.evaluation.background --out background.png --config.data.name=pascal5i/subset
+    python -m simpropnet_jax.analysis.background --out background.png --config.data.name=pascal5i/subset
 
 SimPropNet's Figure 3: cosine of the masked averages of ResNet-50's layer2+layer3 over the objects of two images of a
 class, and over their backgrounds (all that is neither the class nor void), the mean over the pairs of each class; 4,000
@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, commandline
 from simpropnet_jax import config as config_rules
+from simpropnet_jax.analysis.similarity import Regions, Vectors, cosine, region_vectors, same_class_pairs
 from simpropnet_jax.datasets.index import TINY_RULES, Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes.loader import BACKENDS, own_labels
 from simpropnet_jax.evaluation import report
-from simpropnet_jax.evaluation.similarity import Regions, Vectors, cosine, region_vectors, same_class_pairs
 from simpropnet_jax.evaluation.text import aligned
 from simpropnet_jax.models.features import Extractor, load_extractor
 

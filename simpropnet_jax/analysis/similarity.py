@@ -1,8 +1,8 @@
 """Are the regions that a few-shot method mispredicts alike, from image to image? Relative to how alike objects are.
 
-    python -m simpropnet_jax.evaluation.similarity --workdir runs/fold2
-    python -m simpropnet_jax.evaluation.similarity --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3
-    python -m simpropnet_jax.evaluation.similarity --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
+    python -m simpropnet_jax.analysis.similarity --workdir runs/fold2
+    python -m simpropnet_jax.analysis.similarity --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3
+    python -m simpropnet_jax.analysis.similarity --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
         --predictions masks       (of any program)
 
 For two images A and B of a class, with Z^g the masked average of features over the true mask and Z^e that over the

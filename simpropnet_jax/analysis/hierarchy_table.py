@@ -1,6 +1,6 @@
 """Results on H-PASCAL-5i as one table: partitions by splits, methods side by side.
 
-    python -m simpropnet_jax.evaluation.hierarchy_table RESULT.json [RESULT.json ...]
+    python -m simpropnet_jax.analysis.hierarchy_table RESULT.json [RESULT.json ...]
 
 As Tables 3 and 7 of Improved Similarity Propagation. Numbers are percent. CMPS is the mean over the partitions of a
 split; its mean is over the splits. Files that the ordinary evaluation wrote have no partitions and are refused.
@@ -129,7 +129,7 @@ def _check(records, label_size):
         if 'partitions' not in record:
             raise ValueError(
                 f'a result of {record["method"]}, fold {record["fold"]}, has no partitions: '
-                'simpropnet_jax.evaluation.hierarchy writes those that have'
+                'simpropnet_jax.analysis.hierarchy writes those that have'
             )
         if label_size not in record['cmps']:
             raise ValueError(f'a result of {record["method"]}, fold {record["fold"]}, has no labels {label_size!r}')

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax import experiment
+from simpropnet_jax.analysis import overlap
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes.loader import own_labels
-from simpropnet_jax.evaluation import masks, overlap, run, supervised
+from simpropnet_jax.evaluation import masks, run, supervised
 from simpropnet_jax.evaluation.export import export
 from simpropnet_jax.evaluation.predictions import evaluate_predictions
 from tests.fakes import SMALL, fake_source

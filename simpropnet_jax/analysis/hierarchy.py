@@ -1,8 +1,8 @@
 """Evaluates a trained method on the partitions of an H-PASCAL-5i file, easy to hard.
 
-    python -m simpropnet_jax.evaluation.hierarchy --workdir runs/fold2 --hpascal hpascal.json
-    python -m simpropnet_jax.evaluation.hierarchy --workdir runs/fold2 --hpascal hpascal.json --inputs zero_mask
-    python -m simpropnet_jax.evaluation.hierarchy_table runs/*/eval/hpascal_*.json      (four folds in one table)
+    python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json
+    python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json --inputs zero_mask
+    python -m simpropnet_jax.analysis.hierarchy_table runs/*/eval/hpascal_*.json      (four folds in one table)
 
 mIoU of each of the eight partitions, and CMPS, its mean over them: Improved Similarity Propagation, Table 3; with empty
 support masks, Table 7. Without --config, the config of the training is used. With it, it must be the training's; fields
@@ -21,11 +21,12 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import commandline, experiment, parallel
 from simpropnet_jax import config as config_rules
+from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.config import FREE
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import get_protocol, protocol_hash
-from simpropnet_jax.evaluation import hierarchy_table, metrics, report, run
+from simpropnet_jax.evaluation import metrics, report, run
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def main():
 if __name__ == '__main__':
     CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
     WORKDIR = flags.DEFINE_string('workdir', None, 'folder that train.py wrote; results go to eval/ in it')
-    HPASCAL = flags.DEFINE_string('hpascal', None, 'file that simpropnet_jax.evaluation.hierarchy_build wrote')
+    HPASCAL = flags.DEFINE_string('hpascal', None, 'file that simpropnet_jax.analysis.hierarchy_build wrote')
     CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
     INPUTS = flags.DEFINE_enum('inputs', 'episodes', GIVEN, 'zero_mask: the episodes with empty support masks')
     SHOT = flags.DEFINE_integer('shot', 1, 'supports of an episode', lower_bound=1)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs import background as background_config
+from simpropnet_jax.analysis import background, similarity
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.protocols import PRESETS
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import background, similarity
 from simpropnet_jax.evaluation.masks import Predictor
 from simpropnet_jax.models import features
 from simpropnet_jax.models.features import Extractor, load_extractor

@@ -1,6 +1,6 @@
 """A folder of results as one page, in Markdown and in HTML: tables, curves and pictures.
 
-    python -m simpropnet_jax.evaluation.page runs/ --out report/
+    python -m simpropnet_jax.pages.page runs/ --out report/
 
 writes report/report.md, report/report.html and report/figures/, which need nothing else. Tables are those of both
 papers: folds by method, the parts of SimPropNet (its Table 4), identical inputs, empty support masks, the partitions of
@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from simpropnet_jax.evaluation import curves, document, hierarchy_table, partition_bars, study_table, tables
-from simpropnet_jax.evaluation.document import Picture, Section, Table
-from simpropnet_jax.evaluation.gather import Found, Result, RunCurve, gather
+from simpropnet_jax.analysis import hierarchy_table
+from simpropnet_jax.evaluation import tables
+from simpropnet_jax.pages import curves, document, partition_bars, study_table
+from simpropnet_jax.pages.document import Picture, Section, Table
+from simpropnet_jax.pages.gather import Found, Result, RunCurve, gather
 
 T = TypeVar('T')
 

@@ -6,10 +6,10 @@ from PIL import Image
 
 from simpropnet_jax import visualize
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import pictures
 from simpropnet_jax.evaluation.bank import ImageBank
 from simpropnet_jax.evaluation.panels import Segmented
-from simpropnet_jax.evaluation.pictures import iou, main
+from simpropnet_jax.pages import pictures
+from simpropnet_jax.pages.pictures import iou, main
 from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
-from simpropnet_jax.evaluation.document import Section, Table, markdown, to_html
-from simpropnet_jax.evaluation.page import main
+from simpropnet_jax.pages.document import Section, Table, markdown, to_html
+from simpropnet_jax.pages.page import main
 
 EPISODES = {'0': 10, '1': 10}
 

@@ -1,8 +1,8 @@
 """Does a few-shot method err where a supervised network errs, too? Error overlap with the oracle, and their gap.
 
-    python -m simpropnet_jax.evaluation.overlap --workdir runs/fold2 --oracle runs/oracle/labels
-    python -m simpropnet_jax.evaluation.overlap --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3 --oracle labels
-    python -m simpropnet_jax.evaluation.overlap --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
+    python -m simpropnet_jax.analysis.overlap --workdir runs/fold2 --oracle runs/oracle/labels
+    python -m simpropnet_jax.analysis.overlap --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3 --oracle labels
+    python -m simpropnet_jax.analysis.overlap --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
         --predictions masks --oracle labels       (of any program)
 
 Table 1 of both papers, on 400 pairs. The oracle is a folder of label maps, ID.png, that a supervised network predicts:
