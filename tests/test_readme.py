@@ -31,7 +31,9 @@ TEXTS = {name: (ROOT / name).read_text() for name in ('README.md', 'docs/HOWTO.m
 CHOICES = (ROOT / 'docs' / 'CHOICES.md').read_text()
 TEXT = '\n'.join(TEXTS.values())
 PROGRAMS = ('make', 'source', 'pip', 'tensorboard', 'python')
-ABSL = ('.pairs_figure', '.list_episodes', '.hierarchy_build', '.hierarchy')  # modules with flags of train.py's kind
+ABSL = (  # modules with flags of train.py's kind
+    '.pairs_figure', '.list_episodes', '.hierarchy_build', '.hierarchy', '.overlap', '.similarity', '.background',
+    '.export')  # fmt: skip
 SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py', 'study.py')
 
 
@@ -78,7 +80,7 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch):
             pascal5i._parse(flags)
         case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
             assert files == 'runs/*/eval/*.json'
-        case ['python', '-m', module, *flags] if module.endswith(('.compare', '.curves', '.supervised', '_table')):
+        case ['python', '-m', module, *flags] if module.endswith(('.compare', '.curves', '.supervised', '_table', '.pictures', '.page')):
             monkeypatch.chdir(tmp_path)
             with pytest.raises(SystemExit, match='there is no|has no'):  # what it reads; a wrong flag ends in 2
                 importlib.import_module(module).main(flags)
