@@ -34,6 +34,7 @@ PROGRAMS = ('make', 'source', 'pip', 'tensorboard', 'python')
 ABSL = (  # modules with flags of train.py's kind
     '.pairs_figure', '.list_episodes', '.hierarchy_build', '.hierarchy', '.overlap', '.similarity', '.background',
     '.export')  # fmt: skip
+READING = ('.compare', '.curves', '.supervised', '_table', '.pictures', '.page')  # modules with main(flags)
 SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py', 'study.py')
 
 
@@ -80,7 +81,7 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch):
             pascal5i._parse(flags)
         case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
             assert files == 'runs/*/eval/*.json'
-        case ['python', '-m', module, *flags] if module.endswith(('.compare', '.curves', '.supervised', '_table', '.pictures', '.page')):
+        case ['python', '-m', module, *flags] if module.endswith(READING):
             monkeypatch.chdir(tmp_path)
             with pytest.raises(SystemExit, match='there is no|has no'):  # what it reads; a wrong flag ends in 2
                 importlib.import_module(module).main(flags)
