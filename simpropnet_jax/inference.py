@@ -27,6 +27,7 @@ from PIL import Image
 
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, images, models, visualize
+from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.normalise import normalise
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def read_support(image: Picture, mask: Picture) -> tuple[UInt8[np.ndarray, 'H W 
 
 def resize_aligned(values: Float32[np.ndarray, 'h w'], size: tuple[int, int]) -> Float32[np.ndarray, 'H W']:
     """`layers.resize_bilinear` (aligned corners) on the host, for sizes that are not known beforehand."""
-    rows, columns = (_interpolation(n_in, n_out) for n_in, n_out in zip(values.shape, size, strict=True))
+    rows, columns = (host_interpolation_matrix(n_in, n_out) for n_in, n_out in zip(values.shape, size, strict=True))
     return rows @ values @ columns.T
 
 
@@ -260,9 +261,3 @@ def _size(array):
 def _stretched(array, size, method=Image.BILINEAR):
     """To a square, as in training and evaluation."""
     return np.asarray(Image.fromarray(array).resize((size, size), method))
-
-
-def _interpolation(n_in, n_out):
-    """`layers.interpolation_matrix`, in NumPy."""
-    at = np.arange(n_out, dtype=np.float32) * np.float32((n_in - 1) / max(n_out - 1, 1))
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(n_in, dtype=np.float32)), 0)

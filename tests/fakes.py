@@ -36,6 +36,12 @@ def encode(image, label=None, mode='RGB', quality=90):
     return jpeg.getvalue(), png.getvalue()
 
 
+def records_of(fake):
+    """The images of a fake data set by list, as `datasets.source.Source` reads them."""
+    return {name: [dict(zip(('image', 'label'), fake.example(i), strict=True)) for i in np.flatnonzero(listed)]
+            for name, listed in fake.index.lists.items()}  # fmt: skip
+
+
 def fake_source(n=40, classes=20, size=(97, 126), seed=0, name='fake'):
     """`n` images with two classes each; the first half is on the list 'trainaug', the second on 'val'.
 

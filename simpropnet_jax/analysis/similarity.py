@@ -57,18 +57,13 @@ def masked_average(
 
     The resized features are never made: the mask goes back through the resize's weights instead.
     """
-    rows, columns = (_weights(n, size) for n, size in zip(features.shape, mask.shape, strict=False))
+    sizes = zip(features.shape, mask.shape, strict=False)
+    rows, columns = (host_interpolation_matrix(n, size, np.float64) for n, size in sizes)
     cells = rows.T @ mask.astype(np.float64) @ columns
     return np.tensordot(cells, features.astype(np.float64), 2) / max(int(mask.sum()), 1)
 
 
 @functools.lru_cache(maxsize=4096)
-def _weights(n, size):
-    """`layers.interpolation_matrix`, float64 [size, n], without a compilation for each of many sizes."""
-    places = np.arange(size) * (n - 1) / max(size - 1, 1)
-    return np.maximum(1 - np.abs(places[:, None] - np.arange(n)), 0)
-
-
 def cosine(a: Float[np.ndarray, 'c'], b: Float[np.ndarray, 'c']) -> float:
     """Cosine similarity; nan where a vector is zero."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))

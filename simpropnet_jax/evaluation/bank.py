@@ -125,5 +125,10 @@ def _cropped(numbers, images, labels, size, label_size) -> Supports:
 
     cropped = [jax.device_get(crop(*one)) for one in zip(numbers, images, labels, strict=True)]
     images, labels = (np.stack(part) for part in zip(*cropped, strict=True))
-    rows = ((np.arange(label_size) + 0.5) * size / label_size).astype(int)  # nearest
-    return Supports(images, labels[:, rows[:, None], rows])
+    return Supports(images, nearest(labels, label_size))
+
+
+def nearest(labels: np.ndarray, side: int) -> np.ndarray:
+    """Square labels [..., S, S] to another side, nearest neighbour."""
+    rows = ((np.arange(side) + 0.5) * labels.shape[-1] / side).astype(int)
+    return labels[..., rows[:, None], rows]

@@ -9,7 +9,7 @@ import numpy as np
 
 from simpropnet_jax import visualize
 from simpropnet_jax.episodes.loader import binary_label
-from simpropnet_jax.evaluation.bank import ImageBank
+from simpropnet_jax.evaluation.bank import ImageBank, nearest
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
 
@@ -65,12 +65,6 @@ class PanelMaker:
         prediction, maps = jax.device_get(
             self._forward(variables, images[supports], support_labels, images[query]))  # fmt: skip
         return Segmented(images[supports[0]], support_labels[0], images[query], query_label, prediction, maps)
-
-
-def nearest(labels: np.ndarray, side: int) -> np.ndarray:
-    """Square labels [..., S, S] to another side, nearest neighbour."""
-    rows = ((np.arange(side) + 0.5) * labels.shape[-1] / side).astype(int)
-    return labels[..., rows[:, None], rows]
 
 
 def cases(scored: Sequence[tuple], classes: Sequence[int]) -> dict[str, list]:

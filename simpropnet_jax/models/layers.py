@@ -32,6 +32,12 @@ def interpolation_matrix(n_in: int, n_out, canvas: int | None = None) -> Float[A
     return jnp.where(rows[:, None] < n_out, weights, 0)
 
 
+def host_interpolation_matrix(n_in: int, n_out: int, dtype=np.float32) -> np.ndarray:
+    """`interpolation_matrix` in NumPy, [n_out, n_in]: without a compilation for each of many sizes."""
+    at = np.arange(n_out, dtype=dtype) * dtype((n_in - 1) / max(n_out - 1, 1))
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(n_in, dtype=dtype)), 0)
+
+
 def resize_bilinear(x: Float[Array, '*b h w c'], size: tuple[int, int]) -> Float[Array, '*b H W c']:
     """Bilinear resize with aligned corners (PyTorch's align_corners=True), as two matrix products."""
     if x.shape[-3:-1] == tuple(size):

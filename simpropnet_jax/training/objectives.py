@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from simpropnet_jax.episodes import augment, transform
 from simpropnet_jax.models.layers import resize_bilinear
@@ -67,34 +67,18 @@ def episodic(
     """
     cyclic = train.crc and transformed < 1
 
-    def inputs(step, batch, augment_key, ica_key) -> tuple[Episodes, Bool[Array, 'b']]:
-        """The episodes, and which of them are transformed pairs."""
-        supports, support_labels = augment.augment_supports(
-            augment_key, batch['support_image'], batch['support_label'], train.size, train.support_scale,
-            train.support_flip)  # fmt: skip
-        queries, query_labels = batch['query_image'], batch['query_label']
-        if train.turn:
-            queries, query_labels, supports, support_labels = augment.turn_episodes(
-                jax.random.fold_in(augment_key, 1), queries, query_labels, supports, support_labels)  # fmt: skip
-        replaced = jnp.zeros(len(queries), bool)
-        if transformed:
-            choice_key, transform_key = jax.random.split(jax.random.fold_in(augment_key, 2))
-            replaced = jax.random.bernoulli(choice_key, transformed, replaced.shape)
-            images, labels = transform.transform_pairs(transform_key, supports[:, 0], support_labels[:, 0], tpc)
-            queries = jnp.where(replaced[:, None, None, None], images, queries)
-            query_labels = jnp.where(replaced[:, None, None], labels, query_labels)
-        supports, queries = normalise(supports, convention), normalise(queries, convention)
-        if train.ica:
-            queries = augment.ica(ica_key, queries, ica_probability(step))
-        masks, support_valid = foreground_and_valid(support_labels, void)
-        return Episodes(supports, masks, support_valid, queries, *foreground_and_valid(query_labels, void)), replaced
-
     def ica_probability(step):
         return augment.ica_probability(step - first_step, steps_per_epoch, train.ica, train.ica_decay)
 
     def objective(state, batch, key):
         augment_key, ica_key, dropout_key = jax.random.split(key, 3)
-        episodes, replaced = inputs(state.step, batch, augment_key, ica_key)
+        *changed, replaced = augmented(train, batch, augment_key, tpc, transformed)
+        supports, support_labels, queries, query_labels = changed
+        supports, queries = normalise(supports, convention), normalise(queries, convention)
+        if train.ica:
+            queries = augment.ica(ica_key, queries, ica_probability(state.step))
+        support_masks = foreground_and_valid(support_labels, void)
+        episodes = Episodes(supports, *support_masks, queries, *foreground_and_valid(query_labels, void))
         past = None
         if state.history is not None:
             dropped = jax.random.bernoulli(jax.random.fold_in(dropout_key, 1), train.history_drop, replaced.shape)
@@ -102,9 +86,8 @@ def episodic(
         logits = module.apply(
             state.variables, episodes, past, dual=train.dual_prediction, cyclic=cyclic, method=forward,
             rngs={'dropout': dropout_key})  # fmt: skip
-        masks = lambda x: x.reshape(-1, *x.shape[2:])
-        supports = masks(episodes.masks), masks(episodes.support_valid)
-        truths = {'query': (episodes.truth, episodes.valid), 'support': supports, 'cycle': supports}
+        of_supports = [x.reshape(-1, *x.shape[2:]) for x in support_masks]
+        truths = {'query': (episodes.truth, episodes.valid), 'support': of_supports, 'cycle': of_supports}
         weight = train.foreground_weight
         losses = {f'loss_{name}': cross_entropy(one, *truths[name], weight) for name, one in logits.items()}
         metrics = losses | {'ica_probability': ica_probability(state.step)}
@@ -115,6 +98,27 @@ def episodic(
         return sum(losses.values()), (metrics, changes)
 
     return objective
+
+
+def augmented(train, batch, key, tpc, transformed: float):
+    """Supports and queries, each with labels, of a batch, but augmented; and which queries are transformed supports.
+
+    Images are still of 0 to 255, labels 0, 1 or 255. See `episodic` for the arguments.
+    """
+    supports, support_labels = augment.augment_supports(
+        key, batch['support_image'], batch['support_label'], train.size, train.support_scale, train.support_flip)
+    queries, query_labels = batch['query_image'], batch['query_label']
+    if train.turn:
+        queries, query_labels, supports, support_labels = augment.turn_episodes(
+            jax.random.fold_in(key, 1), queries, query_labels, supports, support_labels)  # fmt: skip
+    replaced = jnp.zeros(len(queries), bool)
+    if transformed:
+        choice_key, transform_key = jax.random.split(jax.random.fold_in(key, 2))
+        replaced = jax.random.bernoulli(choice_key, transformed, replaced.shape)
+        images, labels = transform.transform_pairs(transform_key, supports[:, 0], support_labels[:, 0], tpc)
+        queries = jnp.where(replaced[:, None, None, None], images, queries)
+        query_labels = jnp.where(replaced[:, None, None], labels, query_labels)
+    return supports, support_labels, queries, query_labels, replaced
 
 
 def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> dict[str, Float[Array, 'n h w 2']]:

@@ -19,7 +19,7 @@ from simpropnet_jax.episodes.loader import own_labels
 from simpropnet_jax.evaluation import masks, run, supervised
 from simpropnet_jax.evaluation.export import export
 from simpropnet_jax.evaluation.predictions import evaluate_predictions
-from tests.fakes import SMALL, fake_source
+from tests.fakes import SMALL, fake_source, records_of
 from tests.small_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
@@ -72,9 +72,7 @@ def test_by_class_sums_pixels_and_by_image_does_not():
 def source():
     """Twelve images of every class of folds 0 and 1 on the val list."""
     drawn = fake_source(n=120, classes=10)
-    records = {name: [dict(zip(('image', 'label'), drawn.example(i), strict=True)) for i in np.flatnonzero(listed)]
-               for name, listed in drawn.index.lists.items()}  # fmt: skip
-    return Source('drawn', drawn.index, records)
+    return Source('drawn', drawn.index, records_of(drawn))
 
 
 @pytest.fixture(scope='module')

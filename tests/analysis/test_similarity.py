@@ -16,7 +16,7 @@ from simpropnet_jax.models.features import Extractor, load_extractor
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.pretrained import Backbone
 from simpropnet_jax.models.resnet import parameter_shapes
-from tests.fakes import decoded, fake_source
+from tests.fakes import decoded, fake_source, records_of
 
 vector = lambda *values: np.array(values, np.float64)
 
@@ -25,9 +25,7 @@ vector = lambda *values: np.array(values, np.float64)
 def source():
     """Twelve images of every class of folds 0 and 1 on the val list."""
     drawn = fake_source(n=120, classes=10)
-    records = {name: [dict(zip(('image', 'label'), drawn.example(i), strict=True)) for i in np.flatnonzero(listed)]
-               for name, listed in drawn.index.lists.items()}  # fmt: skip
-    return Source('drawn', drawn.index, records)
+    return Source('drawn', drawn.index, records_of(drawn))
 
 
 def colours(images):

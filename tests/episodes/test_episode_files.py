@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from simpropnet_jax import experiment, list_episodes
@@ -11,7 +10,7 @@ from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import episode_files
 from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
 from simpropnet_jax.episodes.protocols import PRESETS, episodes, protocol_hash
-from tests.fakes import fake_source
+from tests.fakes import fake_source, records_of
 
 PROTOCOL = dataclasses.replace(PRESETS['pfenet'], episodes=60, seeds=(3, 4))
 
@@ -105,9 +104,7 @@ def config(monkeypatch):
     from configs import simpropnet
 
     fake = fake_source(n=240, name='fake')
-    records = {name: [dict(zip(('image', 'label'), fake.example(i), strict=True)) for i in np.flatnonzero(listed)]
-               for name, listed in fake.index.lists.items()}  # fmt: skip
-    source = Source('fake', fake.index, records)
+    source = Source('fake', fake.index, records_of(fake))
     monkeypatch.setattr(experiment, 'open_data', lambda config: source)
     return simpropnet.get_config('fold=2'), source
 

@@ -26,9 +26,7 @@ OWN = replace(SQUARE, resolution='own', void='background')
 @pytest.fixture(scope='module')
 def source():
     fake = fake_source(n=120, name='fake')
-    records = {name: [dict(zip(('image', 'label'), fake.example(i), strict=True)) for i in np.flatnonzero(listed)]
-               for name, listed in fake.index.lists.items()}  # fmt: skip
-    return Source('fake', fake.index, records)
+    return Source('fake', fake.index, records_of(fake))
 
 
 @pytest.fixture(scope='module')
