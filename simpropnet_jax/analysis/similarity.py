@@ -17,7 +17,6 @@ same number of each class, none twice. Masked averages are those of SG-One: feat
 which an image has too few mispredicted pixels is skipped, and counted.
 """
 
-import functools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from simpropnet_jax.evaluation import masks, metrics, report
 from simpropnet_jax.evaluation.masks import Predictor
 from simpropnet_jax.evaluation.text import aligned
 from simpropnet_jax.models.features import NETWORKS, Extractor, load_extractor
+from simpropnet_jax.models.layers import host_interpolation_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ def masked_average(
     return np.tensordot(cells, features.astype(np.float64), 2) / max(int(mask.sum()), 1)
 
 
-@functools.lru_cache(maxsize=4096)
 def cosine(a: Float[np.ndarray, 'c'], b: Float[np.ndarray, 'c']) -> float:
     """Cosine similarity; nan where a vector is zero."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))

@@ -1,5 +1,6 @@
 """Layers and array functions that several methods share."""
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -32,6 +33,7 @@ def interpolation_matrix(n_in: int, n_out, canvas: int | None = None) -> Float[A
     return jnp.where(rows[:, None] < n_out, weights, 0)
 
 
+@functools.lru_cache(maxsize=256)  # a data set has few sizes
 def host_interpolation_matrix(n_in: int, n_out: int, dtype=np.float32) -> np.ndarray:
     """`interpolation_matrix` in NumPy, [n_out, n_in]: without a compilation for each of many sizes."""
     at = np.arange(n_out, dtype=dtype) * dtype((n_in - 1) / max(n_out - 1, 1))

@@ -16,7 +16,7 @@ from simpropnet_jax.evaluation import compare, metrics, predictions, trivial
 from simpropnet_jax.evaluation.compare import miou_interval
 from simpropnet_jax.evaluation.predictions import evaluate_predictions, score_predictions
 from simpropnet_jax.evaluation.run import evaluate_protocols
-from tests.fakes import SMALL, decoded, fake_source
+from tests.fakes import SMALL, decoded, fake_source, records_of
 
 FOLD, CLASSES, SIDE = 0, (1, 2, 3, 4, 5), 65
 SQUARE = replace(PRESETS['simpropnet'], episodes=20, seeds=(0, 4), resolution=SIDE, void='ignore')
