@@ -72,7 +72,7 @@ def areas(
     return Areas(*(int(region.sum()) for region in regions))
 
 
-def quantities(counted: Areas) -> dict[str, Float[np.ndarray, 'n']]:
+def quantities(counted: Areas) -> dict[str, Float[np.ndarray, ' n']]:
     """Each of `QUANTITIES`, as fractions of one; nan where it is undefined.
 
     Args:

@@ -46,13 +46,13 @@ BATCH = 8  # images encoded at a time
 
 Regions = Mapping[tuple[int, int], Mapping[str, Bool[np.ndarray, 'H W']]]
 """(class id, image number) -> name of a region -> where it is."""
-Vectors = dict[tuple[int, int], dict[str, Float[np.ndarray, 'c']]]
+Vectors = dict[tuple[int, int], dict[str, Float[np.ndarray, ' c']]]
 """(class id, image number) -> name of a region -> its masked average."""
 
 
 def masked_average(
     features: Float[np.ndarray, 'h w c'], mask: Bool[np.ndarray, 'H W']
-) -> Float[np.ndarray, 'c']:  # fmt: skip
+) -> Float[np.ndarray, ' c']:  # fmt: skip
     """Mean over the mask of the features resized (bilinear) to its size; zero for an empty mask. SG-One, section 3.
 
     The resized features are never made: the mask goes back through the resize's weights instead.
@@ -63,7 +63,7 @@ def masked_average(
     return np.tensordot(cells, features.astype(np.float64), 2) / max(int(mask.sum()), 1)
 
 
-def cosine(a: Float[np.ndarray, 'c'], b: Float[np.ndarray, 'c']) -> float:
+def cosine(a: Float[np.ndarray, ' c'], b: Float[np.ndarray, ' c']) -> float:
     """Cosine similarity; nan where a vector is zero."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norms if norms > 0 else float('nan')

@@ -77,7 +77,7 @@ def _places(drawn: Float[Array, '5'], strength, shift) -> Float[Array, '2 H W']:
     return jnp.stack([rows, columns]) / zoom + window * sides * (1 - 1 / zoom) + (sides - 1) / 2
 
 
-def _waves(drawn: Float[Array, 'N'], shape) -> Float[Array, '2 H W']:
+def _waves(drawn: Float[Array, ' N'], shape) -> Float[Array, '2 H W']:
     """A smooth field of displacements, about -1 to 1: drawn at few points and cubic between them.
 
     Elastic distortion is usually noise at every pixel, smoothed; this looks the same, for a fraction of the work, and

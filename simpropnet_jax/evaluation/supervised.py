@@ -95,7 +95,7 @@ def confusion(
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
-def class_iou(matrix: Int[np.ndarray, 'k k']) -> Float[np.ndarray, 'k']:
+def class_iou(matrix: Int[np.ndarray, 'k k']) -> Float[np.ndarray, ' k']:
     """IoU of each class; nan where neither truth nor prediction has it."""
     right = np.diag(matrix)
     union = matrix.sum(0) + matrix.sum(1) - right
@@ -188,7 +188,7 @@ def write_label(path: Path, label: UInt8[np.ndarray, 'H W']) -> None:
         image.save(path)
 
 
-def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, 'p']:
+def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, ' p']:
     """IoU of each pair's class in its image, between a folder's predicted label maps and the truth; void ignored.
 
     Args:

@@ -108,7 +108,7 @@ class ShotAttention(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n']:
+    def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, ' n']:
         x = nn.relu(Conv(dtype=self.dtype, name='conv1')(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         x = nn.relu(Conv(dtype=self.dtype, name='conv2')(x)).astype(jnp.float32)

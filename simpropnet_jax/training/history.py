@@ -16,7 +16,7 @@ def blank(pairs: int, size: tuple[int, int]) -> Float16[Array, 'p h w']:
 
 
 def recall(
-    history: Float16[Array, 'p h w'], pairs: Int[Array, 'b'], keep: Bool[Array, 'b']
+    history: Float16[Array, 'p h w'], pairs: Int[Array, ' b'], keep: Bool[Array, ' b']
 ) -> Float[Array, 'b h w 2']:
     """Probabilities of background and foreground; zeros where not `keep`, and for pairs that were never seen."""
     foreground = history[pairs].astype(jnp.float32)
@@ -25,7 +25,10 @@ def recall(
 
 
 def remember(
-    history: Float16[Array, 'p h w'], pairs: Int[Array, 'b'], foreground: Float[Array, 'b h w'], keep: Bool[Array, 'b']
+    history: Float16[Array, 'p h w'],
+    pairs: Int[Array, ' b'],
+    foreground: Float[Array, 'b h w'],
+    keep: Bool[Array, ' b'],
 ) -> Float16[Array, 'p h w']:
     """The maps with those of a batch, in which no pair may be twice, replaced; those not `keep` stay as they were."""
     new = jnp.where(keep[:, None, None], foreground.astype(jnp.float16), history[pairs])
