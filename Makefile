@@ -25,7 +25,7 @@ demo: $(INSTALLED)
 	$(HUGE_PAGES) $(VENV)/bin/python demo.py
 
 test: $(INSTALLED) lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
