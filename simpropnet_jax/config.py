@@ -68,6 +68,7 @@ RULES = {
     'model.width': number(1),
     'model.features': number(1),
     'model.depths': DEPTHS,
+    'model.initial_gain': number(0, whole=False),
     'model.dropout': number(0, 0.99, whole=False),
     'model.fbaf': FLAG,
     'model.fbaf_activation': one_of('none', 'relu'),

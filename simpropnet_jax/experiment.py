@@ -23,6 +23,7 @@ from simpropnet_jax.episodes.episode_files import read_episodes
 from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import Episode, TrainSampler
 from simpropnet_jax.models.canet_weights import load_canet
+from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.pretrained import Backbone, load_backbone
 from simpropnet_jax.models.resnet import DEPTHS
 
@@ -57,6 +58,8 @@ class Method:
         """New variables, {'params': ...}; `pretrained` replaces random weights."""
         image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
         params = self.module.init(key, image, mask)['params']
+        if self.config.model.get('initial_gain'):
+            params = he_scaled(params, self.config.model.initial_gain)
         return {'params': {**params, **jax.tree.map(jnp.asarray, pretrained)}}
 
     def abstract(self) -> dict:

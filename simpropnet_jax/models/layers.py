@@ -15,6 +15,9 @@ from simpropnet_jax.models.convolve import convolve, convolve_constant
 # CANet's: keeps z finite (and zero) for an empty mask. https://github.com/icoz69/CaNet, one_shot_network.py
 MASK_AREA_EPSILON = 5e-4
 
+# CANet's, of every kernel of its head.
+INITIAL_DEVIATION = 0.01
+
 
 def interpolation_matrix(n_in: int, n_out, canvas: int | None = None) -> Float[Array, 'canvas n_in']:
     """Weights of a one-dimensional bilinear resize, corners aligned, as a matrix to multiply with.
@@ -107,7 +110,7 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, sum(channels), features)
         bound = (self.kernel**2 * sum(channels)) ** -0.5
         uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-        kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(0.01), shape), self.dtype)
+        kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype)
         bias = jnp.asarray(self.param('bias', uniform, (features,)), self.dtype)
         total = bias if rest is None else rest
         for part, at in zip(parts, np.cumsum(channels) - channels, strict=True):
@@ -120,6 +123,22 @@ class Conv(nn.Module):
                 y = convolve(part.astype(self.dtype), own, self.dilation)
             total = total + y
         return total
+
+
+def he_scaled(params: dict, gain: float) -> dict:
+    """New parameters of a head, its kernels at `gain` times He's standard deviation, sqrt(2 / fan in), and not 0.01.
+
+    The last layer stays, so that every pixel begins near one half; so does a backbone.
+    Source: Delving Deep into Rectifiers (He et al., 2015).
+    """
+
+    def scale(path, value):
+        names = [part.key for part in path]
+        if names[0] == 'backbone' or names[-2:] == ['logits', 'kernel'] or names[-1] != 'kernel':
+            return value
+        return value * (gain * (2 / np.prod(value.shape[:-1])) ** 0.5 / INITIAL_DEVIATION)
+
+    return jax.tree_util.tree_map_with_path(scale, params)
 
 
 class ConvReluDropout(nn.Module):
