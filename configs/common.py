@@ -46,6 +46,7 @@ def base() -> ConfigDict:
     train.momentum = 0.9  # CANet's; of 'sgd'
     train.weight_decay = 5e-4  # CANet's, on every trainable parameter
     train.clip = 0.0  # a gradient longer than this is shortened to it; 0: never (the papers)
+    train.initial_gain = 0.0  # 0: a head's kernels are drawn from N(0, 0.01), CANet's; else this times He's deviation
     train.frozen = ('backbone',)  # parameter paths that are never trained; () trains everything
     train.log_every = 20  # steps between two lines of metrics
 

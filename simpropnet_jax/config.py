@@ -68,7 +68,6 @@ RULES = {
     'model.width': number(1),
     'model.features': number(1),
     'model.depths': DEPTHS,
-    'model.initial_gain': number(0, whole=False),
     'model.dropout': number(0, 0.99, whole=False),
     'model.fbaf': FLAG,
     'model.fbaf_activation': one_of('none', 'relu'),
@@ -100,6 +99,7 @@ RULES = {
     'train.momentum': number(0, 1, whole=False),
     'train.weight_decay': number(0, whole=False),
     'train.clip': number(0, whole=False),
+    'train.initial_gain': number(0, whole=False),
     'train.frozen': ANY,
     'train.log_every': number(1),
     'tpc.when': one_of('never', 'before', 'mixed', 'after'),
@@ -135,6 +135,7 @@ LATER = {
     'train': {
         'classes': 'base', 'turn': False, 'crc': False, 'history_drop': 0.7, 'foreground_weight': 1.0,
         'optimizer': 'sgd', 'rate_factor': 1.0, 'poly_power': 0.0, 'warmup_steps': 0, 'clip': 0.0,
+        'initial_gain': 0.0,
     },
     'tpc': {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,

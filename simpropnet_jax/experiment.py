@@ -58,8 +58,8 @@ class Method:
         """New variables, {'params': ...}; `pretrained` replaces random weights."""
         image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
         params = self.module.init(key, image, mask)['params']
-        if self.config.model.get('initial_gain'):
-            params = he_scaled(params, self.config.model.initial_gain)
+        if self.config.train.initial_gain:
+            params = he_scaled(params, self.config.train.initial_gain)
         return {'params': {**params, **jax.tree.map(jnp.asarray, pretrained)}}
 
     def abstract(self) -> dict:
