@@ -14,6 +14,7 @@ from simpropnet_jax import models
 from simpropnet_jax.models.canet import CANet
 from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.fusion import Probe
+from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.normalise import CONVENTIONS
 from simpropnet_jax.models.simpropnet import SimPropNet
 from simpropnet_jax.training.state import split
@@ -217,6 +218,18 @@ def test_gradients_reach_every_trainable_parameter_and_are_finite_for_empty_mask
         assert bool(jnp.any(value != 0)) or "['weight']['bias']" in jax.tree_util.keystr(path), path
     empty = gradient(head, jnp.zeros((2, 2, SIZE, SIZE)))
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(empty))
+
+
+def test_an_initial_gain_is_a_share_of_hes_deviation():
+    rng = np.random.default_rng(0)
+    layer = lambda *shape: {'kernel': 0.01 * rng.normal(size=shape), 'bias': rng.normal(size=shape[-1])}
+    decoder = {'fuse': {'conv': layer(3, 3, 32, 64)}, 'logits': layer(1, 1, 64, 2)}
+    drawn = {'backbone': layer(3, 3, 8, 8), 'decoder': decoder}
+    scaled = he_scaled(drawn, 0.6)
+    fuse = scaled['decoder']['fuse']['conv']
+    assert fuse['kernel'].std() == pytest.approx(0.6 * (2 / (9 * 32)) ** 0.5, rel=0.02)
+    scaled['decoder']['fuse']['conv'] = {**fuse, 'kernel': drawn['decoder']['fuse']['conv']['kernel']}
+    assert jax.tree.all(jax.tree.map(np.array_equal, drawn, scaled))  # nothing else is
 
 
 def test_the_first_pass_is_simpropnets_baseline(narrow):
