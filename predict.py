@@ -26,7 +26,7 @@ from simpropnet_jax import commandline
 
 def parser() -> argparse.ArgumentParser:
     """The flags; absl's, of the other commands, cannot take two values each."""
-    result = commandline.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = commandline.Parser(__doc__)
     result.add_argument('--checkpoint', required=True, type=Path, help='folder that train.py wrote')
     result.add_argument(
         '--support', required=True, nargs=2, type=Path, action='append', metavar=('IMAGE', 'MASK'),

@@ -41,7 +41,7 @@ ROWS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    result = commandline.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = commandline.Parser(__doc__)
     result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each row, and study.json')
     result.add_argument('--rows', default=','.join(ROWS), help='which, in order (default: %(default)s)')
     result.add_argument('--fold', type=int, default=1, help='0 to 3 (default: %(default)s)')

@@ -1,12 +1,13 @@
 """What the commands share: flags, and errors in one plain sentence."""
 
 import argparse
+import contextlib
 import logging
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,9 @@ def define_config(
 class Parser(argparse.ArgumentParser):
     """For flags that absl's cannot be, of two values or given again; a mistake ends as those of `run` do."""
 
+    def __init__(self, description: str | None, **options):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
     def error(self, message):
         self.exit(2, f'error: {message}; --help says more\n')
 
@@ -63,24 +67,27 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a user can mend ends in one sentence and exit status 2, or that which the error says as `exit_status`."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        logger.debug('where it went wrong:', exc_info=True)
+        named = isinstance(error, OSError) and error.strerror  # of the system, whose own words are a tuple
+        sentence = f'{error.filename or "a file"}: {error.strerror}' if named else str(error)
+        _stop(sentence, getattr(error, 'exit_status', 2))
+
+
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls main; a mistake of the user ends in one sentence and exit status 2.
-
-    An error that says `exit_status` ends with that.
-
-    With --verbosity=1 the traceback is shown too.
-    """
+    """Parses the flags and calls main, with `plain_errors`; with --verbosity=1 the traceback is shown too."""
 
     def guarded(argv):
         if len(argv) > 1:
             _stop(f'unexpected argument {argv[1]!r}; all arguments are flags, --help lists them')
         show_log()
-        try:
+        with plain_errors():
             main()
-        except (ValueError, OSError, ImportError) as error:
-            logger.debug('where it went wrong:', exc_info=True)
-            _stop(str(error) if not isinstance(error, OSError) or not error.strerror else
-                  f'{error.filename or "a file"}: {error.strerror}', getattr(error, 'exit_status', 2))  # fmt: skip
 
     app.run(guarded, flags_parser=_parse)
 

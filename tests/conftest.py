@@ -1,20 +1,37 @@
 """Eight virtual CPU devices, set before JAX starts, and the real data where a developer has it."""
 
 import atexit
+import contextlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 # Many tests train the same small network: it is compiled once, for all of them and for the commands they start.
-os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='simpropnet_jax_')
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers inherit it
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='simpropnet_jax_')
+    atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
-atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jax.sharding import AxisType  # noqa: E402
+
+
+@pytest.fixture
+def refused(capsys):
+    """refused(pattern): within, a command ends in one sentence that begins like the pattern, and in status 2."""
+
+    @contextlib.contextmanager
+    def check(pattern):
+        with pytest.raises(SystemExit) as ended:
+            yield
+        printed = capsys.readouterr().err
+        assert ended.value.code == 2 and re.search(f'^error: {pattern}', printed, re.M), printed
+
+    return check
 
 
 @pytest.fixture

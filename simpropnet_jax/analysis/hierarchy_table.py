@@ -6,14 +6,13 @@ As Tables 3 and 7 of Improved Similarity Propagation. Numbers are percent. CMPS 
 split; its mean is over the splits. Files that the ordinary evaluation wrote have no partitions and are refused.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from simpropnet_jax import commandline
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
@@ -145,14 +144,12 @@ def _check(records, label_size):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commandline.Parser(__doc__)
     parser.add_argument('results', nargs='+', metavar='RESULT.json', help='WORKDIR/eval/hpascal_*.json')
     parser.add_argument('--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)')
     given = parser.parse_args(arguments)
-    try:
+    with commandline.plain_errors():
         text = table([read_result(path) for path in given.results], given.label_size)
-    except (OSError, ValueError) as error:
-        sys.exit(f'Error: {error}')
     print(text, end='')
 
 

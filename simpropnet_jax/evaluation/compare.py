@@ -12,8 +12,6 @@ The interval is about the images: other query images of these classes, the same 
 same method would give is not in it.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from simpropnet_jax import commandline
 from simpropnet_jax.evaluation import episode_counts, metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
@@ -258,7 +257,7 @@ def _check_comparable(a, b, label_size):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compares two result files and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commandline.Parser(__doc__)
     parser.add_argument('a', metavar='A.json', help='written by eval.py, in WORKDIR/eval/')
     parser.add_argument('b', metavar='B.json', help='the same episodes by another method')
     parser.add_argument('--shot', type=int, default=1, help='which episodes (default: 1)')
@@ -267,15 +266,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
     parser.add_argument('--confidence', type=float, default=0.95, help='of the interval (default: 0.95)')
     given = parser.parse_args(arguments)
-    try:
+    with commandline.plain_errors():
         (a, counts_a), (b, counts_b) = load(given.a, given.shot), load(given.b, given.shot)
         label_size = given.label_size or ('own' if a.get('resolution') == 'own' else 'square')
         _check_comparable(a, b, label_size)
         found = paired_bootstrap(
             counts_a, counts_b, label_size=label_size, resamples=given.resamples, seed=given.seed,
             confidence=given.confidence)  # fmt: skip
-    except (OSError, ValueError) as error:
-        sys.exit(f'Error: {error}')
     facts = ', '.join(f'{name} {get(a)}' for name, get in COMMON.items())
     print(f'A  {a["method"]}, {given.a}\nB  {b["method"]}, {given.b}')
     print(f'{given.shot}-shot, labels {label_size}, {facts}, {found.episodes} episodes\n')

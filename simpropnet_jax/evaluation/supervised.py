@@ -6,9 +6,7 @@ evaluates a training of train.py on the val list and writes what it predicts: ID
 the label's own size, with PASCAL VOC's palette. Such a folder is what `oracle_iou` reads, whoever wrote it.
 """
 
-import argparse
 import logging
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from simpropnet_jax import checkpoint, experiment, parallel
+from simpropnet_jax import checkpoint, commandline, experiment, parallel
 from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
@@ -239,15 +237,13 @@ def read_label(path: Path, shape: tuple[int, int], classes: int = len(CLASS_NAME
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluates the training of a work directory and writes its label maps."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commandline.Parser(__doc__)
     parser.add_argument('--workdir', type=Path, required=True, help='folder that train.py wrote')
     parser.add_argument('--out', type=Path, help='folder for the predicted label maps (default: they are not kept)')
     parser.add_argument('--checkpoint', default='best', help="'best', 'latest' or a step (default: best)")
     given = parser.parse_args(arguments)
-    try:
+    with commandline.plain_errors():
         evaluate_run(None, given.workdir, given.checkpoint, given.out)
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

@@ -6,11 +6,10 @@ Numbers are percent; ± is the standard deviation over the seeds' sets of episod
 over other query images of the same classes: see `compare`. Results of several protocols are printed one by one.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from simpropnet_jax import commandline
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.evaluation.metrics import mean_and_std
 from simpropnet_jax.evaluation.report import read_result
@@ -164,9 +163,8 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commandline.Parser(__doc__)
     parser.add_argument('results', nargs='+', metavar='RESULT.json', help='written by eval.py, in WORKDIR/eval/')
-    try:
-        main(parser.parse_args().results)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    given = parser.parse_args()
+    with commandline.plain_errors():
+        main(given.results)
