@@ -4,7 +4,7 @@
     python study.py --workdir runs/study --fold 1 --rows canet,crc         (some of the rows)
 
 The rows are those of Improved Similarity Propagation: CANet, with cyclic reinforcement (crc), with transformed-pair
-conditioning (tpc), with both, the paper's two controls; SimPropNet without and with the cycle; and CANet with five
+conditioning (tpc), with both, the paper's two controls; SimPropNet, with the cycle, with both; and CANet with five
 supports, averaged, or weighed by its paper's attention. Each is evaluated on episodes, on identical inputs and with
 empty support masks, and compared by a paired bootstrap with the row that it changes. All rows have one budget: that of
 --recipe, as --set changes it (the second paper's: --set train.batch=24 --set train.learning_rate=2.5e-5). The same
@@ -35,6 +35,7 @@ ROWS = {
     'tpc_after': (canet, ['tpc_after'], 'canet'),
     'simpropnet': (simpropnet, [], 'canet'),
     'simpropnet_crc': (simpropnet, ['crc'], 'simpropnet'),
+    'simpropnet_crc_tpc': (simpropnet, ['crc', 'tpc'], 'simpropnet'),
     'canet_5': (canet, ['five'], None),
     'canet_5_attention': (canet, ['five', 'attention'], 'canet_5'),
 }
