@@ -23,7 +23,7 @@ def get_config(argument: str = '') -> ConfigDict:
     config.features = features = ConfigDict()
     features.network = 'resnet50'  # ImageNet's: 'resnet50', 'resnet101' or 'vgg16'
     features.levels = ('layer2', 'layer3')  # the paper's, of one stride, one after the other; (): the network's last
-    features.weights = 'keras'  # 'keras' downloads them; or a .h5 (Keras); of a ResNet .pth, .safetensors
+    features.weights = 'keras'  # 'keras' downloads them; .h5 (Keras); of a ResNet .pth, .safetensors, a work directory
     features.size = 321  # side of the square that images are stretched to
     features.batch = 8  # images at a time
     return config

@@ -22,7 +22,7 @@ def get_config(argument: str = '') -> ConfigDict:
 
     config.features = features = ConfigDict()  # by which images are similar: their mean over the image, L2 distance
     features.network = 'resnet101'  # the paper's, its last features; 'vgg16'; 'resnet50': layer3, our methods' encoder
-    features.weights = 'keras'  # ImageNet's: 'keras' downloads them; or a .h5 (Keras); of a ResNet .pth, .safetensors
+    features.weights = 'keras'  # 'keras' downloads them; .h5 (Keras); of a ResNet .pth, .safetensors, a work directory
     features.size = 224  # side of the square that whole images are stretched to; the paper does not say
     features.batch = 16  # images at a time
 

@@ -97,8 +97,11 @@ def _pretrained(model):
     if model.get('trained'):
         loaded = load_canet(model.trained, model.width, model.features)
     elif model.weights:
-        read = _backbone_of_run if Path(model.weights).expanduser().is_dir() else load_backbone
-        backbone = read(model.weights, model.width, tuple(model.get('depths', DEPTHS)))
+        backbone, depths = given_weights(model.weights), tuple(model.get('depths', DEPTHS))
+        if isinstance(backbone, Backbone):
+            _check_fits(model.width, depths, backbone, model.weights)
+        else:
+            backbone = load_backbone(backbone, model.width, depths)
         loaded = replace(backbone, params={'backbone': backbone.params})
     else:
         return None
@@ -112,21 +115,31 @@ def _pretrained(model):
     return loaded
 
 
-def _backbone_of_run(weights: str, width: int, depths: tuple[int, ...]) -> Backbone:
-    """What the training of a work directory made of its backbone, at its latest checkpoint."""
+def given_weights(weights: str) -> str | Backbone:
+    """Weights as somebody gave them; if that is a work directory, what its training made of the backbone.
+
+    Returns:
+      For `features.load_extractor`: a file, the word 'keras', or the backbone at the latest checkpoint.
+    Raises:
+      ValueError: a folder in which nothing was trained, or whose checkpoints cannot be read.
+    """
     run = Path(weights).expanduser()
+    if not run.is_dir():
+        return weights
     if not (run / 'config.json').exists():
-        raise ValueError(f'config.model.weights is {weights}, a folder in which nothing was trained')
+        raise ValueError(f'the weights are to be of {weights}, a folder in which nothing was trained')
     config = config_rules.load(run / 'config.json')
-    if config.model.width != width:
-        raise ValueError(f'config.model.width is {width}, but the backbone in {weights} has {config.model.width}')
-    there = tuple(config.model.get('depths', DEPTHS))
-    if there != depths:
-        raise ValueError(f'config.model.depths is {depths}, but the backbone in {weights} has {there}')
     method = Method(config, models.build(config.model), {}, None)
     variables, step = restore_variables(method, run, 'latest', parallel.replicated(parallel.make_mesh()))
     params = jax.tree.map(np.asarray, variables['params']['backbone'])
     return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')
+
+
+def _check_fits(width: int, depths: tuple[int, ...], backbone: Backbone, weights: str) -> None:
+    if backbone.width != width:
+        raise ValueError(f'config.model.width is {width}, but the backbone in {weights} has {backbone.width}')
+    if backbone.depths != depths:
+        raise ValueError(f'config.model.depths is {depths}, but the backbone in {weights} has {backbone.depths}')
 
 
 def require_few_shot(method: Method, workdir: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, commandline
+from simpropnet_jax import checkpoint, commandline, experiment
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis.similarity import Regions, Vectors, cosine, region_vectors, same_class_pairs
 from simpropnet_jax.datasets.index import TINY_RULES, Pairs, listed_pairs
@@ -171,7 +171,8 @@ def main():
     check(config, out)
     source = open_source(config.data.name, Path(config.data.dir).expanduser())
     how = config.features
-    record = measure(config, load_extractor(how.network, how.weights, levels=tuple(how.levels)), source)
+    extractor = load_extractor(how.network, experiment.given_weights(how.weights), levels=tuple(how.levels))
+    record = measure(config, extractor, source)
     draw(record, out)
     checkpoint.write_json(out.with_suffix('.json'), record)
     print(table(record), end='')

@@ -2,18 +2,24 @@
 
     python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json
     python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json --inputs zero_mask
+    python -m simpropnet_jax.analysis.hierarchy --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
+        --hpascal hpascal.json --predictions masks       (of any program)
     python -m simpropnet_jax.analysis.hierarchy_table runs/*/eval/hpascal_*.json      (four folds in one table)
 
 mIoU of each of the eight partitions, and CMPS, its mean over them: Improved Similarity Propagation, Table 3; with empty
 support masks, Table 7. Without --config, the config of the training is used. With it, it must be the training's; fields
 of eval may differ.
+
+Masks of any program are PNG files in a folder. They are named by episode, `hpascal_f2_s0_k1_0007.png`: fold 2, 1-shot,
+episode 7, counted from 0 over L0 to L7; or by image, with class ids, as a supervised network gives them. What the
+episodes are: python -m simpropnet_jax.list_episodes --hpascal. The folder's name is the method's.
 """
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -25,15 +31,43 @@ from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.config import FREE
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import hpascal_file
-from simpropnet_jax.episodes.protocols import get_protocol, protocol_hash
-from simpropnet_jax.evaluation import metrics, report, run
+from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
+from simpropnet_jax.episodes.sampler import Episode
+from simpropnet_jax.evaluation import metrics, predictions, report, run
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 
 logger = logging.getLogger(__name__)
 
 GIVEN = ('episodes', 'zero_mask')
-PROTOCOL = 'hpascal'
 KEPT = ('parameters', 'oracle', 'features', 'image_list', 'tiny_rule', 'sha256')  # of the file, in a result
+
+
+class Asked(NamedTuple):
+    """What an H-PASCAL-5i file asks of a config's fold.
+
+    Attributes:
+      config: with `eval` as the file decides it.
+      file: what `hpascal_file.read` returned.
+      source: of images and labels.
+      protocol: by which masks are compared.
+      partitions: name -> episodes.
+    """
+
+    config: ConfigDict
+    file: dict[str, Any]
+    source: Any
+    protocol: Protocol
+    partitions: dict[str, list[Episode]]
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """Those of all partitions, one after the other."""
+        return [e for found in self.partitions.values() for e in found]
+
+    @property
+    def classes(self) -> list[int]:
+        """The class ids that they are of."""
+        return sorted({e.class_id for e in self.episodes})
 
 
 def evaluate_hierarchy(
@@ -55,48 +89,73 @@ def evaluate_hierarchy(
     """
     if inputs not in GIVEN:
         raise ValueError(f'inputs must be one of {", ".join(GIVEN)}, got {inputs!r}')
-    file = hpascal_file.read(path)
     method = experiment.prepare_method(experiment.stored_config(workdir) if config is None else config, workdir)
     experiment.require_few_shot(method, workdir)
-    method = replace(method, config=_as_evaluated(method.config, shot))
-    config, source, mesh = method.config, experiment.open_data(method.config), parallel.make_mesh()
-    partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)
-    episodes = [e for found in partitions.values() for e in found]
+    asked, mesh, progress = _asked(method.config, path, shot), parallel.make_mesh(), run.ProgressBar()
+    method = replace(method, config=asked.config)
     variables, step = experiment.load_variables(method, workdir, which, mesh)
-    protocol = replace(get_protocol('simpropnet'), name=PROTOCOL, resolution=config.eval.label_size,
-                       void=config.data.void)  # fmt: skip
-    classes, progress = sorted({e.class_id for e in episodes}), run.ProgressBar()
     evaluator = run.prepare_evaluator(
-        method, source, protocol, {(shot, 0): episodes}, classes, mesh, inputs == 'zero_mask', progress)  # fmt: skip
+        method, asked.source, asked.protocol, {(shot, 0): asked.episodes}, asked.classes, mesh, inputs == 'zero_mask',
+        progress)  # fmt: skip
     result = evaluator.run(variables, progress)
-    counts = evaluator.episode_counts[shot]
-    scores = partition_scores(counts, {name: len(one) for name, one in partitions.items()}, source.class_names)
-    result |= _facts(config, inputs, file, scores, evaluator.label_sizes, source.class_names)
-    path = workdir / 'eval' / run.result_name(config, run.weights_word(method, which, step), inputs)
+    out = workdir / 'eval' / run.result_name(asked.config, run.weights_word(method, which, step), inputs)
+    counts = evaluator.episode_counts[shot].named(asked.source.ids)
+    return _write(out, asked, result | {'inputs': inputs}, counts, run.provenance(method, workdir, step))
+
+
+def evaluate_hierarchy_predictions(
+    config: ConfigDict | None, workdir: Path, folder: Path, path: Path, shot: int = 1
+) -> dict[str, Any]:
+    """Scores a folder of masks on an H-PASCAL-5i file; the result goes to eval/ in a work directory.
+
+    Args:
+      config: decides fold and data; None: the work directory's own.
+      folder: of PNG files, see `predictions`, named by episode or by image.
+      path: of the file that `hierarchy_build` wrote.
+      shot: supports that the episodes had.
+    Returns:
+      The record that was written, as `evaluate_hierarchy` writes it, for masks on the square.
+    Raises:
+      ValueError, OSError: in one sentence, what is wrong, before anything is written.
+    """
+    config = experiment.stored_config(workdir) if config is None else config
+    config_rules.validate(config, devices=1)
+    asked = _asked(config, path, shot)
+    result, counts = predictions.score_predictions(
+        folder, asked.source, {(shot, 0): asked.episodes}, asked.protocol, config.fold, run.ProgressBar(),
+        asked.classes)  # fmt: skip
+    out = predictions.result_path(asked.config, workdir, folder)
+    result |= {'inputs': 'predictions', 'size': None}
+    return _write(out, asked, result, counts[shot], predictions.provenance(asked.config, folder))
+
+
+def _asked(config, path, shot) -> Asked:
+    """Raises ValueError, OSError: the file or the data is not there, or the file does not fit the config."""
+    file, source, config = hpascal_file.read(path), experiment.open_data(config), ConfigDict(config.to_dict())
+    partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)
+    protocol = hpascal_file.protocol(file, partitions, config.eval.label_size, config.data.void)
+    config.eval.update(
+        protocol=protocol.name, episodes_file='', shots=(shot,), seeds=protocol.seeds, label_size=protocol.resolution)
+    return Asked(config, file, source, protocol, partitions)
+
+
+def _write(path, asked, result, counts, provenance):
+    """Adds the partitions to an evaluation's result, writes it and prints its table."""
+    config, names = asked.config, asked.source.class_names
+    lengths = {name: len(one) for name, one in asked.partitions.items()}
+    scores = partition_scores(counts, lengths, names)
+    result = result | {
+        'eval': config_rules.plain(config.eval), 'resolution': asked.protocol.resolution,
+        'hpascal': {name: asked.file[name] for name in KEPT},
+        'partitions': scores, 'fold_classes': [names[c] for c in novel_classes(config.fold)],
+        'cmps': {size: cmps(one and one[size]['miou'] for one in scores.values()) for size in counts.counts},
+    }  # fmt: skip
     record = report.write_result(
-        path, result, protocol=protocol.name, protocol_hash=protocol_hash(episodes, source.ids),
-        episodes={shot: counts.named(source.ids)}, **run.provenance(method, workdir, step))  # fmt: skip
+        path, result, protocol=asked.protocol.name, protocol_hash=protocol_hash(asked.episodes, asked.source.ids),
+        episodes={len(counts.supports[0]): counts}, **provenance)  # fmt: skip
     print(hierarchy_table.table([record]), end='')
     logger.info('result: %s', path)
     return record
-
-
-def _as_evaluated(config, shot):
-    """The config, with `eval` as the file decides it; masks are compared on the square that 'simpropnet' has."""
-    config = ConfigDict(config.to_dict())
-    side = config.eval.label_size or get_protocol('simpropnet').resolution
-    config.eval.update(protocol=PROTOCOL, episodes_file='', shots=(shot,), seeds=(0,), label_size=side)
-    return config
-
-
-def _facts(config, inputs, file, scores, sizes, class_names):
-    """What the record says besides the evaluation's own numbers."""
-    return {
-        'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': config.eval.label_size,
-        'hpascal': {name: file[name] for name in KEPT},
-        'partitions': scores, 'fold_classes': [class_names[c] for c in novel_classes(config.fold)],
-        'cmps': {size: cmps(one and one[size]['miou'] for one in scores.values()) for size in sizes},
-    }  # fmt: skip
 
 
 def partition_scores(
@@ -138,7 +197,12 @@ def cmps(scores: Iterable[float | None]) -> float:
 def main():
     parallel.start_hosts()
     workdir, path = Path(WORKDIR.value), Path(HPASCAL.value)
-    evaluate_hierarchy(CONFIG.value, workdir, path, CHECKPOINT.value, INPUTS.value, SHOT.value)
+    if PREDICTIONS.value is None:
+        evaluate_hierarchy(CONFIG.value, workdir, path, CHECKPOINT.value, INPUTS.value, SHOT.value)
+        return
+    if INPUTS.value != 'episodes':
+        raise ValueError('--predictions were made with the supports that they had: do not give --inputs')
+    evaluate_hierarchy_predictions(CONFIG.value, workdir, Path(PREDICTIONS.value), path, SHOT.value)
 
 
 if __name__ == '__main__':
@@ -147,6 +211,7 @@ if __name__ == '__main__':
     HPASCAL = flags.DEFINE_string('hpascal', None, 'file that simpropnet_jax.analysis.hierarchy_build wrote')
     CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
     INPUTS = flags.DEFINE_enum('inputs', 'episodes', GIVEN, 'zero_mask: the episodes with empty support masks')
+    PREDICTIONS = flags.DEFINE_string('predictions', None, 'folder of PNG masks to score instead of a checkpoint')
     SHOT = flags.DEFINE_integer('shot', 1, 'supports of an episode', lower_bound=1)
     flags.mark_flags_as_required(['workdir', 'hpascal'])
     commandline.run(main)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import commandline, visualize
+from simpropnet_jax import commandline, experiment, visualize
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis.hierarchy_figure import draw
 from simpropnet_jax.datasets.folds import FOLDS, novel_classes
@@ -24,9 +24,9 @@ from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes import hpascal, hpascal_file
 from simpropnet_jax.episodes.loader import BACKENDS, image_batches, own_labels
-from simpropnet_jax.evaluation.supervised import oracle_iou
+from simpropnet_jax.evaluation.supervised import oracle_iou, oracle_quality
 from simpropnet_jax.evaluation.text import aligned
-from simpropnet_jax.models.features import Extractor, load_extractor, pool
+from simpropnet_jax.models.features import NETWORKS, Extractor, load_extractor, pool
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,10 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
     list_pairs = lambda fold: listed_pairs(
         source.index, config.data.image_list, novel_classes(fold), config.data.tiny_rule)  # fmt: skip
     pairs = {fold: list_pairs(fold) for fold in config.folds}
-    scores = {fold: oracle_iou(Path(config.oracle).expanduser(), source, one) for fold, one in pairs.items()}
-    extractor = load_extractor(config.features.network, config.features.weights)
+    oracle = Path(config.oracle).expanduser()
+    scores = {fold: oracle_iou(oracle, source, one) for fold, one in pairs.items()}
+    quality = oracle_quality(oracle, source)
+    extractor = load_extractor(config.features.network, experiment.given_weights(config.features.weights))
     folds, found = {}, {}
     for fold, one in pairs.items():
         sizes = bounding_boxes(source, one)
@@ -66,10 +68,11 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
         splits, found[fold] = hpascal.partitions(one, scores[fold], sizes, distances, parameters, fold)
         folds[fold] = hpascal_file.fold_record(
             one, novel_classes(fold), scores[fold], sizes, splits, found[fold], source.ids)  # fmt: skip
-    features = f'{extractor.source}, {config.features.size} x {config.features.size} pixels'
+    features = {'network': extractor.name, 'layer': NETWORKS[extractor.name], 'source': extractor.source,
+                'size': config.features.size}  # fmt: skip
     record = hpascal_file.write(
         out, parameters, folds, data=source.name, image_list=config.data.image_list, tiny_rule=config.data.tiny_rule,
-        oracle=config.oracle, features=features)  # fmt: skip
+        oracle=quality, features=features)  # fmt: skip
     for fold, partitions in found.items():
         episodes = {name: partition.episodes for name, partition in partitions.items()}
         visualize.save(draw(source, episodes, backend=config.data.loader), out.with_name(f'{out.stem}_fold{fold}.jpg'))
@@ -101,14 +104,14 @@ def image_distances(source, pairs: Pairs, extractor: Extractor, features: Config
 
 
 def table(record: dict[str, Any]) -> str:
-    """Queries of each partition and fold; the rules that split the classes are in the file."""
+    """Queries of each partition and fold, and what they stand on; the rules that split the classes are in the file."""
     header = ['queries', *(f'split-{int(fold) + 1}' for fold in record['folds'])]
     rows = []
     for name in hpascal.PARTITIONS:
         found = [fold['partitions'][name] for fold in record['folds'].values()]
         counts = [f'{sum(one["queries"].values())}{"" if one["episodes"] else " (empty)"}' for one in found]
         rows.append([f'{name} {hpascal.describe(name)}', *counts])
-    return aligned(header, rows)
+    return aligned(header, rows) + hpascal_file.basis(record)
 
 
 def main():

@@ -2,8 +2,9 @@
 
     python -m simpropnet_jax.analysis.hierarchy_table RESULT.json [RESULT.json ...]
 
-As Tables 3 and 7 of Improved Similarity Propagation. Numbers are percent. CMPS is the mean over the partitions of a
-split; its mean is over the splits. Files that the ordinary evaluation wrote have no partitions and are refused.
+As Tables 3 and 7 of Improved Similarity Propagation, and below it CMPS by method, as Table 5. Numbers are percent. CMPS
+is the mean over the partitions of a split; its mean is over the splits. The folds may come from several H-PASCAL-5i
+files, if these were built alike. Files that the ordinary evaluation wrote have no partitions and are refused.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from simpropnet_jax import commandline
 from simpropnet_jax.datasets.folds import FOLDS
+from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.report import read_result
@@ -21,7 +23,12 @@ from simpropnet_jax.evaluation.tables import ABSENT, SAME, method_words
 from simpropnet_jax.evaluation.text import aligned
 
 # Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
-ALIKE = {**SAME, 'shots': lambda r: '/'.join(r['shots']), 'parameters': lambda r: r['hpascal']['parameters']}
+ALIKE = {
+    **SAME, 'shots': lambda r: '/'.join(r['shots']), 'parameters': lambda r: r['hpascal']['parameters'],
+    'image list': lambda r: r['hpascal']['image_list'], 'tiny-object rule': lambda r: r['hpascal']['tiny_rule'],
+    "oracle's val mIoU": lambda r: r['hpascal']['oracle']['miou'],  # not its folder, which may be written in many ways
+    'features': lambda r: '{source}, {size} pixels'.format(**r['hpascal']['features']),
+}  # fmt: skip
 EMPTY = 'empty'
 
 
@@ -41,9 +48,9 @@ class Parts(NamedTuple):
 
 
 def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
-    """`parts` as plain text; ValueError as there."""
-    found = parts(records, label_size)
-    return found.heading + found.legend + aligned(found.header, found.rows) + found.notes
+    """`parts` and below it `cmps_parts`, as plain text; ValueError as there."""
+    text = lambda found: found.heading + found.legend + aligned(found.header, found.rows) + found.notes
+    return text(parts(records, label_size)) + '\n' + text(cmps_parts(records, label_size))
 
 
 def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
@@ -57,13 +64,7 @@ def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Part
     Raises:
       ValueError: results that do not belong in one table, or two of one method and fold.
     """
-    _check(records, label_size)
-    methods: dict[str, dict[int, dict]] = {}
-    for record in records:
-        folds = methods.setdefault(method_words(record), {})
-        if record['fold'] in folds:
-            raise ValueError(f'two results are of {method_words(record)}, fold {record["fold"]}: give only one of them')
-        folds[record['fold']] = record
+    methods = _by_method(records, label_size)
     letters = dict(zip(methods, ascii_uppercase, strict=False)) if len(methods) > 1 else dict.fromkeys(methods, '')
     header = ['partition', *(f'{split} {letters[m]}'.strip() for split in [*_splits(), 'mean'] for m in methods)]
     value = lambda record, name: record['partitions'][name] and record['partitions'][name][label_size]['miou']
@@ -73,7 +74,28 @@ def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Part
     ]
     rows.append(['CMPS', *_cells(methods, lambda record: record['cmps'][label_size])])
     legend = ''.join(f'{letter}  {name}\n' if letter else f'{name}\n' for name, letter in letters.items())
-    return Parts(_heading(records, label_size), legend, header, rows, _notes(records))
+    return Parts(_heading(records, label_size, 'mIoU by partition'), legend, header, rows, _notes(records))
+
+
+def cmps_parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
+    """A row a method: CMPS of split-1 to split-4 and its mean over them; of the same records as `parts`."""
+    rows = [
+        [name, *_cells({name: folds}, lambda record: record['cmps'][label_size])]
+        for name, folds in _by_method(records, label_size).items()
+    ]
+    return Parts(_heading(records, label_size, 'CMPS by method'), '', ['method', *_splits(), 'mean'], rows, '')
+
+
+def _by_method(records, label_size):
+    """Method -> fold -> its result."""
+    _check(records, label_size)
+    methods: dict[str, dict[int, dict]] = {}
+    for record in records:
+        folds = methods.setdefault(method_words(record), {})
+        if record['fold'] in folds:
+            raise ValueError(f'two results are of {method_words(record)}, fold {record["fold"]}: give only one of them')
+        folds[record['fold']] = record
+    return methods
 
 
 def _splits():
@@ -98,16 +120,17 @@ def _mean(scores):
     return _shown(float(np.mean(there)) if there else None)
 
 
-def _heading(records, label_size):
+def _heading(records, label_size, title):
     first = records[0]
     size = f'{first["label_size"]}px' if label_size == 'square' else label_size
     rules = ' and '.join(sorted({record['checkpoint']['selection'] for record in records}))
     facts = f'data {first["data"]}, void rule {first["void"]}, {ALIKE["shots"](first)}-shot, labels {size}'
-    return f'H-PASCAL-5i, mIoU by partition; {facts}, checkpoint selection {rules}\n'
+    weak = ', weak oracle' if first['hpascal']['oracle']['weak'] else ''
+    return f'H-PASCAL-5i, {title}; {facts}, checkpoint selection {rules}{weak}\n'
 
 
 def _notes(records):
-    """Which partitions are empty, and which lack a class."""
+    """What the partitions stand on, which are empty, and which lack a class."""
     by_fold = {record['fold']: record for record in sorted(records, key=lambda r: r['fold'])}
     empty, few = [], []
     for fold, record in by_fold.items():
@@ -117,7 +140,8 @@ def _notes(records):
             lacking = [c for c in record['fold_classes'] if c not in one['classes']] if one else []
             few += [f'split-{fold + 1} {name} without {", ".join(lacking)}'] if lacking else []
     fewest = records[0]['hpascal']['parameters']['partition']
-    said = f'Empty (fewer than {fewest} queries), left out of CMPS and means: {"; ".join(empty)}.\n' if empty else ''
+    said = hpascal_file.basis(records[0]['hpascal'])
+    said += f'Empty (fewer than {fewest} queries), left out of CMPS and means: {"; ".join(empty)}.\n' if empty else ''
     return said + (f'Not all classes: {"; ".join(few)}.\n' if few else '')
 
 
@@ -129,6 +153,11 @@ def _check(records, label_size):
             raise ValueError(
                 f'a result of {record["method"]}, fold {record["fold"]}, has no partitions: '
                 'simpropnet_jax.analysis.hierarchy writes those that have'
+            )
+        if not isinstance(record['hpascal'].get('oracle'), dict):
+            raise ValueError(
+                f'a result of {record["method"]}, fold {record["fold"]}, does not say how good the oracle is, as '
+                'earlier versions wrote it: build the H-PASCAL-5i file again and evaluate on it'
             )
         if label_size not in record['cmps']:
             raise ValueError(f'a result of {record["method"]}, fold {record["fold"]}, has no labels {label_size!r}')

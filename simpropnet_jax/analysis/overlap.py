@@ -26,11 +26,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from simpropnet_jax import checkpoint, commandline, parallel
 from simpropnet_jax.config import FREE
-from simpropnet_jax.episodes.loader import own_labels
 from simpropnet_jax.evaluation import masks, report, supervised
 from simpropnet_jax.evaluation.masks import Predictor
 from simpropnet_jax.evaluation.text import aligned
@@ -120,30 +119,6 @@ def _plain(value):
     return None if np.isnan(value) else float(value)
 
 
-def oracle_quality(folder: Path, source) -> dict[str, Any]:
-    """How good the oracle is: mIoU over all classes of the val images whose label maps are there, void ignored.
-
-    Returns:
-      `miou`, `images` (that were there), `listed` (on the val list), and `weak`, whether the mIoU is below 0.5.
-    Raises:
-      ValueError: a file is no label map of its image; or there is none of any val image.
-    """
-    numbers = np.flatnonzero(source.index.lists[supervised.VAL])
-    there = [int(n) for n in numbers if (folder / f'{source.ids[n]}.png').is_file()]
-    if not there:
-        raise ValueError(
-            f'{folder} has no ID.png of any val image: python -m simpropnet_jax.evaluation.supervised --out writes them'
-        )
-    classes = len(source.index.class_names)
-    total: Int[np.ndarray, 'k k'] = np.zeros((classes, classes), np.int64)
-    for number in there:
-        label = own_labels(source, [number])[0]
-        found = supervised.read_label(folder / f'{source.ids[number]}.png', label.shape, classes)
-        total += supervised.confusion(found, label, classes)
-    miou = float(np.nanmean(supervised.class_iou(total)))
-    return {'miou': miou, 'images': len(there), 'listed': len(numbers), 'weak': miou < supervised.WEAK}
-
-
 def measure(predictors: Sequence[Predictor], oracle: Path) -> dict[str, Any]:
     """Compares the predictors' errors with those of the oracle.
 
@@ -157,7 +132,7 @@ def measure(predictors: Sequence[Predictor], oracle: Path) -> dict[str, Any]:
     """
     source = predictors[0].source
     _check_there(oracle, {source.ids[e.query] for one in predictors for e in one.episodes})
-    quality = oracle_quality(oracle, source)
+    quality = supervised.oracle_quality(oracle, source)
     found: list[Areas] = []
     for one in predictors:
         for episode, label, prediction in one:
@@ -167,7 +142,7 @@ def measure(predictors: Sequence[Predictor], oracle: Path) -> dict[str, Any]:
     class_ids = [e.class_id for one in predictors for e in one.episodes]
     return {
         'method': predictors[0].name, 'folds': [one.facts() for one in predictors], 'pairs': len(found),
-        'oracle': {'folder': str(oracle), **quality}, **summarise(found, class_ids, source.class_names),
+        'oracle': quality, **summarise(found, class_ids, source.class_names),
         'versions': report.versions(), 'device': report.device(),
     }  # fmt: skip
 

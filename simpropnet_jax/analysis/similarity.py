@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float
 
-from simpropnet_jax import checkpoint, commandline, parallel
+from simpropnet_jax import checkpoint, commandline, experiment, parallel
 from simpropnet_jax.config import FREE
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.sampler import EVALUATION, random_bits
@@ -216,7 +216,7 @@ def main():
     parallel.start_hosts()
     given = flags.FLAGS
     predictors = masks.from_flags(CONFIG.value, None)
-    extractor = load_extractor(given.features, given.weights)
+    extractor = load_extractor(given.features, experiment.given_weights(given.weights))
     record = measure(
         predictors, extractor, size=given.size, pairs=given.pairs, min_pixels=given.min_pixels, seed=given.seed)
     if given.out and jax.process_index() == 0:
@@ -228,7 +228,7 @@ if __name__ == '__main__':
     CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
     masks.define_flags(1000, 'pairs of images of one class over all work directories')
     flags.DEFINE_enum('features', 'vgg16', list(NETWORKS), "network of the features; resnet50: our methods' encoder")
-    flags.DEFINE_string('weights', 'keras', "its ImageNet weights: a file, or 'keras': downloaded")
+    flags.DEFINE_string('weights', 'keras', "its weights: a file, 'keras': downloaded, or a work directory of train.py")
     flags.DEFINE_integer('size', 321, 'side of the square that images are stretched to for it', lower_bound=32)
     flags.DEFINE_integer('min_pixels', MIN_PIXELS, 'mispredicted pixels that both images must have', lower_bound=1)
     flags.DEFINE_integer('seed', 0, 'of the pairs', lower_bound=0)

@@ -2,16 +2,18 @@
 
 `simpropnet_jax.list_episodes` writes it, --config.eval.episodes_file takes it. It holds
 
-    format      1
+    format      2
     data        name of the data set, such as 'pascal5i/sbd'
     fold        0 to 3
     hash        of the episodes, as results have it: see `protocols.protocol_hash`
     protocol    the fields of `protocols.Protocol`, among them the size at which masks are compared and the void rule
     episodes    a list: name (of the episode's prediction, without .png), shot, seed, class_id, class, query, supports
+    file_hash   of all of the above: sha256 in hexadecimal, of them as JSON in ASCII, keys sorted, without blanks
 
 Query and supports are image ids.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -24,8 +26,8 @@ from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes.protocols import Protocol, named_hash
 from simpropnet_jax.episodes.sampler import Episode
 
-FORMAT = 1
-FIELDS = {'data', 'fold', 'hash', 'protocol', 'episodes'}
+FORMAT = 2
+FIELDS = {'data', 'fold', 'hash', 'protocol', 'episodes', 'file_hash'}
 
 Sets = dict[tuple[int, int], list[Episode]]
 """{(shot, seed): episodes}."""
@@ -57,6 +59,7 @@ def write_episodes(
          'supports': [index.ids[support] for support in episode.supports]}
         for (shot, seed), drawn in episodes.items() for number, episode in enumerate(drawn)]  # fmt: skip
     head = {'format': FORMAT, 'data': index.name, 'fold': fold, 'hash': _hash(listed), 'protocol': asdict(protocol)}
+    head['file_hash'] = _file_hash(head | {'episodes': listed})
     lines = [f' {json.dumps(name)}: {json.dumps(value)},' for name, value in head.items()]
     rows = ',\n'.join(f'  {json.dumps(one)}' for one in listed)  # one line an episode: to be read, and compared
     path = Path(path)
@@ -109,20 +112,23 @@ def read_episodes(
 def _read(path) -> dict[str, Any]:
     """What the file holds, if it holds what it should."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no file of episodes {path}: write one by python -m {__name__}')
+        raise FileNotFoundError(
+            f'there is no file of episodes {path}: write one by python -m simpropnet_jax.list_episodes'
+        )
     try:
         read = json.loads(Path(path).read_text())
-        format_, found = read['format'], _hash(read['episodes'])
+        format_, found = read['format'], {'hash': _hash(read['episodes']), 'file_hash': _file_hash(read)}
         complete = read.keys() >= FIELDS and all(one.keys() >= {'shot', 'seed'} for one in read['episodes'])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'{path} is not a readable file of episodes ({error!r}): write it again') from error
     if format_ != FORMAT or not complete:
         raise ValueError(f'{path} is not a file of episodes of format {FORMAT}: write it again')
-    if found != read['hash']:
-        raise ValueError(
-            f'{path} says that its episodes have the hash {read["hash"]}, but they have {found}: it was changed after '
-            'it was written; write it again'
-        )
+    for name, value in found.items():
+        if value != read[name]:
+            raise ValueError(
+                f'{path} says that its {name} is {read[name]}, but it is {value}: it was changed after it was written; '
+                'write it again'
+            )
     return read
 
 
@@ -142,3 +148,8 @@ def _protocol(path, fields) -> Protocol:
 
 def _hash(listed) -> str:
     return named_hash((one['class_id'], one['query'], one['supports']) for one in listed)
+
+
+def _file_hash(content: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != 'file_hash'}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(',', ':')).encode()).hexdigest()

@@ -1,6 +1,8 @@
 """The file of an H-PASCAL-5i: every fold's episodes by partition, and how they were made. JSON, by image ids.
 
-    format, name, data, image_list, tiny_rule, oracle, features, parameters
+    format, name, data, image_list, tiny_rule, parameters
+    oracle                              folder, miou on images of those listed on val, weak: whether that is below 0.5
+    features                            network, layer, source (with its weights), size in pixels
     folds / "0" / classes / "bird"      pairs; difficulty and size: the rule that split them and its bounds; cells
                 / partitions / "L0"     what, queries of each class, fewest_supports, hash, episodes:
                                         "CLASS_ID QUERY SUPPORT ..." each
@@ -9,7 +11,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ import numpy as np
 from simpropnet_jax.checkpoint import write_json
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.hpascal import Parameters, Partition, Split, cell_counts, describe
-from simpropnet_jax.episodes.protocols import protocol_hash
+from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
 
-FORMAT, NAME = 1, 'H-PASCAL-5i'
+FORMAT, NAME = 2, 'H-PASCAL-5i'
+PROTOCOL = 'hpascal'  # what the protocol is called, in names of masks and of results
+PAPERS_NETWORK = 'resnet101'
 
 
 def fold_record(
@@ -56,12 +60,12 @@ def fold_record(
         } for name, one in found.items()}}  # fmt: skip
 
 
-def write(path: Path, parameters: Parameters, folds: dict[int, dict], **facts: str) -> dict[str, Any]:
+def write(path: Path, parameters: Parameters, folds: dict[int, dict], **facts: Any) -> dict[str, Any]:
     """Writes the file, all of it or none of it.
 
     Args:
       folds: fold -> what `fold_record` returned.
-      facts: data, image_list, tiny_rule; oracle and features: what gave scores and distances.
+      facts: data, image_list, tiny_rule; oracle and features: what gave scores and distances, as above.
     Returns:
       The record as written.
     """
@@ -88,7 +92,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get('name') != NAME:
         raise ValueError(f'{path} is not an {NAME} file: simpropnet_jax.analysis.hierarchy_build makes one')
     if record.get('format') != FORMAT:
-        raise ValueError(f'{path} has format {record.get("format")}, not {FORMAT}: build it again')
+        raise ValueError(f'{path} has format {record.get("format")}, of another version, not {FORMAT}: build it again')
     if record.get('sha256') != _sha256(record):
         raise ValueError(f'{path} is damaged or was changed by hand (its sha256 is another): build it again')
     return record
@@ -117,6 +121,33 @@ def episodes(record: dict[str, Any], fold: int, ids: Sequence[str], shot: int = 
     if not any(found.values()):
         raise ValueError(f'all partitions of fold {fold} in the {NAME} file are empty: build it from more data')
     return found
+
+
+def protocol(record: dict[str, Any], found: Mapping[str, Sequence[Episode]], side: int, void: str) -> Protocol:
+    """The rules by which all partitions are evaluated, one after the other, as one set of seed 0.
+
+    Args:
+      record, found: what `read` and `episodes` returned.
+      side: of the square at which masks are compared; 0: that of the protocol 'simpropnet'.
+      void: 'ignore' or 'background'.
+    """
+    return Protocol(
+        PROTOCOL, image_list=record['image_list'], tiny_rule=record['tiny_rule'], order='partitions',
+        episodes=sum(map(len, found.values())), seeds=(0,),
+        resolution=side or get_protocol('simpropnet').resolution, void=void)  # fmt: skip
+
+
+def basis(facts: dict[str, Any]) -> str:
+    """What the partitions stand on, and what is not as in the paper, in two sentences: every table says it.
+
+    Args:
+      facts: `oracle` and `features`, as in the file and in results.
+    """
+    oracle, features = facts['oracle'], facts['features']
+    part = '' if oracle['images'] == oracle['listed'] else f' on {oracle["images"]} of {oracle["listed"]} images'
+    quality = f'val mIoU {100 * oracle["miou"]:.1f} %{part}' + (': a weak oracle' if oracle['weak'] else '')
+    paper = '' if features['network'] == PAPERS_NETWORK else ' (the paper: ResNet-101)'
+    return f'Oracle {oracle["folder"]}, {quality}. Similarity by {features["layer"]}{paper}.\n'
 
 
 def _bounds(values, levels, low, high):

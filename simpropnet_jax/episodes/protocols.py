@@ -35,6 +35,7 @@ class Protocol:
 
     'classes': the fold's classes in turn, the query uniform in the class; 'random': the class is random, too;
     'pairs': every listed pair, by image and then class, again and again; 'shuffled': the same, shuffled anew each time;
+    'pairs first': once in that order, and shuffled anew each time after that;
     'images': every image with a listed pair, again and again, with any class of the fold that it shows, however small.
     """
     episodes: int
@@ -52,10 +53,10 @@ PRESETS = {
     'simpropnet': Protocol(
         'simpropnet', image_list='val', tiny_rule='oslsm', order='classes', episodes=1000, seeds=(0, 1, 2),
         resolution=321, void='as trained'),
-    # icoz69/CaNet, dataset_mask_val.py: the list and shuffled copies of it, cut to 1,000, no seed; 321 x 321 (original
-    # size in the paper); binary maps without void. Its random crop of supports is config.eval.random_support.
+    # icoz69/CaNet, dataset_mask_val.py: the list as it is and shuffled copies of it, cut to 1,000, no seed; 321 x 321
+    # (original size in the paper); binary maps without void. Its random crop of supports is config.eval.random_support.
     'canet': Protocol(
-        'canet', image_list='val', tiny_rule='oslsm', order='shuffled', episodes=1000, seeds=(0,),
+        'canet', image_list='val', tiny_rule='oslsm', order='pairs first', episodes=1000, seeds=(0,),
         resolution=321, void='background'),
     # dvlab-research/PFENet, test.py and util/dataset.py: 5,000 over the images in order, objects of 2,048 pixels
     # or more, manual_seed 321; logits resized to the original size (ori_resize), its padding ignored.
@@ -152,8 +153,10 @@ def _query_order(
         return image, shown[int(bits(1, i)[0]) % len(shown)]
 
     in_order = lambda i: listed(i % len(pairs))
+    in_order_first = lambda i: in_order(i) if i < len(pairs) else shuffled(i)
     return {
-        'classes': in_turn, 'random': at_random, 'pairs': in_order, 'shuffled': shuffled, 'images': by_image,
+        'classes': in_turn, 'random': at_random, 'pairs': in_order, 'shuffled': shuffled,
+        'pairs first': in_order_first, 'images': by_image,
     }[order]  # fmt: skip
 
 

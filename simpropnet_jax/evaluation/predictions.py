@@ -83,14 +83,17 @@ class Predictions:
 
 
 def score_predictions(
-    folder: Path, source, episodes: Sets, protocol: Protocol, fold: int, progress: Progress | None = None
+    folder: Path, source, episodes: Sets, protocol: Protocol, fold: int, progress: Progress | None = None,
+    classes: Sequence[int] | None = None,
 ) -> tuple[dict[str, Any], dict[int, EpisodeCounts]]:  # fmt: skip
     """Compares the masks of a folder with the labels, as the protocol says.
 
     Args:
       source: where labels are read from.
-      episodes: {(shot, seed): episodes}, with every novel class of the fold in every set.
+      episodes: {(shot, seed): episodes}.
       protocol: of which `name`, `resolution` and `void` are read.
+      classes: class ids that the mIoU averages over, the fold's novel ones by default; each needs an episode in every
+        set.
     Returns:
       What `evaluation.evaluate` returns, without `size`; and every shot's counts, with image ids.
     Raises:
@@ -115,7 +118,7 @@ def score_predictions(
         if progress:
             progress('read predictions', done, len(asked))
     _refuse(folder, {'unreadable or of a wrong size': [f'{name}: {problem}' for name, problem in wrong.items()]})
-    shots, kept, classes = {}, {}, novel_classes(fold)
+    shots, kept, classes = {}, {}, classes or novel_classes(fold)
     for shot in sorted({shot for shot, _ in episodes}):
         sets = {seed: drawn for (k, seed), drawn in episodes.items() if k == shot}
         kept[shot] = _episode_counts(sets, shot, counts, label_size).named(source.ids)
@@ -214,11 +217,22 @@ def evaluate_predictions(
     result, counts = score_predictions(folder, source, episodes, protocol, config.fold, progress)
     result |= {'inputs': 'predictions', 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
     result |= {'size': None, 'shots': compare.with_intervals(result['shots'], counts)}
-    method = folder.resolve().name
     record = report.write_result(
-        workdir / 'eval' / f'{protocol_word(config)}_fold{config.fold}_predictions_{method}.json', result,
-        episodes=counts, method=method, fold=config.fold, protocol=protocol.name,
-        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids), data=config.data.name,
-        selection='none', checkpoint=str(folder))  # fmt: skip
+        result_path(config, workdir, folder), result, episodes=counts, protocol=protocol.name,
+        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),
+        **provenance(config, folder))  # fmt: skip
     print(tables.class_table(record))
     return record
+
+
+def result_path(config: ConfigDict, workdir: Path, folder: Path) -> Path:
+    """Where the result of a folder of masks goes."""
+    return workdir / 'eval' / f'{protocol_word(config)}_fold{config.fold}_predictions_{folder.resolve().name}.json'
+
+
+def provenance(config: ConfigDict, folder: Path) -> dict[str, Any]:
+    """What a result file says of method, data and weights: arguments of `report.write_result`."""
+    return {
+        'method': folder.resolve().name, 'fold': config.fold, 'data': config.data.name, 'selection': 'none',
+        'checkpoint': str(folder),
+    }  # fmt: skip

@@ -36,7 +36,7 @@ def evaluate_run(
 
     Args:
       config: None: the work directory's own.
-      workdir: of the training; the result goes to eval/ in it.
+      workdir: of the training; the result goes to eval/ in it, and the config, where no training left one.
       which: checkpoint, 'best', 'latest' or a step.
       inputs: what the method is given: 'episodes'; 'identical': every image-class pair once, the query being its own
         support (SimPropNet, Tables 2 and 5; Improved Similarity Propagation, Tables 2 and 6); 'zero_mask': the
@@ -67,6 +67,7 @@ def evaluate_run(
     counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
     result |= {'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
     result['shots'] = compare.with_intervals(result['shots'], counts)
+    experiment.store_config(config, workdir)
     record = report.write_result(
         workdir / 'eval' / name, result, episodes=counts, protocol=protocol.name,
         protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),

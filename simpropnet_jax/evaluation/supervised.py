@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -209,6 +210,34 @@ def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, ' 
         prediction = read_label(folder / f'{source.ids[number]}.png', label.shape, classes)
         iou[row] = class_iou(confusion(prediction, label, classes))
     return iou[rows.reshape(-1), pairs.class_id]
+
+
+def oracle_quality(folder: Path, source) -> dict[str, Any]:
+    """How good the oracle is: mIoU over all classes of the val images whose label maps are there, void ignored.
+
+    Args:
+      folder: of ID.png, see `oracle_iou`.
+    Returns:
+      `folder`, `miou`, `images` (that were there), `listed` (on the val list), and `weak`, whether the mIoU is below
+      0.5.
+    Raises:
+      ValueError: a file is no label map of its image; or there is none of any val image.
+    """
+    numbers = np.flatnonzero(source.index.lists[VAL])
+    there = [int(n) for n in numbers if (folder / f'{source.ids[n]}.png').is_file()]
+    if not there:
+        raise ValueError(
+            f'{folder} has no ID.png of any val image: python -m simpropnet_jax.evaluation.supervised --out writes them'
+        )
+    classes = len(source.index.class_names)
+    total = np.zeros((classes, classes), np.int64)
+    for number in there:
+        label = own_labels(source, [number])[0]
+        total += confusion(read_label(folder / f'{source.ids[number]}.png', label.shape, classes), label, classes)
+    miou = float(np.nanmean(class_iou(total)))
+    return {
+        'folder': str(folder), 'miou': miou, 'images': len(there), 'listed': len(numbers), 'weak': miou < WEAK
+    }  # fmt: skip
 
 
 def read_label(path: Path, shape: tuple[int, int], classes: int = len(CLASS_NAMES)) -> UInt8[np.ndarray, 'H W']:

@@ -10,17 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from simpropnet_jax.models.normalise import CONVENTIONS, normalise
-from simpropnet_jax.models.pretrained import Backbone, download, load_backbone
-from simpropnet_jax.models.resnet import STAGES, ResNet
+from simpropnet_jax.models.pretrained import DEPTHS_101, Backbone, load_backbone
+from simpropnet_jax.models.resnet import DEPTHS, STAGES, ResNet
 from simpropnet_jax.models.vgg import VGG16, load_vgg16
 
-# keras.applications.ResNet101(include_top=False), as Keras itself downloads it; the hash is Keras' own (MD5).
-KERAS_URL = (
-    'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
-    'resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5'
-)
-KERAS_HASH = '88cf7a10940856eca736dc7b7e228a21'
-DEPTHS_101 = (3, 4, 23, 3)
 NETWORKS = {
     'resnet101': 'layer4 of ResNet-101, stride 32',
     'vgg16': 'conv5_3 of VGG-16, stride 16',
@@ -44,15 +37,15 @@ class Extractor:
 
 
 def load_extractor(
-    name: str, weights: str | os.PathLike = 'keras', width: int = 64, levels: Sequence[str] = ()
+    name: str, weights: str | os.PathLike | Backbone = 'keras', width: int = 64, levels: Sequence[str] = ()
 ) -> Extractor:
-    """An extractor with ImageNet's weights.
+    """An extractor with ImageNet's weights, or with those of a backbone of ours.
 
     Args:
       name: one of `NETWORKS`.
       weights: of keras.applications, a .h5 file, or 'keras': downloaded. For a ResNet torchvision's .pth or
-        .safetensors, too. Its convention comes with it.
-      width: filters of the first layer, 64 in every published file.
+        .safetensors, too; or a ResNet that is loaded, such as a training left it. Its convention comes with it.
+      width: filters of the first layer, 64 in every published file; a loaded ResNet has its own.
       levels: of `LEVELS`, all of one stride: their features one after the other; (): what `NETWORKS` says.
     Raises:
       ValueError: an unknown name or level, or weights of another network.
@@ -84,16 +77,26 @@ def pool(features: Float[Array, 'n h w c']) -> Float[Array, 'n c']:
 
 
 def _resnet101(weights, width) -> tuple[ResNet, str, Backbone]:
-    path = download(KERAS_URL, KERAS_HASH) if str(weights) == 'keras' else weights
-    backbone = load_backbone(path, width, DEPTHS_101)
-    stride_on = CONVENTIONS[backbone.convention].stride_on
-    return ResNet(stride_on, width, DEPTHS_101, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)), 'layer4', backbone
+    backbone = weights if isinstance(weights, Backbone) else load_backbone(weights, width, DEPTHS_101)
+    return _resnet(backbone, DEPTHS_101, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1)), 'layer4', backbone
 
 
 def _vgg16(weights, width) -> tuple[VGG16, str, Backbone]:
+    if isinstance(weights, Backbone):
+        raise ValueError(f'vgg16 has no use for {weights.source}, a ResNet: take resnet50, or give a Keras .h5')
     return VGG16(width), 'conv5', load_vgg16(weights, width)
 
 
 def _resnet50(weights, width) -> tuple[ResNet, str, Backbone]:
-    backbone = load_backbone(weights, width)
-    return ResNet(CONVENTIONS[backbone.convention].stride_on, width), 'layer3', backbone
+    backbone = weights if isinstance(weights, Backbone) else load_backbone(weights, width)
+    return _resnet(backbone, DEPTHS), 'layer3', backbone
+
+
+def _resnet(backbone, depths, **fields) -> ResNet:
+    """The network of these stages, with those behind them left out, as wide as its weights and striding as they do."""
+    if backbone.depths[: len(depths)] != depths:
+        raise ValueError(
+            f'{backbone.source} has stages of {backbone.depths} blocks, but the feature network that was named needs '
+            f'{depths}: name the one that it is'
+        )
+    return ResNet(CONVENTIONS[backbone.convention].stride_on, backbone.width, depths, **fields)

@@ -16,14 +16,17 @@ from flax import traverse_util
 
 from simpropnet_jax.download import Remote, fetch
 from simpropnet_jax.models.normalise import get_convention
-from simpropnet_jax.models.resnet import DEPTHS, parameter_shapes
+from simpropnet_jax.models.resnet import DEPTHS, STAGES, parameter_shapes
 
-# keras.applications.ResNet50(include_top=False), as Keras itself downloads it; the hash is Keras' own (MD5).
-KERAS_URL = (
-    'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
-    'resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5'
-)
-KERAS_HASH = '4d473c1dd8becc155b73f8504c6f6626'
+DEPTHS_50, DEPTHS_101 = (3, 4, 6, 3), (3, 4, 23, 3)
+# Depths -> keras.applications.ResNet50(include_top=False) and ResNet101, as Keras itself downloads them: address, MD5.
+_KERAS_FOLDER = 'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
+KERAS_FILES = {
+    DEPTHS_50: (
+        f'{_KERAS_FOLDER}resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5', '4d473c1dd8becc155b73f8504c6f6626'),
+    DEPTHS_101: (
+        f'{_KERAS_FOLDER}resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5', '88cf7a10940856eca736dc7b7e228a21'),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,17 @@ class Backbone:
     params: dict  # nested, float32 numpy, as ResNet's 'params'
     convention: str  # key of normalise.CONVENTIONS
     source: str  # file name and sha256, for checkpoints and result files
+
+    @property
+    def width(self) -> int:
+        """Filters of a ResNet's stem."""
+        return self.params['conv1']['kernel'].shape[-1]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks of a ResNet's stages."""
+        blocks = [sum(name.startswith(f'{stage}_') for name in self.params) for stage in STAGES]
+        return tuple(count for count in blocks if count)
 
 
 @dataclass(frozen=True)
@@ -87,21 +101,23 @@ TORCHVISION = _Layout(
 
 
 def load_backbone(path: str | os.PathLike, width: int = 64, depths: tuple[int, ...] = DEPTHS) -> Backbone:
-    """ResNet-50 weights, up to layer3 or as `depths` says, from a file or from Keras' own download.
+    """ResNet weights, of ResNet-50 up to layer3 or as `depths` says, from a file or from Keras' own download.
 
     Args:
       path: Keras' .h5 (h5py is enough), torchvision's .pth (needs torch) or .safetensors (does not); or the
-        word 'keras': the file that keras.applications downloads, from the same place and checked by its hash.
+        word 'keras': the file of ResNet-50 or ResNet-101 that keras.applications downloads, from the same place and
+        checked by its hash.
       width: filters of the stem, 64 in every published file.
       depths: blocks of layer1, layer2, ...; entries of a stage behind them are left out.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: an entry is missing, superfluous or of the wrong shape, or the file is of another kind.
+      ValueError: an entry is missing, superfluous or of the wrong shape, the file is of another kind, or the download
+        is of other depths.
       ImportError: the library that reads this kind of file is not installed.
       OSError: the weights could not be downloaded.
     """
-    path = download(KERAS_URL, KERAS_HASH) if str(path) == 'keras' else Path(path)
+    path = download(*_keras_file(depths)) if str(path) == 'keras' else Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f'backbone weights not found: {path} '
@@ -118,6 +134,17 @@ def load_backbone(path: str | os.PathLike, width: int = 64, depths: tuple[int, .
     layout, read = readers[path.suffix]
     params = fold(read(path), layout, width, path, depths)
     return Backbone(params, layout.convention, f'{path.name} sha256:{sha256(path)}')
+
+
+def _keras_file(depths) -> tuple[str, str]:
+    """Address and MD5 of the file whose network has these stages, without its last one or with it."""
+    for whole, file in KERAS_FILES.items():
+        if tuple(depths) in (whole[:-1], whole):
+            return file
+    raise ValueError(
+        f"'keras' downloads ResNet-50, of {DEPTHS_50} blocks, or ResNet-101, of {DEPTHS_101}, with layer4 or without, "
+        f'and nothing of {tuple(depths)} blocks: change the depths, or give the path of a file'
+    )
 
 
 def download(url: str, md5: str) -> Path:

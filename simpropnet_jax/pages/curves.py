@@ -8,20 +8,19 @@ conditioning phase comes before step 0. The axis is in epochs where every run wa
 otherwise.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from simpropnet_jax import commandline
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.evaluation.text import aligned
 
 NEARLY = 0.95  # of the best mIoU
-SCORES = ('novel_val_miou', 'base_val_miou')
+SCORES = ('novel_val_miou', 'base_val_miou', 'val_miou')
 CONDITIONING = 'conditioning_steps'
 FEW = 50  # selections that are drawn as points on the line, too
 
@@ -178,16 +177,14 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table and writes the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commandline.Parser(__doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='folder that train.py wrote')
     parser.add_argument('--out', required=True, help='picture to write: .png, .pdf or .svg')
     parser.add_argument('--labels', nargs='+', metavar='LABEL', help='a name for each run (default: its folder)')
     given = parser.parse_args(arguments)
-    try:
+    with commandline.plain_errors():
         curves = read_curves(given.runs, given.labels)
         draw(curves, given.out)
-    except (OSError, ValueError) as error:
-        sys.exit(f'Error: {error}')
     print(table(curves), end='')
 
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ STYLE = (
     'table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}'
     'th,td{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}'
     'th{border-bottom:2px solid #666}th:first-child,td:first-child{text-align:left}'
-    'img{max-width:100%}figure{margin:1em 0}'
+    'img{max-width:100%}figure{margin:1em 0}pre{overflow-x:auto}'
 )
 
 
@@ -19,6 +20,12 @@ class Table(NamedTuple):
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+class Printed(NamedTuple):
+    """What a command prints, its tables of aligned columns; shown as it is."""
+
+    text: str
 
 
 class Picture(NamedTuple):
@@ -34,10 +41,10 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading and what stands below it, in order: sentences, tables, pictures."""
+    """A heading and what stands below it, in order: sentences, tables, what commands print, pictures."""
 
     title: str
-    parts: Sequence[str | Table | Picture]
+    parts: Sequence[str | Table | Printed | Picture]
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
@@ -62,6 +69,8 @@ def _markdown_part(part):
         line = lambda cells: f'| {" | ".join(map(_plain, cells))} |'
         return '\n'.join([line(part.header), '|' + '|'.join([':--', *['--:'] * (len(part.header) - 1)]) + '|',
                           *map(line, part.rows)])  # fmt: skip
+    if isinstance(part, Printed):
+        return textwrap.indent(part.text.rstrip(), '    ')  # a block in which no sign is markup
     if isinstance(part, Picture):
         return f'![{_plain(part.caption)}]({part.path})\n\n{_plain(part.caption)}'
     return _plain(part)
@@ -72,6 +81,8 @@ def _html_part(part):
         line = lambda kind, cells: '<tr>' + ''.join(f'<{kind}>{html.escape(c)}</{kind}>' for c in cells) + '</tr>'
         body = '\n'.join(line('td', row) for row in part.rows)
         return f'<table><thead>{line("th", part.header)}</thead><tbody>\n{body}\n</tbody></table>'
+    if isinstance(part, Printed):
+        return f'<pre>{html.escape(part.text.rstrip())}</pre>'
     if isinstance(part, Picture):
         caption = html.escape(part.caption)
         image = f'<img src="{part.path}" alt="{caption}" loading="lazy">'

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from simpropnet_jax.analysis import hierarchy_table
+from simpropnet_jax.analysis import background, hierarchy_table, overlap, similarity
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.evaluation import report, tables
 from simpropnet_jax.pages import curves, study_table
@@ -20,10 +20,16 @@ from simpropnet_jax.pages.curves import Curve
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError)  # the last: Pillow's
 PICTURES = ('.jpg', '.jpeg', '.png')
 SKIPPED = ('checkpoints',)  # folders
+# What prints a record of a premise experiment, which may have any name: by the fields that tell it from other JSON.
+PREMISES = (
+    ({'by_class', 'by_image'}, overlap.table),
+    ({'ratio', 'cosine'}, similarity.table),
+    ({'more_alike', 'mean'}, background.table),
+)
 
 
 class Result(NamedTuple):
-    """A file of eval/, supervised/, or a study.
+    """A file of eval/, supervised/, a study, or a premise experiment.
 
     Attributes:
       path: relative to the folder of results.
@@ -52,7 +58,8 @@ class Found:
     """Everything that belongs on a page.
 
     Attributes:
-      results: of episodes; hpascal: those with partitions; supervised: of whole images; studies.
+      results: of episodes; hpascal: those with partitions; supervised: of whole images; studies; premises:
+        what the commands of `analysis` measured.
       curves: of the runs with validation scores.
       pictures: paths, relative to the folder.
       left_out: (path, why) of files that were found and cannot be used.
@@ -62,6 +69,7 @@ class Found:
     hpascal: list[Result] = field(default_factory=list)
     supervised: list[Result] = field(default_factory=list)
     studies: list[Result] = field(default_factory=list)
+    premises: list[Result] = field(default_factory=list)
     curves: list[RunCurve] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     left_out: list[tuple[Path, str]] = field(default_factory=list)
@@ -70,7 +78,8 @@ class Found:
 def gather(folder: Path, without: Path) -> Found:
     """Reads WORKDIR/eval/*.json, supervised/*.json, metrics.jsonl and figures/, study.json, and pictures in `folder`.
 
-    A file is taken if a table (a curve, a picture) can be made of it alone; if not, it is left out and named.
+    Of other JSON files those of premise experiments are taken, and the rest is none of the page's. A file is taken if a
+    table (a curve, a picture) can be made of it alone; if not, it is left out and named.
 
     Args:
       without: a folder that is not looked into: that of the page.
@@ -86,7 +95,8 @@ def gather(folder: Path, without: Path) -> Found:
         except UNREADABLE as error:
             found.left_out.append((name, _reason(error)))
             continue
-        (found.hpascal if isinstance(one, Result) and 'partitions' in one.record else kept).append(one)
+        if one is not None:
+            (found.hpascal if isinstance(one, Result) and 'partitions' in one.record else kept).append(one)
     return found
 
 
@@ -105,6 +115,8 @@ def _kind(name: Path, found: Found) -> tuple[list, Callable | None]:
         return found.studies, _study
     if name.name == 'metrics.jsonl':
         return found.curves, _curve
+    if name.suffix == '.json':
+        return found.premises, _premise
     if name.suffix.lower() in PICTURES and ('figures' in name.parts or len(name.parts) == 1):
         return found.pictures, _picture
     return [], None
@@ -117,6 +129,8 @@ def _result(folder, name):
     tables.class_rows(record)
     tables.fold_rows([record])
     tables.heading([record], '')
+    if 'resolution' in record:  # earlier versions wrote none
+        tables.protocol_table([record])
     if 'partitions' in record:
         hierarchy_table.parts([record])
     return Result(name, record)
@@ -138,6 +152,21 @@ def _study(folder, name):
     record = json.loads((folder / name).read_text())
     study_table.table(record)
     return Result(name, record)
+
+
+def _premise(folder, name):
+    """None of other JSON, such as a config."""
+    record = json.loads((folder / name).read_text())
+    if premise_table(record) is None:
+        return None
+    premise_table(record)(record)
+    return Result(name, record)
+
+
+def premise_table(record: Any) -> Callable[[dict[str, Any]], str] | None:
+    """The function that prints a record of a premise experiment; None: it is no such record."""
+    there = set(record) if isinstance(record, dict) else set()
+    return next((table for fields, table in PREMISES if fields <= there), None)
 
 
 def _curve(folder, name):

@@ -4,11 +4,11 @@
 
 writes report/report.md, report/report.html and report/figures/, which need nothing else. Tables are those of both
 papers: folds by method, the parts of SimPropNet (its Table 4), identical inputs, empty support masks, the partitions of
-H-PASCAL-5i, studies. Results stand in one table only if they can be compared. Files that are damaged, or of another
-program, are named at the end of the page.
+H-PASCAL-5i, studies; one method under several protocols; and, beside the papers' numbers, what the commands overlap,
+similarity and background of simpropnet_jax.analysis wrote into the folder (--out runs/overlap.json). Results stand in
+one table only if they can be compared. Files that are damaged, or of another program, are named at the end of the page.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -17,20 +17,21 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from simpropnet_jax.analysis import hierarchy_table
+from simpropnet_jax import commandline
+from simpropnet_jax.analysis import background, hierarchy_table
 from simpropnet_jax.evaluation import tables
 from simpropnet_jax.pages import curves, document, partition_bars, study_table
-from simpropnet_jax.pages.document import Picture, Section, Table
-from simpropnet_jax.pages.gather import Found, Result, RunCurve, gather
+from simpropnet_jax.pages.document import Picture, Printed, Section, Table
+from simpropnet_jax.pages.gather import Found, Result, RunCurve, gather, premise_table
 
 T = TypeVar('T')
 
 # Rows of SimPropNet's Table 4, in its order; they stand first in every table.
 PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'DPr + FBAF + ICA')
 TITLES = {
-    'episodes': 'mIoU by fold',
-    'identical': 'Identical inputs: the query is its own support',
-    'zero_mask': 'Empty support masks',
+    ('episodes', 'predictions'): 'mIoU by fold',
+    ('identical',): 'Identical inputs: the query is its own support',
+    ('zero_mask',): 'Empty support masks',
 }
 
 
@@ -50,7 +51,7 @@ def write_page(folder: Path, out: Path) -> Found:
     if folder.resolve().is_relative_to(out.resolve()):
         raise ValueError(f'--out {out} holds the results themselves: give another folder, such as {out / "report"}')
     found = gather(folder, out)
-    if not any((found.results, found.hpascal, found.supervised, found.studies, found.curves, found.pictures)):
+    if not any((*_records(found), found.studies, found.curves, found.pictures)):
         left = f' ({len(found.left_out)} files cannot be read)' if found.left_out else ''
         raise ValueError(f'{folder} has no results{left}: eval.py writes WORKDIR/eval/*.json')
     sections = [s for s in _sections(found, folder, out) if s.parts]
@@ -61,13 +62,19 @@ def write_page(folder: Path, out: Path) -> Found:
     return found
 
 
+def _records(found: Found) -> list[Result]:
+    return [*found.results, *found.hpascal, *found.supervised, *found.premises]
+
+
 def _sections(found: Found, folder: Path, out: Path) -> list[Section]:
     return [
-        *(Section(title, _fold_tables(_of_inputs(found.results, inputs))) for inputs, title in TITLES.items()),
+        *(Section(title, _fold_tables(_of_inputs(found.results, *inputs))) for inputs, title in TITLES.items()),
         Section('Parts of SimPropNet (its Table 4)', _parts_tables(_of_inputs(found.results, 'episodes'))),
+        Section('One method under several protocols', _protocol_tables(found.results)),
         Section('H-PASCAL-5i by partition', _partition_tables(found.hpascal, out)),
         Section('Studies', _study_tables(found.studies)),
         Section('mIoU by class', _class_tables(found.results)),
+        Section('Where the errors are', _premise_tables(found.premises, out)),
         Section('Supervised networks', _supervised_tables(found.supervised)),
         Section('Training', _curve_figures(found.curves, out)),
         Section('Pictures', _pictures(found.pictures, folder, out)),
@@ -76,8 +83,8 @@ def _sections(found: Found, folder: Path, out: Path) -> list[Section]:
     ]
 
 
-def _of_inputs(results: Sequence[Result], inputs: str) -> list[Result]:
-    return [r for r in results if r.record.get('inputs', 'episodes') == inputs]
+def _of_inputs(results: Sequence[Result], *inputs: str) -> list[Result]:
+    return [r for r in results if r.record.get('inputs', 'episodes') in inputs]
 
 
 def _groups(items: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
@@ -158,6 +165,17 @@ def _parts_tables(results: Sequence[Result]) -> list[str | Table]:
     return made
 
 
+def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
+    """What eval.py --protocols prints, of the same weights."""
+    made = []
+    same = ('fold', 'data', 'size', 'checkpoint', 'weights')
+    key = lambda r: [r.workdir, tables.method_words(r.record), *(r.record.get(name) for name in same)]
+    for group in _groups((r for r in results if 'resolution' in r.record), key):
+        if len({r.record['protocol']['name'] for r in group}) > 1:
+            made += [group[0].workdir, Printed(tables.protocol_table([r.record for r in group]))]
+    return made
+
+
 def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table | Picture]:
     made: list = []
     alike = lambda r: [*(get(r.record) for get in hierarchy_table.ALIKE.values()), r.record['label_size'],
@@ -167,9 +185,9 @@ def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table 
         for label_size in records[0]['cmps']:
             if not all(label_size in record['cmps'] for record in records):
                 continue
-            parts = hierarchy_table.parts(records, label_size)
-            made += [parts.heading.strip(), *parts.legend.splitlines(), Table(parts.header, parts.rows)]
-            made += parts.notes.splitlines()
+            for parts in (hierarchy_table.parts(records, label_size), hierarchy_table.cmps_parts(records, label_size)):
+                made += [parts.heading.strip(), *parts.legend.splitlines(), Table(parts.header, parts.rows)]
+                made += parts.notes.splitlines()
         name = f'figures/partitions_{number}.png'
         partition_bars.draw(records, out / name)
         made.append(Picture(name, 'mIoU by partition, the mean over the splits that have it'))
@@ -181,6 +199,19 @@ def _study_tables(studies: Sequence[Result]) -> list[str | Table]:
     for study in studies:
         made += [f'{study.path.as_posix()}: intervals are of the differences, 95 %, over other query images']
         made += [Table(*study_table.table_rows(study.record))]
+    return made
+
+
+def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed | Picture]:
+    """What the command of each file printed; of backgrounds the bars, too, as the paper has them."""
+    made: list = []
+    for number, (path, record) in enumerate(premises, 1):
+        table = premise_table(record)
+        made += [path.as_posix(), Printed(table(record))]
+        if table is background.table:
+            name = f'figures/background_{number}.png'
+            background.draw(record, out / name)
+            made.append(Picture(name, 'Similarity of objects and of backgrounds, by class'))
     return made
 
 
@@ -249,13 +280,14 @@ def _file_name(words):
 
 
 def _origins(found: Found) -> list[str | Table]:
-    """A row a result file: checkpoint, episodes, software, hardware."""
+    """A row a result file, and fold of it: checkpoint, episodes, software, hardware."""
     rows = []
-    for path, record in sorted([*found.results, *found.hpascal, *found.supervised]):
+    facts = [(path, {**record, **one}) for path, record in _records(found) for one in record.get('folds', [{}])]
+    for path, record in sorted(facts, key=lambda one: one[0]):
         checkpoint, device = record.get('checkpoint') or {}, record.get('device') or {}
         step = tables.ABSENT if checkpoint.get('step') is None else str(checkpoint['step'])
         rows.append([
-            path.as_posix(), record['method'], str(record.get('fold', tables.ABSENT)), record['data'], step,
+            path.as_posix(), *(str(record.get(name, tables.ABSENT)) for name in ('method', 'fold', 'data')), step,
             str(checkpoint.get('selection', tables.ABSENT)), (record.get('protocol') or {}).get('hash', tables.ABSENT),
             f'{device.get("count", "?")} x {device.get("kind", "?")}', (record.get('versions') or {}).get('jax', '?'),
         ])  # fmt: skip
@@ -265,18 +297,16 @@ def _origins(found: Found) -> list[str | Table]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the page and says what is left out of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = commandline.Parser(__doc__)
     parser.add_argument('folder', type=Path, help='that holds work directories, however deep')
     parser.add_argument('--out', type=Path, required=True, help='folder of the page; it is made if it is not there')
     given = parser.parse_args(arguments)
-    try:
+    with commandline.plain_errors():
         found = write_page(given.folder, given.out)
-    except (OSError, ValueError) as error:
-        sys.exit(f'Error: {error}')
     for path, why in found.left_out:
         print(f'left out: {path}: {why}', file=sys.stderr)
-    results = len(found.results) + len(found.hpascal) + len(found.supervised)
-    print(f'{given.out / "report.html"}: {results} results, {len(found.curves)} curves, {len(found.pictures)} pictures')
+    counted = f'{len(_records(found))} results, {len(found.curves)} curves, {len(found.pictures)} pictures'
+    print(f'{given.out / "report.html"}: {counted}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Pictures of trained methods: a query with supports of growing similarity, and two methods side by side.
+"""Pictures of what methods segment: a query with supports of growing similarity, and two methods side by side.
 
     python -m simpropnet_jax.pages.pictures similar --workdir runs/fold2 --out runs/fold2/figures/similar.jpg
     python -m simpropnet_jax.pages.pictures side_by_side --workdir runs/canet2 --workdir runs/fold2 --out ab.jpg
@@ -8,9 +8,7 @@ that of the picture, at the network's input size. The best, median and worst epi
 eval.py, in WORKDIR/figures/; pictures in that folder come into the page of simpropnet_jax.pages.page.
 """
 
-import argparse
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from simpropnet_jax import experiment, parallel, visualize
+from simpropnet_jax import commandline, experiment, parallel, visualize
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol
@@ -58,13 +56,18 @@ class Run:
 
 
 def open_run(workdir: Path, which: str = 'best') -> Run:
-    """The method, weights and episodes of a work directory, as its own config says.
+    """The method, weights and episodes of a work directory, as its own config says: train.py's, or eval.py's.
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
+    if not (workdir / 'config.json').exists():
+        raise ValueError(
+            f'{workdir} has no config.json: train there first, or evaluate there what needs no training, with eval.py '
+            '--config'
+        )
     method = experiment.prepare_method(experiment.stored_config(workdir), workdir)
     experiment.require_few_shot(method, workdir)
     source = experiment.open_data(method.config)
@@ -87,14 +90,17 @@ def similar(
       columns: supports shown for a query.
       candidates: supports ranked for a query.
       features: 'own': of the method's encoder; or one of `models.features.NETWORKS`.
-      weights: of such a network, see `models.features.load_extractor`.
+      weights: of such a network, see `experiment.given_weights`.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled.
     """
     if not 2 <= columns <= candidates:
         raise ValueError(f'columns must be from 2 to the number of candidates, {candidates}, got {columns}')
     run = open_run(workdir, which)
-    encode = _own_encoder(run) if features == OWN else _pooled(load_extractor(features, weights))
+    if features == OWN:
+        encode = _own_encoder(run)
+    else:
+        encode = _pooled(load_extractor(features, experiment.given_weights(weights)))
     pools = {c: _candidates(episodes, candidates) for c, episodes in run.episodes.items()}
     bank = _bank(run, {(1, c): pool for c, pool in pools.items()})
     described = _describe(encode, bank.images)
@@ -238,18 +244,21 @@ def _prediction(one, words, void):
     return visualize.captioned(picture, f'{words}IoU {100 * iou(one, void):.1f}')
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> commandline.Parser:
+    parser = commandline.Parser(__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True)
-    one = kinds.add_parser('similar', help='one query of each class, supports from least to most similar')
-    one.add_argument('--workdir', type=Path, required=True, help='folder that train.py wrote')
+    named = lambda name, what: kinds.add_parser(name, help=what, description=what)
+    one = named('similar', 'one query of each class, supports from least to most similar')
+    one.add_argument('--workdir', type=Path, required=True, help='folder that train.py or eval.py wrote')
     one.add_argument('--columns', type=int, default=5, help='supports shown for a query (default: %(default)s)')
     one.add_argument('--candidates', type=int, default=50, help='supports ranked for a query (default: %(default)s)')
     one.add_argument('--features', choices=[OWN, *NETWORKS], default=OWN,
                      help="distances are of these features; own: the method's encoder (default: %(default)s)")
-    one.add_argument('--weights', default='keras', help='of another network than own (default: %(default)s)')
-    two = kinds.add_parser('side_by_side', help='two methods on the same episodes')
-    two.add_argument('--workdir', type=Path, action='append', required=True, help='folder that train.py wrote; twice')
+    one.add_argument('--weights', default='keras',
+                     help="of another network than own: 'keras', a file, a work directory (default: %(default)s)")
+    two = named('side_by_side', 'two methods on the same episodes')
+    two.add_argument('--workdir', type=Path, action='append', required=True,
+                     help='folder that train.py or eval.py wrote; twice')
     two.add_argument('--case', choices=CASES, default='median',
                      help='which episode, by what the second method gains in IoU (default: %(default)s)')
     two.add_argument('--episodes', type=int, default=20, help='of each class, to choose from (default: %(default)s)')
@@ -264,12 +273,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = vars(_parser().parse_args(arguments))
     kind, out, which, workdir = (given.pop(name) for name in ('kind', 'out', 'checkpoint', 'workdir'))
     draw: Mapping[str, Callable] = {'similar': similar, 'side_by_side': side_by_side}
-    try:
+    with commandline.plain_errors():
         if out.suffix.lower() not in ENDINGS:
             raise ValueError(f'--out must end in {" or ".join(ENDINGS)}, got {out}')
         visualize.save(draw[kind](workdir, which, **given), out)
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

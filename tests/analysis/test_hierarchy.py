@@ -1,6 +1,11 @@
 """H-PASCAL-5i from label maps to the table: built, evaluated by partition, averaged, printed."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,19 +13,28 @@ import pytest
 from PIL import Image
 
 from configs import hpascal as hpascal_config
+from configs import simpropnet
 from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment
+from simpropnet_jax import experiment, list_episodes
 from simpropnet_jax.analysis import hierarchy_build, hierarchy_table
-from simpropnet_jax.analysis.hierarchy import cmps, evaluate_hierarchy, partition_scores
+from simpropnet_jax.analysis.hierarchy import (
+    cmps,
+    evaluate_hierarchy,
+    evaluate_hierarchy_predictions,
+    partition_scores,
+)
+from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
+from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import Parameters
 from simpropnet_jax.episodes.loader import own_labels
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.evaluate import evaluate
 from simpropnet_jax.evaluation.metrics import Counts
+from simpropnet_jax.evaluation.supervised import oracle_quality, write_label
 from simpropnet_jax.models.features import Extractor
-from tests.fakes import FakeSource, fake_source
+from tests.fakes import SMALL, FakeSource, fake_source
 from tests.small_checkpoint import write_checkpoint
 
 # Improved Similarity Propagation, Table 3: CANet, split-1 to split-4 by partition, and its row CMPS.
@@ -31,6 +45,11 @@ TABLE_3 = np.array([
 ])  # fmt: skip
 CMPS = [40.29, 47.74, 38.52, 37.54]
 PARAMETERS = {'rule': 'sigma', 'partition': 20}
+FILE = {
+    'parameters': PARAMETERS, 'image_list': 'val', 'tiny_rule': 'oslsm',
+    'oracle': {'folder': 'labels', 'miou': 0.41349, 'images': 9, 'listed': 9, 'weak': True},
+    'features': {'network': 'resnet50', 'layer': 'layer3 of ResNet-50', 'source': 'layer3, a.h5', 'size': 224},
+}  # fmt: skip
 
 
 def record(fold, column=None, method='CANet', inputs='episodes', empty=(), **changes):
@@ -42,14 +61,19 @@ def record(fold, column=None, method='CANet', inputs='episodes', empty=(), **cha
     return {
         'method': method, 'fold': fold, 'inputs': inputs, 'data': 'drawn', 'void': 'ignore', 'label_size': 321,
         'protocol': {'name': 'hpascal', 'hash': f'f{fold}'}, 'checkpoint': {'selection': 'last'}, 'shots': {'1': {}},
-        'hpascal': {'parameters': PARAMETERS}, 'fold_classes': classes, 'partitions': partitions,
+        'hpascal': FILE, 'fold_classes': classes, 'partitions': partitions,
         'cmps': {'square': score},
     } | changes  # fmt: skip
 
 
+def built(fold, **changes):
+    """Of a file that was built otherwise."""
+    return record(fold, hpascal=FILE | changes)
+
+
 def rows(text):
     """First word of each line -> its cells, which two spaces part, without the first."""
-    split = [[cell.strip() for cell in line.split('  ') if cell.strip()] for line in text.splitlines()]
+    split = [[cell.strip() for cell in line.split('  ') if cell.strip()] for line in text.splitlines() if line]
     return {line[0].split()[0]: line[1:] for line in split}
 
 
@@ -64,6 +88,21 @@ def test_the_table_of_one_method_is_the_papers():
     assert found['partition'] == ['split-1', 'split-2', 'split-3', 'split-4', 'mean']
     assert found['L0'] == ['61.64', '77.24', '51.40', '50.27', '60.14']
     assert found['CMPS'][-1] == '41.03'  # 41.02 there
+
+
+def test_below_it_cmps_by_method_is_the_papers_table_5():
+    """Folds that were built in separate files, from an oracle whose folder is written otherwise."""
+    apart = built(1, oracle=FILE['oracle'] | {'folder': './labels'}, sha256='another')
+    better = [record(fold, TABLE_3[:, fold] + 1, method='CANet + CRC') for fold in (0, 1)]
+    text = hierarchy_table.table([record(0), apart, record(2), record(3), *better])
+    first, second = text.split('\n\n')
+    found = rows(second)
+    assert found['method'] == ['split-1', 'split-2', 'split-3', 'split-4', 'mean']
+    assert [line.split()[0] for line in second.splitlines()[3:]] == ['CANet', 'CANet']
+    assert second.splitlines()[3].split()[1:] == ['40.31', '47.74', '38.53', '37.54', '41.03']
+    assert second.splitlines()[4].split()[-5:] == ['41.31', '48.74', '-', '-', '-']
+    assert 'CMPS by method; ' in second and all(', weak oracle\n' in one for one in (first, second))
+    assert 'Oracle labels, val mIoU 41.3 %: a weak oracle. Similarity by layer3 of ResNet-50 (the paper' in first
 
 
 def test_two_methods_and_the_zero_mask_stand_side_by_side():
@@ -93,7 +132,11 @@ def test_empty_partitions_print_as_empty_and_are_left_out_of_means():
         (record(0), 'two results are of CANet, fold 0'),
         (record(0, method='SimPropNet', protocol={'name': 'hpascal', 'hash': 'x'}), 'fold 0 are of different episodes'),
         (record(1, void='background'), 'results with different void rule'),
-        (record(1, hpascal={'parameters': {'rule': 'halves'}}), 'results with different parameters'),
+        (built(1, parameters={'rule': 'halves'}), 'results with different parameters'),
+        (built(1, oracle=FILE['oracle'] | {'miou': 0.4135}), r"different oracle's val mIoU \(0.41349, 0.4135\)"),
+        (built(1, features=FILE['features'] | {'size': 225}), 'different features .*layer3, a.h5, 225 pixels'),
+        (built(1, tiny_rule='px2048'), 'results with different tiny-object rule'),
+        (built(1, oracle='labels'), 'CANet, fold 1, does not say how good the oracle is, .*: build the H-PASCAL-5i'),
         ({name: value for name, value in record(1).items() if name != 'partitions'}, 'fold 1, has no partitions'),
     ],
 )
@@ -142,7 +185,7 @@ def oracle(source, tmp_path_factory):
 @pytest.fixture
 def config(oracle, source, monkeypatch):
     """Of a build in which images are as similar as their mean colours."""
-    colours = Extractor('colours', 'mean colours', lambda images: jnp.asarray(images, jnp.float32))
+    colours = Extractor('resnet50', 'mean colours', lambda images: jnp.asarray(images, jnp.float32))
     monkeypatch.setattr(hierarchy_build, 'load_extractor', lambda network, weights: colours)
     monkeypatch.setattr(hierarchy_build, 'open_source', lambda name, folder: source)
     config = hpascal_config.get_config()
@@ -157,7 +200,10 @@ def config(oracle, source, monkeypatch):
 def test_build_finds_the_hard_the_small_and_the_similar(config, source, tmp_path):
     built = hierarchy_build.build(config, tmp_path / 'h.json')
     assert built == hpascal_file.read(tmp_path / 'h.json')
-    assert built['features'] == 'mean colours, 33 x 33 pixels' and built['data'] == 'drawn'
+    assert built['features'] == {
+        'network': 'resnet50', 'layer': 'layer3 of ResNet-50, stride 8', 'source': 'mean colours', 'size': 33}
+    assert built['data'] == 'drawn' and built['oracle'] == oracle_quality(Path(config.oracle), source)
+    assert built['oracle']['images'] == 60 and not built['oracle']['weak']  # on the val list, half of it right
     facts = built['folds']['1']['classes']
     assert set(facts) == {'bus', 'car', 'cat', 'chair', 'cow'} and facts['cat']['pairs'] == 12
     assert facts['cat']['difficulty']['easy_from'] > 0.99 and facts['cat']['difficulty']['hard_to'] < 0.5
@@ -169,6 +215,7 @@ def test_build_finds_the_hard_the_small_and_the_similar(config, source, tmp_path
     picture = np.asarray(Image.open(tmp_path / 'h_fold1.jpg'))
     assert picture.shape[:2] == (8 * (129 + 18) + 7 * 4, 5 * (2 * 129 + 8 + 8) + 4 * 4)  # rows with captions; pairs
     queries = hierarchy_build.table(built).splitlines()
+    assert queries[-1].startswith(f'Oracle {config.oracle}, val mIoU {100 * built["oracle"]["miou"]:.1f} %. Simi')
     assert queries[0].split() == ['queries', 'split-2'] and queries[2].startswith('L0 easy, large, similar')
 
 
@@ -218,3 +265,109 @@ def test_a_work_directory_is_evaluated_by_partition(config, source, tmp_path, mo
     assert 'DPr + FBAF + ICA (zero_mask)' in capsys.readouterr().out
     with pytest.raises(ValueError, match='has queries with 2 supports, not 3'):
         evaluate_hierarchy(None, workdir, path, shot=3)
+
+
+@pytest.fixture
+def asked(config, source, tmp_path, monkeypatch):
+    """A file whose L6 is empty and which asks for no cat; and the config of its fold."""
+    built = hierarchy_build.build(config, tmp_path / 'h.json')
+    for name, one in built['folds']['1']['partitions'].items():
+        kept = [line for line in one['episodes'] if line.split()[0] != str(CLASS_NAMES.index('cat'))]
+        one['episodes'] = kept if name != 'L6' else []
+    facts = {name: built[name] for name in ('data', 'image_list', 'tiny_rule', 'oracle', 'features')}
+    parameters = Parameters(**built['parameters'])
+    hpascal_file.write(tmp_path / 'h.json', parameters, {1: built['folds']['1']}, **facts)
+    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    few_shot = simpropnet.get_config('fold=1')
+    few_shot.update_from_flattened_dict(SMALL)
+    return few_shot, tmp_path / 'h.json'
+
+
+def test_anybodys_masks_are_listed_by_episode_and_scored_by_partition(asked, source, tmp_path, capsys):
+    """Of a program that is right on easy queries and sees nothing in hard ones."""
+    config, path = asked
+    list_episodes.main(config, str(tmp_path / 'list.json'), str(path), shot=2)
+    listed = json.loads((tmp_path / 'list.json').read_text())
+    partitions = hpascal_file.episodes(hpascal_file.read(path), 1, source.ids)
+    easy = sum(len(found) for name, found in partitions.items() if name < 'L4')
+    assert [one['name'] for one in listed['episodes']][-1] == f'hpascal_f1_s0_k2_{len(listed["episodes"]) - 1:04d}'
+    (tmp_path / 'theirs').mkdir()
+    for i, one in enumerate(listed['episodes']):
+        label = own_labels(source, [source.ids.index(one['query'])])[0]
+        assert len(one['supports']) == 2 and (label == one['class_id']).any()
+        right = (label == one['class_id']) & (i < easy)
+        Image.fromarray(right.astype(np.uint8)).save(tmp_path / 'theirs' / f'{one["name"]}.png')
+    given = evaluate_hierarchy_predictions(config, tmp_path / 'W', tmp_path / 'theirs', path, shot=2)
+    scores = {name: one and one['square']['miou'] for name, one in given['partitions'].items()}
+    assert scores == dict.fromkeys(('L0', 'L1', 'L2', 'L3'), 1) | {'L4': 0, 'L5': 0, 'L6': None, 'L7': 0}
+    assert given['cmps'] == {'square': 4 / 7} and given['protocol']['hash'] == listed['hash']
+    written = tmp_path / 'W' / 'eval' / 'hpascal_fold1_predictions_theirs.json'
+    assert json.loads(written.read_text()) == given
+    printed = capsys.readouterr().out
+    assert 'theirs (predictions)' in printed and 'split-2 L0 without cat' in printed
+    with pytest.raises(ValueError, match='missing .hpascal_f1_s0_k1_0000.png, .* not expected .hpascal_f1_s0_k2_'):
+        evaluate_hierarchy_predictions(config, tmp_path / 'W', tmp_path / 'theirs', path)
+    with pytest.raises(ValueError, match='--shot is for --hpascal'):
+        list_episodes.main(config, str(tmp_path / 'list.json'), shot=2)
+
+
+def test_the_label_maps_of_a_supervised_network_are_scored_by_partition(asked, oracle, tmp_path):
+    """The oracle itself: right on what it finds easy."""
+    config, path = asked
+    given = evaluate_hierarchy_predictions(config, tmp_path / 'W', oracle, path)
+    scores = {name: one and one['square']['miou'] for name, one in given['partitions'].items()}
+    assert all(scores[name] == 1 for name in ('L0', 'L1', 'L2', 'L3'))
+    assert all(0 < scores[name] < 0.5 for name in ('L4', 'L5', 'L7'))
+    assert given['method'] == oracle.name and given['classes'] == ['bus', 'car', 'chair', 'cow']
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """Drawn data, an oracle that is right in every third image, and random weights; as fields of configs."""
+    pytest.importorskip('torch')
+    from safetensors.numpy import save_file
+
+    from tests.models.torch_resnet import TorchResNet
+
+    shapes5i.load(tmp_path / 'data', {'trainaug': 2, 'val': 100})
+    source = open_source('shapes5i', tmp_path / 'data')
+    (tmp_path / 'labels').mkdir()
+    for number in np.flatnonzero(source.index.lists['val']).tolist():
+        label = own_labels(source, [number])[0]
+        known = np.where(label == 255, np.uint8(0), label)
+        write_label(tmp_path / 'labels' / f'{source.ids[number]}.png', known if number % 3 == 0 else known * 0)
+    weights = TorchResNet().state_dict()
+    save_file({name: value.numpy() for name, value in weights.items()}, tmp_path / 'random.safetensors')
+    return {'data.name': 'shapes5i', 'data.dir': tmp_path / 'data', 'data.loader': 'threads'}
+
+
+@pytest.mark.slow
+def test_the_commands_as_a_user_types_them(shapes, tmp_path, capsys):
+    """From an oracle and images to the table."""
+
+    def run_module(name, fields, *words):
+        command = [sys.executable, '-m', f'simpropnet_jax.analysis.{name}', *map(str, words)]
+        done = subprocess.run(
+            [*command, *(f'--config.{field}={value}' for field, value in fields.items())],
+            cwd=Path(__file__).parents[2], env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True,
+            check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    made = {
+        'folds': '(1,)', 'oracle': tmp_path / 'labels', 'features.network': 'resnet50', 'features.size': 33,
+        'features.weights': tmp_path / 'random.safetensors', 'partitions.rule': 'halves', 'partitions.cell': 1,
+        'partitions.partition': 5, 'partitions.episodes': 2, 'partitions.supports': 1,
+    }  # fmt: skip
+    printed = run_module('hierarchy_build', shapes | made, '--out', tmp_path / 'h.json')
+    built = json.loads((tmp_path / 'h.json').read_text())
+    oracle = f'{100 * built["oracle"]["miou"]:.1f} %: a weak oracle. Similarity by layer3 of ResNet-50, stride 8 (the '
+    assert built['oracle']['images'] == 100 and oracle in printed
+    given = ['--config', 'configs/prototype.py:fold=1', '--workdir', tmp_path / 'run', '--hpascal', tmp_path / 'h.json']
+    small = {'model.weights': '', 'model.width': 4, 'eval.size': 33, 'eval.label_size': 33}
+    printed = run_module('hierarchy', shapes | small, *given)
+    (result,) = (tmp_path / 'run' / 'eval').glob('hpascal_*.json')
+    hierarchy_table.main([str(result)])
+    assert capsys.readouterr().out == printed
+    score = f'{100 * json.loads(result.read_text())["cmps"]["square"]:.2f}'
+    assert rows(printed)['prototype'] == rows(printed)['CMPS'] == ['-', score, '-', '-', '-'] and oracle in printed

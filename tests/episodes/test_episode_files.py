@@ -1,6 +1,7 @@
 """Episodes that go through a file stay the very same; a file that does not fit is refused in one sentence."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -64,10 +65,11 @@ def edited(path, change):
 
 def rehashed(content):
     content['hash'] = episode_files._hash(content['episodes'])
+    content['file_hash'] = episode_files._file_hash(content)
 
 
 MISTAKES = {
-    'says that its episodes have the hash .* it was changed after': lambda c: c['episodes'].pop(),
+    'says that its hash is .* it was changed after': lambda c: c['episodes'].pop(),
     'has episodes of fold 1, not of fold 2': lambda c: c.update(fold=1),
     'has an episode of class 3, which fold 2 does not hold out': lambda c: c['episodes'][7].update(class_id=3),
     'names the image nowhere, which fake lacks': lambda c: c['episodes'][7].update(query='nowhere'),
@@ -75,7 +77,7 @@ MISTAKES = {
     'has no 5-shot episodes, only 1, 3-shot': lambda c: None,
     'does not say its protocol in full': lambda c: c['protocol'].pop('void'),
     "must have a side in pixels or 'own' as resolution": lambda c: c['protocol'].update(resolution='square'),
-    'is not a file of episodes of format 1': lambda c: c.pop('fold'),
+    'is not a file of episodes of format 2': lambda c: c.pop('fold'),
     'is not a readable file of episodes': lambda c: c['episodes'][0].pop('query'),
 }
 
@@ -88,6 +90,31 @@ def test_a_file_that_does_not_fit_is_refused(sentence, written, index):
         edited(path, rehashed)
     with pytest.raises(ValueError, match=f'{path} {sentence}'):
         read_episodes(path, index, 2, shots=(1, 5) if '5-shot' in sentence else None)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda c: c['protocol'].update(resolution=400),
+        lambda c: c['protocol'].update(void='background'),
+        lambda c: c['episodes'][5].update(seed=9),
+        lambda c: c.update(data='another'),
+    ],
+)
+def test_what_was_changed_besides_the_episodes_is_seen(change, written, index):
+    path, _, digest = written
+    edited(path, change)
+    assert episode_files._hash(json.loads(path.read_text())['episodes']) == digest  # which results would have
+    with pytest.raises(ValueError, match=f'{path} says that its file_hash is .* it was changed after it was written'):
+        read_episodes(path, index, 2)
+
+
+def test_a_file_hash_can_be_made_elsewhere(written):
+    """By the recipe that the module's docstring states."""
+    content = json.loads(written[0].read_text())
+    stated = content.pop('file_hash')
+    text = json.dumps(content, sort_keys=True, separators=(',', ':'), ensure_ascii=True)
+    assert hashlib.sha256(text.encode('ascii')).hexdigest() == stated
 
 
 def test_a_file_that_is_none(tmp_path, index):

@@ -11,6 +11,10 @@ from simpropnet_jax.episodes import hpascal, hpascal_file
 from simpropnet_jax.episodes.hpascal import PARTITIONS, Parameters, difficulty, size_class, split_class, supports
 
 HALVES = Parameters(rule='halves', supports=2, episodes=6, cell=1, partition=2)
+FOUND = {
+    'oracle': {'folder': 'masks', 'miou': 0.41349, 'images': 12, 'listed': 12, 'weak': True},
+    'features': {'network': 'resnet50', 'layer': 'layer3 of ResNet-50', 'source': 'layer3, a.h5', 'size': 33},
+}
 
 
 def test_an_index_names_the_three_halvings():
@@ -127,7 +131,8 @@ def file(twelve, tmp_path):
     ids = [f'2007_{i:06d}' for i in range(12)]
     parameters = Parameters(rule='halves', supports=2, episodes=6, cell=1, partition=2)
     fold = hpascal_file.fold_record(pairs, (2, 3), scores, sizes, *hpascal.partitions(*twelve, parameters), ids)
-    hpascal_file.write(tmp_path / 'h.json', parameters, {0: fold}, data='drawn', oracle='masks', features='vgg16')
+    facts = {'data': 'drawn', 'image_list': 'val', 'tiny_rule': 'none', **FOUND}
+    hpascal_file.write(tmp_path / 'h.json', parameters, {0: fold}, **facts)
     return tmp_path / 'h.json', ids
 
 
@@ -141,6 +146,8 @@ def test_the_file_gives_back_the_episodes_whatever_the_numbers_of_the_images(twe
     assert facts['bird']['difficulty'] == {'rule': 'halves', 'hard_to': 0.2, 'easy_from': 0.9}
     assert facts['bird']['cells']['hard small'] == 3
     back = hpascal_file.episodes(record, 0, ids, shot=2)
+    protocol = hpascal_file.protocol(record, back, 0, 'ignore')
+    assert (protocol.name, protocol.tiny_rule, protocol.episodes, protocol.resolution) == ('hpascal', 'none', 48, 321)
     assert {name: [e._replace(pair=-1) for e in one.episodes] for name, one in found.items()} == back
     others = ['2007_a', *ids]
     assert hpascal_file.episodes(record, 0, others)['L0'][0].query == back['L0'][0].query + 1
@@ -168,7 +175,7 @@ def test_what_the_file_cannot_give_is_said_in_one_sentence(file):
         (lambda text: text.replace('3 2007_000001', '3 2007_000002', 1), 'is damaged or was changed by hand'),
         (lambda text: text[:100], 'is not a readable H-PASCAL-5i file'),
         (lambda text: json.dumps({'format': 1}), 'is not an H-PASCAL-5i file'),
-        (lambda text: re.sub('"format": 1', '"format": 9', text), 'has format 9, not 1'),
+        (lambda text: re.sub('"format": 2', '"format": 1', text), 'has format 1, of another version, not 2: build it'),
     ],
 )
 def test_a_damaged_file_is_refused(file, damage, sentence):
@@ -178,6 +185,15 @@ def test_a_damaged_file_is_refused(file, damage, sentence):
     path.write_text(changed)
     with pytest.raises(ValueError, match=f'{path.name} {sentence}'):
         hpascal_file.read(path)
+
+
+def test_the_oracle_and_the_features_are_labelled_where_they_are_not_the_papers():
+    weak = 'Oracle masks, val mIoU 41.3 %: a weak oracle. Similarity by layer3 of ResNet-50 (the paper: ResNet-101).\n'
+    assert hpascal_file.basis(FOUND) == weak
+    good = FOUND['oracle'] | {'miou': 0.7, 'images': 9, 'weak': False}
+    papers = FOUND['features'] | {'network': 'resnet101', 'layer': 'layer4 of ResNet-101'}
+    assert hpascal_file.basis({'oracle': good, 'features': papers}) == (
+        'Oracle masks, val mIoU 70.0 % on 9 of 12 images. Similarity by layer4 of ResNet-101.\n')
 
 
 @pytest.mark.parametrize('change', [{'rule': 'thirds'}, {'share': 0.5}, {'episodes': 0}, {'cell': -1}])

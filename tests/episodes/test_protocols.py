@@ -79,9 +79,26 @@ def test_hash_is_of_ids_and_these_very_episodes(index):
     assert protocol_hash(episodes(shorter, index, 0, 1, 0), index.ids) != protocol_hash(drawn, index.ids)
 
 
+# The peers' rules, as `PRESETS` says where from: list, tiny rule, order, episodes, seeds, size of comparison, void.
+RULES = {
+    'simpropnet': ('val', 'oslsm', 'classes', 1000, (0, 1, 2), 321, 'as trained'),
+    'canet': ('val', 'oslsm', 'pairs first', 1000, (0,), 321, 'background'),
+    'pfenet': ('val', 'px2048', 'images', 5000, (321,), 'own', 'ignore'),
+    'hsnet': ('val', 'oslsm', 'pairs', 1000, (0,), 400, 'ignore'),
+    'oslsm': ('val', 'oslsm', 'shuffled', 1000, (1385,), 500, 'background'),
+    'bam': ('val', 'px2048', 'images', 1000, (510, 365, 382, 322, 988), 'own', 'ignore'),
+    'panet': ('trainaug', 'none', 'random', 1000, (1234, 1235, 1236, 1237, 1238), 417, 'ignore'),
+}
+
+
+def test_no_preset_changes_by_accident():
+    assert {name: dataclasses.astuple(protocol) for name, protocol in PRESETS.items()} == {
+        name: (name, *rules) for name, rules in RULES.items()}  # fmt: skip
+
+
 # Of the fake data, fold 0, 1-shot, the first seed. If one changes, so have the episodes of published numbers.
 HASHES = {
-    'simpropnet': '8fcb80bf57ac', 'canet': '9bb9bb9f849f', 'pfenet': 'abb388d81b08', 'hsnet': '45506e0207a4',
+    'simpropnet': '8fcb80bf57ac', 'canet': '8695f742851b', 'pfenet': 'abb388d81b08', 'hsnet': '45506e0207a4',
     'oslsm': 'c5e692eb989b', 'bam': '288fc11e6067', 'panet': '9e33a7a39c61',
 }  # fmt: skip
 
@@ -116,6 +133,15 @@ def test_the_list_shuffled_anew_each_time(index):
     n = len(listed)
     assert sorted(first[:n]) == sorted(first[n : 2 * n]) == listed
     assert listed != first[:n] != first[n : 2 * n] and first != other
+
+
+def test_the_list_in_order_and_then_shuffled(index):
+    listed = pairs_of(identical_episodes(PRESETS['canet'], index, fold=1))
+    first, other = (pairs_of(episodes(PRESETS['canet'], index, fold=1, shot=1, seed=seed)) for seed in (0, 1))
+    n = len(listed)
+    assert first[:n] == other[:n] == listed
+    assert sorted(first[n : 2 * n]) == sorted(first[2 * n : 3 * n]) == listed
+    assert listed != first[n : 2 * n] != first[2 * n : 3 * n] and first != other
 
 
 def test_images_in_order_with_any_class_that_they_show(index):

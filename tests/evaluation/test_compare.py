@@ -106,6 +106,18 @@ def test_a_better_method_is_found_in_either_place():
     assert paired_bootstrap(a, a, resamples=500).miou.verdict == 'undecided'
 
 
+def test_the_interval_by_hand():
+    """Two images of IoU 0 and 1: drawn are two of the first, one of each, two of the second, 1 : 2 : 1."""
+    counts = drawn([0, 400], [(0, 'image00', 'image01', 1), (0, 'image01', 'image00', 1)])
+    nothing = drawn([0, 0], [(0, 'image00', 'image01', 1), (0, 'image01', 'image00', 1)])
+    for confidence, interval in {0.95: [0, 1], 0.4: [0.5, 0.5]}.items():
+        assert compare.miou_interval(counts, 'square', confidence=confidence) == interval
+        found = paired_bootstrap(nothing, counts, confidence=confidence).miou
+        assert [found.low, found.high] == interval and (found.a, found.b) == (0, 0.5)
+    assert compare.with_intervals({'1': {'square': {'miou': 0.5}}}, {1: counts}) == {
+        '1': {'square': {'miou': 0.5, 'miou_interval': [0, 1]}}}
+
+
 def reordered(counts, order):
     part = metrics.Counts(*(values[order] for values in counts.counts['square']))
     columns = [getattr(counts, name)[order] for name in episode_counts.COLUMNS]

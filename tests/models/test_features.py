@@ -1,5 +1,6 @@
 """Feature extractors against plain PyTorch on random weights in Keras' layout, and against Keras' own networks."""
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -7,11 +8,17 @@ import sys
 
 import h5py
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from configs import simpropnet
+from simpropnet_jax import checkpoint, experiment, models
 from simpropnet_jax.models import features, pretrained, vgg
 from simpropnet_jax.models.features import load_extractor, pool
+from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.models.resnet import ResNet
 
 WIDTH = 4
 MEANS = np.array([103.939, 116.779, 123.68])  # of Caffe's BGR
@@ -131,6 +138,37 @@ def test_an_encoder_of_ours(tmp_path):
         load_extractor('resnet101', tmp_path / 'r.h5', WIDTH)
 
 
+def test_the_backbone_of_a_work_directory(tmp_path):
+    """Of any width, with layer4 or without, in its own convention."""
+    config = simpropnet.get_config('cpu')
+    config.model = ConfigDict({
+        'name': 'deeplab', 'weights': '', 'convention': 'torchvision', 'width': WIDTH, 'depths': (3, 4, 6, 1),
+        'dtype': 'float32'})  # fmt: skip
+    run = tmp_path / 'run'
+    run.mkdir()
+    experiment.store_config(config, run)
+    shapes = experiment.Method(config, models.build(config.model), {}, None).abstract()
+    draw = np.random.default_rng(0).normal
+    variables = jax.tree.map(lambda leaf: jnp.asarray(draw(0, 0.2, leaf.shape), leaf.dtype), shapes)
+    with contextlib.closing(checkpoint.Checkpoints(run / 'checkpoints')) as checkpoints:
+        checkpoints.save(7, {'variables': variables})
+    given = experiment.given_weights(str(run))
+    extractor = load_extractor('resnet50', given, levels=('layer2', 'layer3'))
+    network = ResNet('3x3', WIDTH)
+    expected = network.apply(
+        {'params': variables['params']['backbone']}, normalise(jnp.asarray(images()), 'torchvision'))  # fmt: skip
+    expected = np.concatenate([expected['layer2'], expected['layer3']], -1)
+    np.testing.assert_allclose(extractor(images()), expected, rtol=1e-4, atol=1e-5 * expected.max())
+    assert extractor.source == f'layer2+layer3 of resnet50, deeplab of {run}, step 7'
+    with pytest.raises(ValueError, match=r'step 7 has stages of \(3, 4, 6, 1\) blocks, .* needs \(3, 4, 23, 3\)'):
+        load_extractor('resnet101', given)
+    with pytest.raises(ValueError, match='vgg16 has no use for deeplab of .*, a ResNet'):
+        load_extractor('vgg16', given)
+    with pytest.raises(ValueError, match=f'of {tmp_path}, a folder in which nothing was trained'):
+        experiment.given_weights(str(tmp_path))
+    assert experiment.given_weights('keras') == 'keras'
+
+
 def test_mistakes_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="must be one of resnet101, vgg16, resnet50, got 'vgg19'"):
         load_extractor('vgg19')
@@ -165,12 +203,10 @@ def test_downloads_are_those_of_keras(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_addresses_and_hashes_are_keras_own():
+def test_the_address_of_vgg_is_keras_own():
     pytest.importorskip('keras')
-    from keras.src.applications import resnet, vgg16
+    from keras.src.applications import vgg16
 
-    assert features.KERAS_URL.startswith(resnet.BASE_WEIGHTS_PATH + 'resnet101_weights_')
-    assert features.KERAS_HASH == resnet.WEIGHTS_HASHES['resnet101'][1]
     assert vgg.KERAS_URL == vgg16.WEIGHTS_PATH_NO_TOP
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from simpropnet_jax.models import pretrained
 from simpropnet_jax.models.normalise import CONVENTIONS, normalise
-from simpropnet_jax.models.pretrained import load_backbone
+from simpropnet_jax.models.pretrained import DEPTHS_50, load_backbone
 from simpropnet_jax.models.resnet import ResNet
 
 # Keras' own ResNet-50 with every weight random, batch norm statistics included. Its layer1 and layer2 are
@@ -202,7 +202,7 @@ def test_unknown_convention():
 DOWNLOAD = """
 import sys
 from simpropnet_jax.models import pretrained
-pretrained.KERAS_URL, pretrained.KERAS_HASH = sys.argv[1:]
+pretrained.KERAS_FILES[pretrained.DEPTHS_50] = sys.argv[1:]
 try:
     print(pretrained.load_backbone('keras').source)
 except OSError as error:
@@ -227,6 +227,38 @@ def test_download_is_checked_by_its_hash(keras_reference, tmp_path):
 
     assert hashlib.sha256(published.read_bytes()).hexdigest() in download(right, 'right')
     assert 'refused: the backbone weights could not be downloaded' in download('0' * 32, 'wrong')
+
+
+@pytest.mark.parametrize(
+    ('depths', 'name'),
+    [((3, 4, 6), 'resnet50'), ((3, 4, 6, 3), 'resnet50'), ((3, 4, 23), 'resnet101'), ((3, 4, 23, 3), 'resnet101')],
+)
+def test_the_download_is_of_these_depths(depths, name, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pretrained, 'fetch', lambda remote, folder: asked.append(remote) or tmp_path / 'no.h5')
+    with pytest.raises(FileNotFoundError):
+        load_backbone('keras', depths=depths)
+    (remote,) = asked
+    assert remote.name == f'{name}_weights_tf_dim_ordering_tf_kernels_notop.h5'
+    assert remote.md5 == dict(pretrained.KERAS_FILES.values())[remote.urls[0]]
+
+
+def test_no_download_of_other_depths(monkeypatch):
+    monkeypatch.setattr(pretrained, 'fetch', lambda remote, folder: pytest.fail(f'asked for {remote}'))
+    for depths in ((3, 8, 36, 3), (3, 4), (3, 4, 6, 2)):
+        with pytest.raises(ValueError, match=re.escape(f'nothing of {depths} blocks: change the depths, or give')):
+            load_backbone('keras', depths=depths)
+
+
+@pytest.mark.slow
+def test_addresses_and_hashes_are_keras_own():
+    pytest.importorskip('keras')
+    from keras.src.applications import resnet
+
+    for depths, name in ((DEPTHS_50, 'resnet50'), (pretrained.DEPTHS_101, 'resnet101')):
+        url, md5 = pretrained.KERAS_FILES[depths]
+        assert url.startswith(f'{resnet.BASE_WEIGHTS_PATH}{name}_weights_')
+        assert md5 == resnet.WEIGHTS_HASHES[name][1]
 
 
 def _masked_averages(apply, voc, name):

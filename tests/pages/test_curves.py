@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from PIL import Image
 
 from configs.simpropnet import get_config
@@ -58,7 +57,7 @@ def test_epochs_where_every_run_was_selected_once_an_epoch(tmp_path, capsys):
     assert rows(capsys.readouterr().out)['tpc'] == ['3', '30.00', '14', '14', '14']
 
 
-def test_mistakes_end_in_one_sentence(tmp_path):
+def test_mistakes_end_in_one_sentence(tmp_path, refused):
     good, out = write_run(tmp_path / 'a' / 'good', {3: 0.5}), tmp_path / 'curves.png'
     base = write_run(tmp_path / 'base', {3: 0.5}, 'base_val_miou')
     early = write_run(tmp_path / 'early', {3: 0.5}, conditioning=30)
@@ -71,10 +70,10 @@ def test_mistakes_end_in_one_sentence(tmp_path):
         (good, base): 'good has novel_val_miou, base has base_val_miou: scores of different classes do not belong',
         (good, '--labels', 'x', 'y'): 'there are 2 labels for 1 runs: give one for each',
     }.items():
-        with pytest.raises(SystemExit, match=f'^Error: .*{message}'):
+        with refused(f'.*{message}'):
             main([*runs, '--out', str(out)])
     assert not out.exists()
-    with pytest.raises(SystemExit, match="^Error: Format 'xyz' is not supported"):
+    with refused("Format 'xyz' is not supported"):
         main([good, '--out', 'curves.xyz'])
 
 

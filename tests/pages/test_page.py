@@ -1,13 +1,15 @@
 """The page of a folder of results: hand-made files in, numbers, pictures and the names of bad files out."""
 
+import html
 import json
 import re
 
-import pytest
 from PIL import Image
 
+from simpropnet_jax.analysis import background, overlap, similarity
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
-from simpropnet_jax.pages.document import Section, Table, markdown, to_html
+from simpropnet_jax.evaluation import tables
+from simpropnet_jax.pages.document import Printed, Section, Table, markdown, to_html
 from simpropnet_jax.pages.page import main
 
 EPISODES = {'0': 10, '1': 10}
@@ -31,10 +33,42 @@ def result(fold, miou, method='baseline', inputs='episodes', **changes):
 def partitions(fold, miou, **changes):
     record = result(fold, miou, protocol={'name': 'hpascal', 'hash': f'h{fold}'}, **changes)
     scores = {f'L{i}': {'classes': record['classes'], 'square': {'miou': miou - 0.01 * i}} for i in range(8)}
+    basis = {
+        'image_list': 'val', 'tiny_rule': 'oslsm', 'features': {
+            'network': 'resnet50', 'layer': 'layer3 of ResNet-50', 'source': 'layer3, a.h5', 'size': 224},
+        'oracle': {'folder': 'labels', 'miou': 0.41, 'images': 7, 'listed': 9, 'weak': True}}  # fmt: skip
     return record | {
         'partitions': scores | {'L3': None}, 'cmps': {'square': miou - 0.035}, 'fold_classes': record['classes'],
-        'hpascal': {'parameters': {'rule': 'sigma', 'partition': 20}, 'sha256': 'c0ffee'},
+        'hpascal': {'parameters': {'rule': 'sigma', 'partition': 20}, 'sha256': 'c0ffee'} | basis,
     }  # fmt: skip
+
+
+FACTS = {'features': 'VGG-16, 321 x 321 pixels', 'versions': {'jax': '0.10.2'}, 'device': {'kind': 'cpu', 'count': 1}}
+
+
+def of_folds(method, *folds):
+    """What a premise experiment says of the runs that it looked at."""
+    known = ('method', 'fold', 'data', 'void', 'protocol', 'checkpoint')
+    return FACTS | {'method': method, 'folds': [{k: result(f, 0.5, method)[k] for k in known} for f in folds]}
+
+
+def overlaps(method='CANet', weak=True):
+    scores = dict.fromkeys(overlap.QUANTITIES, 0.1234) | {'undefined': dict.fromkeys(overlap.QUANTITIES, 0)}
+    oracle = {'folder': 'labels', 'miou': 0.4567 if weak else 0.7, 'images': 7, 'listed': 9, 'weak': weak}
+    return of_folds(method, 1, 2) | {
+        'by_class': scores | {'fp_overlap': None}, 'by_image': scores, 'pairs': 396, 'oracle': oracle}  # fmt: skip
+
+
+def similarities(method='CANet'):
+    return of_folds(method, 1) | {
+        'ratio': {'mean': 0.765, 'std': None, 'pairs': 1}, 'cosine': {'error': 0.5, 'truth': 0.6}, 'drawn': 990,
+        'skipped': 989, 'undefined': 0, 'min_pixels': 100}  # fmt: skip
+
+
+def backgrounds():
+    one = {'object': 0.25, 'background': 0.5, 'pairs': 41}
+    return FACTS | {'data': 'pascal5i/subset', 'image_list': 'val', 'per_class': {'cat': one, 'dog': one},
+                    'mean': one, 'more_alike': 2, 'drawn': 82}  # fmt: skip
 
 
 def write(path, content):
@@ -101,6 +135,8 @@ def test_partitions_studies_supervised_curves_and_pictures(tmp_path, capsys):
     assert 'A  baseline' not in found and 'A baseline' in found and 'B CANet + CRC' in found
     assert row(found, 'L0 easy, large, similar')[:3] == ['60.00', '70.00', '-']
     assert row(found, 'CMPS')[4:6] == ['56.50', '-'] and 'split-3 L3' in found
+    assert row(found, 'CANet + CRC') == ['66.50', '-', '-', '-', '-']
+    assert 'a weak oracle' in found
     assert row(section(text, 'Studies'), 'CANet') == ['1', '12.3', '-', '-', '-', '3.2']
     supervised = section(text, 'Supervised')
     assert row(supervised, 'mIoU') == ['45.67'] and row(supervised, 'sofa') == ['-'] and 'weak oracle' in supervised
@@ -109,6 +145,47 @@ def test_partitions_studies_supervised_curves_and_pictures(tmp_path, capsys):
     assert len(pictures) == 3 and set(pictures) == set(re.findall('src="([^"]+)"', html))
     assert all((tmp_path / 'report' / path).stat().st_size > 0 for path in pictures)
     assert '4 results, 1 curves, 1 pictures' in printed.out
+
+
+def test_premise_experiments_stand_as_their_commands_print_them_beside_the_papers_numbers(tmp_path, capsys):
+    runs, found = tmp_path / 'runs', {
+        'a/over.json': (overlaps(), overlap), 'strong.json': (overlaps('DPr & FBAF', weak=False), overlap),
+        'a/figures/alike.json': (similarities(), similarity), 'background.json': (backgrounds(), background),
+    }  # fmt: skip
+    for name, (record, _) in found.items():
+        write(runs / name, record)
+    write(runs / 'a' / 'config.json', {'fold': 1, 'model': {'name': 'canet'}})  # JSON that is none of the page's
+    write(runs / 'list.json', ['by_class', 'by_image'])
+    text, html_text, printed = page(tmp_path, capsys)
+    errors = section(text, 'Where the errors are')
+    for name, (record, command) in found.items():
+        said = command.table(record).rstrip()
+        assert f'<p>{name}</p>\n<pre>{html.escape(said)}</pre>' in html_text
+        assert f'\n\n{name}\n\n' + '\n'.join(f'    {line}' for line in said.splitlines()) in errors
+    assert '396 pairs of split-2, split-3, pascal5i/subset' in errors and errors.count('A weak oracle') == 1
+    assert re.search('CANet, the papers +18.32 +9.11 +23.28', errors) and re.search('0.87 +0.25 +1000', errors)
+    assert 'Figure 3: 20 of 20' in errors
+    picture, = re.findall(r'\]\((figures/[\w./-]+)\)', errors)
+    assert (tmp_path / 'report' / picture).stat().st_size > 0
+    assert [line.split(' | ')[:3] for line in text.splitlines() if 'over.json |' in line] == [
+        ['| a/over.json', 'CANet', '1'], ['| a/over.json', 'CANet', '2']]  # fmt: skip
+    assert row(text, 'background.json') == ['-', '-', 'pascal5i/subset', '-', '-', '-', '1 x cpu', '0.10.2']
+    assert printed.err == '' and '4 results' in printed.out
+
+
+def test_protocols_of_the_same_weights_and_predictions_of_others_have_their_tables(tmp_path, capsys):
+    runs = tmp_path / 'runs'
+    ours = [result(1, 0.5), result(1, 0.375, protocol={'name': 'hsnet', 'hash': 'cd1'}, resolution=400)]
+    for record in ours:
+        write(runs / 'a' / 'eval' / f'{record["protocol"]["name"]}.json', record)
+    elsewhere = result(1, 0.25, protocol={'name': 'hsnet', 'hash': 'cd1'}, checkpoint={'step': 9, 'selection': 'last'})
+    write(runs / 'b' / 'eval' / 'hsnet.json', elsewhere)
+    write(runs / 'c' / 'eval' / 'masks.json', result(1, 0.125, 'masks', inputs='predictions', size=None))
+    text, html_text, _ = page(tmp_path, capsys)
+    table = tables.protocol_table(ours[::-1])  # in the order of the files
+    assert html_text.count('<pre>') == 1 and f'<p>a</p>\n<pre>{html.escape(table.rstrip())}</pre>' in html_text
+    assert '400px' in table and '37.50' in table and 'cd1' in table
+    assert row(section(text, 'mIoU by fold'), 'masks (predictions)')[:5] == ['-', '321px', '1', '-', '12.50 ± 1.00']
 
 
 def test_damaged_and_foreign_files_are_named_and_left_out(tmp_path, capsys):
@@ -120,6 +197,7 @@ def test_damaged_and_foreign_files_are_named_and_left_out(tmp_path, capsys):
         'half/eval/a.json': '{"format": 1, "met', 'foreign/eval/a.json': '[1, 2]', 'broken/eval/a.json': broken,
         'fold/eval/a.json': result(0, 0.5) | {'fold': 7}, 'net/supervised/a.json': {'miou': 0.5},
         'old/study.json': {'canet': 3}, 'empty/metrics.jsonl': '{"step": 3, "loss": 1.0}\n',
+        'cut.json': '{"by_class": {', 'empty/alike.json': similarities() | {'ratio': {}},
         'words/metrics.jsonl': '{"step": 3, "novel_val_miou": "good"}\n', 'good/figures/a.jpg': 'no picture',
     }  # fmt: skip
     for name, content in bad.items():
@@ -156,14 +234,14 @@ def test_a_page_within_its_own_folder_is_not_taken_for_results(tmp_path, capsys)
         assert '1 pictures' in capsys.readouterr().out
 
 
-def test_mistakes_end_in_one_sentence(tmp_path):
+def test_mistakes_end_in_one_sentence(tmp_path, refused):
     (tmp_path / 'runs').mkdir()
     for words, sentence in {
         ('nowhere', 'report'): 'there is no folder .*nowhere: give one that holds work directories',
         ('runs', 'report'): 'runs has no results: eval.py writes WORKDIR/eval/',
         ('runs', '.'): '--out .* holds the results themselves: give another folder',
     }.items():
-        with pytest.raises(SystemExit, match=f'^Error: .*{sentence}'):
+        with refused(f'.*{sentence}'):
             main([str(tmp_path / words[0]), '--out', str(tmp_path / words[1])])
     assert not (tmp_path / 'report').exists()
 
@@ -172,3 +250,6 @@ def test_text_is_shown_as_it_is():
     sections = [Section('A & B', [Table(['a|b', 'c'], [['<b>', '*x*']])])]
     assert r'| a\|b | c |' in markdown('t', sections) and r'| &lt;b&gt; | \*x\* |' in markdown('t', sections)
     assert '<td>&lt;b&gt;</td><td>*x*</td>' in to_html('t', sections) and '<h2>A &amp; B</h2>' in to_html('t', sections)
+    sections = [Section('S', [Printed('a|b  <c>\n\n*x*  ```\n')])]
+    assert markdown('t', sections).endswith('\n\n    a|b  <c>\n\n    *x*  ```\n')
+    assert '<pre>a|b  &lt;c&gt;\n\n*x*  ```</pre>' in to_html('t', sections)

@@ -1,13 +1,15 @@
-"""Pictures of trained methods on the small drawn data: what is ranked, chosen and drawn."""
+"""Pictures of what methods segment on the small drawn data: what is ranked, chosen and drawn."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import prototype
 from simpropnet_jax import visualize
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.bank import ImageBank
 from simpropnet_jax.evaluation.panels import Segmented
+from simpropnet_jax.evaluation.run import evaluate_run
 from simpropnet_jax.pages import pictures
 from simpropnet_jax.pages.pictures import iou, main
 from tests.fakes import SMALL
@@ -71,18 +73,29 @@ def test_two_methods_side_by_side_on_the_same_episodes(workdir, tmp_path):
     assert (left != right).any()  # of other weights
 
 
-def test_mistakes_end_in_one_sentence(workdir, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_method_without_training_is_drawn_where_it_was_evaluated(workdir, tmp_path):
+    trained, untrained, out = workdir('a'), tmp_path / 'untrained', tmp_path / 'ab.png'
+    config = prototype.get_config('fold=1')
+    config.update_from_flattened_dict({name: value for name, value in SMALL.items() if name != 'model.features'})
+    evaluate_run(config, untrained, pictures=False)
+    main(['side_by_side', '--workdir', str(trained), '--workdir', str(untrained), '--out', str(out), '--episodes', '2'])
+    assert size(out) == (extent(4, SIDE), extent(CLASSES, SIDE + visualize.CAPTION))
+
+
+def test_mistakes_end_in_one_sentence(workdir, tmp_path, monkeypatch, refused):
     a, out = str(workdir('a')), str(tmp_path / 'x.png')
     monkeypatch.setitem(SMALL, 'eval.size', 41)
     other = str(workdir('other'))
     for words, sentence in {
         ('similar', '--workdir', a, '--out', 'x.gif'): '--out must end in .png or .jpg, got x.gif',
         ('similar', '--workdir', a, '--out', out, '--columns', '1'): 'columns must be from 2 to .* 50, got 1',
-        ('similar', '--workdir', 'nowhere', '--out', out): 'nowhere has no config.json',
+        ('similar', '--workdir', 'nowhere', '--out', out):
+            'nowhere has no config.json: train there first, or evaluate there what needs no training',
         ('side_by_side', '--workdir', a, '--out', out): 'two work directories are set side by side, got 1',
         ('side_by_side', '--workdir', a, '--workdir', other, '--out', out):
             'config.eval.size is 33 in .*, but 41 in .*: side by side stand methods of one fold',
     }.items():  # fmt: skip
-        with pytest.raises(SystemExit, match=f'^Error: .*{sentence}'):
+        with refused(f'.*{sentence}'):
             main(words)
     assert not (tmp_path / 'x.png').exists()
