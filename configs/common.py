@@ -78,7 +78,7 @@ def base() -> ConfigDict:
     evaluation.label_size = 0  # side of the square at which masks are compared; 0: the protocol's ('simpropnet': 321)
     evaluation.own_size = True  # compare them at each label's own size, too
     evaluation.scales = (1.0,)  # queries at these sizes, their answers averaged; CANet's paper: (0.7, 1.0, 1.3)
-    evaluation.refinement = 'fixed'  # of CANet: as often as model.refinements says, or 'until_drop' of the fold's mIoU
+    evaluation.refinement = 'fixed'  # of CANet: as model.refinements says; so often: '2'; or 'until_drop' of the mIoU
     evaluation.random_support = False  # True: supports are cropped at random, a quirk of CANet's released test
     evaluation.batch = 8  # images and episodes at a time, over all devices
     return config
@@ -93,7 +93,10 @@ def tpc(when: str):
     """Transformed-pair conditioning; a training of so many steps keeps their number, conditioning included."""
 
     def change(config):
+        if config.tpc.when != 'never':
+            raise ValueError('of tpc, tpc_mixed and tpc_after only one can be given: a training has one conditioning')
         config.tpc.when = when
+        config.tpc.epochs //= 3 if when == 'after' else 1  # the paper's control: 10 where it has 30 before
         if config.train.steps and when in ('before', 'after'):
             config.tpc.steps = max(config.train.steps // 7, 1)  # the paper's 30 of 230 epochs
             config.train.steps -= config.tpc.steps

@@ -46,6 +46,9 @@ def each(rule: Rule, least: int = 1) -> Rule:
 FLAG = one_of(True, False)
 ANY = Rule(lambda value: True, 'anything')
 SIZE = number(33, 4097)
+REFINEMENT = Rule(
+    lambda value: value in ('fixed', 'until_drop') or value.isdigit(), "'fixed', 'until_drop' or a number as text, '2'"
+)
 DEPTHS = Rule(
     lambda value: len(value) in (3, 4) and each(number(1)).holds(value), 'three or four whole numbers, 1 or more'
 )  # fmt: skip
@@ -125,7 +128,7 @@ RULES = {
     'eval.label_size': number(0, 4097),
     'eval.own_size': FLAG,
     'eval.scales': each(number(0.1, 4, whole=False)),
-    'eval.refinement': one_of('fixed', 'until_drop'),
+    'eval.refinement': REFINEMENT,
     'eval.random_support': FLAG,
     'eval.batch': number(1),
 }
@@ -170,6 +173,11 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
         if not rule.holds(value):
             raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
     novel_classes(config.fold)
+    if config.model.get('shots') == 'attention' and config.train.shot == 1:
+        raise ValueError(
+            "config.model.shots is 'attention', which one support teaches nothing: train with config.train.shot of 2 "
+            "or more, or take 'average'"
+        )
     batch = config.train.batch
     if batch % devices:
         raise ValueError(

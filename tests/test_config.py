@@ -38,6 +38,16 @@ def test_canet_has_its_own_rate_and_batch_alone_and_the_second_papers_with_its_w
     assert recipe(canet.get_config(f'{words},cpu')) == recipe(canet.get_config('cpu'))
 
 
+def test_a_training_has_one_conditioning_and_attention_wants_several_supports():
+    assert [canet.get_config(word).tpc.epochs for word in ('tpc', 'tpc_after')] == [30, 10]
+    with pytest.raises(ValueError, match='of tpc, tpc_mixed and tpc_after only one can be given'):
+        canet.get_config('tpc,tpc_mixed')
+    config = canet.get_config()
+    config.model.shots = 'attention'
+    with pytest.raises(ValueError, match="'attention', which one support teaches nothing: train with"):
+        config_rules.validate(config, devices=1)
+
+
 def test_rows_of_table_4():
     rows = {a: simpropnet.get_config(a) for a in ('baseline', 'dpr', 'fbaf', 'dpr_fbaf', '')}
     parts = {a: (c.train.dual_prediction, c.model.fbaf, c.train.ica > 0) for a, c in rows.items()}

@@ -28,7 +28,7 @@ from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.score import encoder, scorer, segmenter
 
 VOID_RULES = ('ignore', 'background')
-REFINEMENT_RULES = ('fixed', 'until_drop')
+REFINEMENT_RULES = ('fixed', 'until_drop')  # or a number, as text
 RELEASED_PASSES = 5  # CANet's released test makes no more, the one without refinement among them
 # Steps that may wait for the device: enough to overlap with the host, few enough to bound memory.
 STEPS_IN_FLIGHT = 4
@@ -52,12 +52,13 @@ class Evaluator:
 
         Args:
           zero_mask: the supports' masks are emptied.
-          refinement: of an iterative method, 'fixed': as often as it says; 'until_drop': pass after pass over all
-            episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no longer
-            rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
+          refinement: of an iterative method, 'fixed': as often as it says; '2': twice; 'until_drop': pass after pass
+            over all episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no
+            longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
         self.until_drop = module.iterative and refinement == 'until_drop'
+        self.refinements = int(refinement) if refinement.isdigit() else None
         self.bank, self.episodes = bank, dict(episodes)
         self.classes, self.class_names = tuple(classes), class_names
         self.label_sizes, self.void = tuple(label_sizes), void
@@ -162,7 +163,7 @@ class Evaluator:
     def _best_pass(self, variables, features, shot, rows, sets, inverse, progress):
         """Counts of the rows, their summary, and {'refinements': n} where passes were made until the mIoU dropped."""
         if not self.until_drop:
-            scored = self._score_rows(variables, features, rows, None, f'{shot}-shot episodes', progress)
+            scored = self._score_rows(variables, features, rows, self.refinements, f'{shot}-shot episodes', progress)
             return scored, self._summary(scored, rows, sets, inverse), {}
         best, first = None, self.label_sizes[0]
         for steps in range(RELEASED_PASSES):
@@ -283,7 +284,7 @@ def _check(episodes, bank, classes, label_sizes, void, batch, refinement):
         raise ValueError(f"label_sizes must be 'square', 'own' or both, got {tuple(label_sizes)!r}")
     if 'own' in label_sizes and bank.own_labels is None:
         raise ValueError("label_sizes has 'own', but the image bank was loaded without the labels' own sizes")
-    if refinement not in REFINEMENT_RULES:
-        raise ValueError(f"refinement must be 'fixed' or 'until_drop', got {refinement!r}")
+    if refinement not in REFINEMENT_RULES and not refinement.isdigit():
+        raise ValueError(f"refinement must be 'fixed', 'until_drop' or a whole number as text, got {refinement!r}")
     if batch < 1:
         raise ValueError(f'batch must be at least 1, got {batch}')

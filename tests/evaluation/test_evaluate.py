@@ -172,7 +172,7 @@ def test_the_query_may_be_its_own_support(source, variables):
         ({'label_sizes': ('square', 'big')}, "label_sizes must be 'square', 'own' or both"),
         ({'label_sizes': ('own',)}, "loaded without the labels' own sizes"),
         ({'batch': 0}, 'batch must be at least 1, got 0'),
-        ({'refinement': 'often'}, "refinement must be 'fixed' or 'until_drop', got 'often'"),
+        ({'refinement': 'often'}, "refinement must be 'fixed', 'until_drop' or a whole number as text, got 'often'"),
         ({'classes': (1, 2, 3, 4)}, r'1-shot set of seed 0 has no episode of the classes \[4\]'),
         ({'episodes': {(1, 0): []}}, 'there is no episode'),
         ({'episodes': {(5, 2): [Episode(0, (1,), 1, 0)]}}, 'set of seed 2 has an episode with 1 supports'),

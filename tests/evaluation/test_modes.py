@@ -221,6 +221,8 @@ def test_refinement_goes_on_until_the_miou_drops(source, episodes):
     fixed, fixed_counts, passes = refined(source, episodes, ((0.7,), (0.5,)))
     assert passes == [1, 2] and fixed == shots
     jax.tree.map(np.testing.assert_array_equal, counts, fixed_counts)
+    often, _, passes = refined(source, episodes, shares, refinement='2')
+    assert passes == [1, 2] and often['1'] == shots['1'] and often['2'] != shots['2']
 
 
 def test_a_pass_that_changes_nothing_is_the_last(source, episodes):
