@@ -2,6 +2,7 @@
 
     python eval.py --workdir runs/fold2
     python eval.py --workdir runs/fold2 --protocols all
+    python eval.py --workdir runs/fold2 --inputs identical      (or zero_mask: does it look at its support?)
     python eval.py --config configs/prototype.py:fold=2 --workdir runs/prototype2   (nothing to train)
     python eval.py --config configs/simpropnet.py:fold=2 --workdir runs/theirs --predictions masks   (of any program)
     python eval.py --workdir runs/oracle        (a supervised network: whole images, all classes)

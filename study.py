@@ -1,4 +1,4 @@
-"""Trains recipes under one budget, evaluates them on the same episodes, and says which are better than which.
+"""Trains recipes, evaluates them on the same episodes, and says which are better than which.
 
     python study.py --workdir runs/study --fold 1 --recipe cpu --set data.name=pascal5i/subset
     python study.py --workdir runs/study --fold 1 --rows canet,crc         (some of the rows)
@@ -6,13 +6,20 @@
 The rows are those of Improved Similarity Propagation: CANet, with cyclic reinforcement (crc), with transformed-pair
 conditioning (tpc), with both, the paper's two controls; SimPropNet, with the cycle, with both; and CANet with five
 supports, averaged, or weighed by its paper's attention. Each is evaluated on episodes, on identical inputs and with
-empty support masks, and compared by a paired bootstrap with the row that it changes. All rows have one budget: that of
---recipe, as --set changes it (the second paper's: --set train.batch=24 --set train.learning_rate=2.5e-5). The same
-command goes on with a study that was stopped; with more rows it adds them.
+empty support masks, and compared by a paired bootstrap with the row that it changes. The same command goes on with a
+study that was stopped; with more rows it adds them, if they fit those that are there.
+
+With --recipe cpu, or --set train.steps=N, all rows have as many steps, conditioning included. Without, each method has
+its paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches of 8, conditioning on top: 30 epochs, or
+10 after the training. The second paper's batch and rate are CANet's, whose rate_factor is 10; SimPropNet's is 1:
+
+    --rows canet,crc,tpc,crc_tpc,tpc_mixed,tpc_after --set train.batch=24 --set train.learning_rate=2.5e-5
+    --rows simpropnet,simpropnet_crc,simpropnet_crc_tpc --set train.batch=24 --set train.learning_rate=2.5e-4
 """
 
 import argparse
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -39,6 +46,11 @@ ROWS = {
     'canet_5': (canet, ['five'], None),
     'canet_5_attention': (canet, ['five', 'attention'], 'canet_5'),
 }
+# What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
+INSTEAD = {
+    'fold': '--fold N', 'train.crc': '--rows', 'tpc.when': '--rows', 'model.shots': '--rows',
+    **dict.fromkeys(common.SHARED, '--rows'),
+}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each row, and study.json')
     result.add_argument('--rows', default=','.join(ROWS), help='which, in order (default: %(default)s)')
     result.add_argument('--fold', type=int, default=1, help='0 to 3 (default: %(default)s)')
-    result.add_argument('--recipe', default='', help="words for every row's config, e.g. cpu (default: the papers')")
+    result.add_argument('--recipe', default='', help="words for every row's config: cpu (default: the papers')")
     result.add_argument(
         '--set', action='append', default=[], metavar='FIELD=VALUE',
         help='a config field of every row, e.g. --set train.size=161 --set data.dir=data; again for more')  # fmt: skip
@@ -55,12 +67,27 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags of a study, and the rest, for the flags that all commands have."""
+    given, rest = parser().parse_known_args(words)
+    config = next((word for word in rest if re.match('--?(no)?config\\b', word)), None)
+    if config:
+        parser().error(f'a study takes no {config}: --rows are its configs, --recipe and --set FIELD=VALUE change them')
+    return given, rest
+
+
 def configs(given: argparse.Namespace) -> dict:
     """row -> (config, the row that it is compared with).
 
     Raises:
-      ValueError: a row, word, field or value that is not there.
+      ValueError: a row, word, field or value that is not there, or that would make a row another.
     """
+    for word in filter(None, given.recipe.split(',')):
+        _check_allowed('--recipe', word, {**INSTEAD, 'seed': '--set seed=N'})
+    for change in given.set:
+        if '=' not in change:
+            raise ValueError(f'--set must be FIELD=VALUE, got {change!r}')
+        _check_allowed('--set', change, INSTEAD)
     chosen = {}
     for row in given.rows.split(','):
         if row not in ROWS:
@@ -71,7 +98,7 @@ def configs(given: argparse.Namespace) -> dict:
             name, _, value = change.partition('=')
             known = dict(config_rules.fields(config))
             if name not in known:
-                raise ValueError(config_rules.unknown_field(name, known))
+                raise ValueError(_not_there(name, row, config))
             value = value if isinstance(known[name], str) else _literal(name, value)
             try:
                 config.update_from_flattened_dict({name: value})
@@ -81,6 +108,20 @@ def configs(given: argparse.Namespace) -> dict:
             WORDS[word](config)
         chosen[row] = config, against
     return chosen
+
+
+def _check_allowed(flag, word, instead):
+    name = word.partition('=')[0]
+    if name in instead:
+        raise ValueError(f'{flag} must not have {word!r}: give {instead[name]} instead')
+
+
+def _not_there(name, row, config) -> str:
+    having = [one for one, (module, *_) in ROWS.items() if name in dict(config_rules.fields(module.get_config()))]
+    if not having:
+        return config_rules.unknown_field(name, dict(config_rules.fields(config)))
+    return f'--set {name}: the row {row} is of {config.model.name}, which has no such field; --rows that have it: ' + (
+        ','.join(having))  # fmt: skip
 
 
 def _literal(name, value):
@@ -97,5 +138,5 @@ def main(given: argparse.Namespace):
 
 
 if __name__ == '__main__':
-    arguments, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
+    arguments, sys.argv[1:] = parse(sys.argv[1:])
     commandline.run(lambda: main(arguments))

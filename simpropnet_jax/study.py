@@ -1,4 +1,4 @@
-"""Several trainings under one budget, evaluated on the same episodes and compared in pairs."""
+"""Several trainings that may be compared, evaluated on the same episodes and compared in pairs."""
 
 import contextlib
 import json
@@ -18,6 +18,18 @@ from simpropnet_jax.training.loop import train_and_evaluate
 
 logger = logging.getLogger(__name__)
 
+# What rows that are compared must have in common, besides the budget: names of config fields, or their beginnings.
+COMMON = ('seed', 'fold', 'data.', 'train.shot', 'train.size', 'train.classes', 'select.', 'eval.')
+# Rows of one method these, too; another method has its own recipe.
+OF_ONE_METHOD = ('model.', 'train.')
+# Of all these they may differ in what rows are there to compare, in the budget's parts, and in what changes no number.
+MAY_DIFFER = (
+    'train.crc', 'model.shots', 'train.steps', 'train.epochs', 'data.dir', 'data.loader', 'data.workers',
+    'model.weights', 'model.trained', 'model.convention', 'train.log_every', 'eval.shots', 'eval.batch',
+)  # fmt: skip
+# The papers' epochs are compared as they are, though they are not the same.
+PAPERS = {'canet': '200 epochs', 'simpropnet': '180 epochs'}
+
 
 def run_study(
     rows: Mapping[str, tuple[ConfigDict, str | None]], workdir: Path, inputs: Sequence[str] = INPUTS
@@ -29,18 +41,20 @@ def run_study(
       workdir: each row's is the folder of its name in it. All rows so far go to study.json.
       inputs: what they are evaluated on, of `evaluation.run.INPUTS`.
     Returns:
-      What study.json holds, rows of earlier calls too: name -> method, minutes of training, mIoU by inputs, comparison.
+      What study.json holds, rows of earlier calls too: name -> method, minutes of training, mIoU by inputs, comparison
+      on episodes, and on the other inputs.
     Raises:
       ValueError, OSError: what a user can mend, for every row before the first is trained.
     """
     unknown = set(inputs) - set(INPUTS)
     if unknown:
         raise ValueError(f'inputs must be of {", ".join(INPUTS)}, got {min(unknown)!r}')
+    stored = workdir / 'study.json'
+    found = json.loads(stored.read_text()) if stored.exists() else {}
+    check_one_budget(rows, found, workdir)
     for name, (config, _) in rows.items():
         experiment.prepare_method(config, workdir / name)
         experiment.prepare_sampler(config, experiment.open_data(config))
-    stored = workdir / 'study.json'
-    found = json.loads(stored.read_text()) if stored.exists() else {}
     for number, (name, (config, _)) in enumerate(rows.items(), 1):
         logger.info('row %d of %d: %s', number, len(rows), name)
         config = ConfigDict(config.to_dict())
@@ -54,13 +68,70 @@ def run_study(
             'miou': {one: _score(path) for one, path in results.items()},
             'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
         }  # fmt: skip
-        for one in found:
-            against = found[one]['against']
-            if all('episodes' in found.get(row, {}).get('results', {}) for row in (one, against)):
-                found[one]['comparison'] = _compared(workdir, found, against, one)
+        for one, row in found.items():
+            if name in (one, row['against']) and row['against'] in found:
+                row |= _comparisons(workdir, found, one)
         checkpoint.write_json(stored, found)
         print('\n' + table(found))
     return found
+
+
+def check_one_budget(
+    rows: Mapping[str, tuple[ConfigDict, str | None]], found: Mapping[str, Mapping], workdir: Path
+) -> None:  # fmt: skip
+    """Refuses rows that differ from those of earlier calls in more than they are there to compare.
+
+    Args:
+      rows, workdir: see `run_study`.
+      found: the earlier rows, of study.json.
+    Raises:
+      ValueError: names two rows, the field and both values.
+    """
+    for name, (config, against) in rows.items():
+        for other, earlier in {name: {}, **found}.items():  # itself, too, even if it was stopped
+            compared = other not in rows and (other == against or name == earlier['against'])
+            again = other == name and (workdir / name / 'config.json').exists()
+            if not compared and not again:
+                continue
+            results = [workdir / path for path in earlier['results'].values()] if compared else []
+            difference = _difference(config, _earlier_config(workdir / other, results), evaluation=compared)
+            if difference:
+                field, now, before = difference
+                who = f'{name}, which is compared with it,' if compared else 'now it'
+                raise ValueError(
+                    f'{workdir} holds the row {other} with {field} {before}, but {who} would have {now}: '
+                    'use another --workdir, or the value that is there'
+                )
+
+
+def _earlier_config(workdir, results) -> ConfigDict:
+    """What a row was trained with; its `eval` is that of its latest results, which need not be the training's."""
+    config = config_rules.plain(config_rules.load(workdir / 'config.json'))
+    for path in results:
+        config['eval'] |= report.read_result(path)['eval']
+    return ConfigDict(config)
+
+
+def _difference(config, earlier, evaluation) -> tuple | None:
+    """The first field, and both values, that rows must have in common and have not; `evaluation`: in `eval`, too."""
+    one_method = config.model.name == earlier.model.name
+    common = COMMON + OF_ONE_METHOD * one_method
+    free = MAY_DIFFER + ('eval.',) * (not evaluation)
+    now, before = dict(config_rules.fields(ConfigDict(config_rules.plain(config)))), dict(config_rules.fields(earlier))
+    for field in [*now, *(before.keys() - now.keys())]:
+        if field.startswith(common) and not field.startswith(free) and now.get(field) != before.get(field):
+            return f'config.{field}', repr(now.get(field)), repr(before.get(field))
+    now, before = _budget(config), _budget(earlier)
+    papers = not one_method and [now, before] == [PAPERS.get(one.model.name) for one in (config, earlier)]
+    if now != before and not papers:
+        return 'a budget (config.train.steps and config.tpc.steps, or config.train.epochs) of', now, before
+    return None
+
+
+def _budget(config) -> str:
+    """Steps, conditioning included; or epochs without it, as the second paper counts them."""
+    conditioning = config.tpc.steps if config.tpc.when in ('before', 'after') else 0
+    return f'{config.train.steps + conditioning} steps' if config.train.steps else f'{config.train.epochs} epochs'
 
 
 def _evaluated(config, workdir, inputs) -> Path:
@@ -86,13 +157,26 @@ def _score(path) -> dict[str, float | None]:
     return {'miou': scores['miou'], 'std': scores['miou_std'], 'fb_iou': scores['fb_iou']}
 
 
-def _compared(workdir, found, against, name) -> dict:
-    """Does this row beat the other on the episodes?"""
-    load = lambda row: compare.load(workdir / found[row]['results']['episodes'], found[row]['shot'])[1]
-    result = compare.paired_bootstrap(load(against), load(name)).miou
+def _comparisons(workdir, found, name) -> dict[str, dict]:
+    """Does this row beat the one that it changes: on episodes, and on each other input that both have?"""
+    against = found[name]['against']
+    ours, theirs = (found[row]['results'] for row in (name, against))
+    made = {one: _compared(workdir / theirs[one], workdir / ours[one], against) for one in ours if one in theirs}
+    on_episodes = {'comparison': made.pop('episodes')} if 'episodes' in made else {}
+    return on_episodes | {'other_comparisons': made}
+
+
+def _compared(theirs, ours, against) -> dict:
+    result = compare.paired_bootstrap(_counts(theirs), _counts(ours)).miou
     verdict = {'A is better': 'worse', 'B is better': 'better'}.get(result.verdict, result.verdict)
     interval = [result.low, result.high]
     return {'against': against, 'difference': result.b - result.a, 'interval': interval, 'verdict': verdict}
+
+
+def _counts(path):
+    """The episodes of a result that has one shot; that of identical inputs is 1, whatever the training's."""
+    (shot,) = report.read_result(path)['shots']
+    return compare.load(path, int(shot))[1]
 
 
 def _minutes(workdir, batch) -> float:

@@ -68,6 +68,8 @@ def test_a_study_ends_in_a_verdict_and_the_second_time_trains_nothing(small, tmp
     assert found['crc']['miou'].keys() == {'episodes', 'identical', 'zero_mask'}
     comparison = found['crc']['comparison']
     assert comparison['against'] == 'canet' and comparison['verdict'] in ('better', 'worse', 'undecided')
+    others = found['crc']['other_comparisons']
+    assert others.keys() == {'identical', 'zero_mask'} and others['identical'].keys() == comparison.keys()
     table = first.stdout.splitlines()[-5:]
     assert 'verdict' in table[0] and comparison['verdict'] in table[3]
     results = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')}

@@ -183,7 +183,8 @@ def test_the_howto_from_canet_to_a_verdict(newcomer, prepared_data):
         for script in ('train.py', 'eval.py')
     )
     figure, compared = (
-        [words for words in commands() if words[2:] and words[2].endswith(modules) and 'canet' in ' '.join(words)]
+        [words for words in commands() if words[2:] and words[2].endswith(modules) and 'canet' in ' '.join(words)
+         and 'study' not in ' '.join(words)]
         for modules in ('.pairs_figure', ('.compare', '.curves')))  # fmt: skip
     assert [len(found) for found in (trained, figure, evaluated, compared)] == [2, 1, 2, 2]
     for words in trained + figure + evaluated + compared:

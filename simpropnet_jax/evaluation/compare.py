@@ -24,7 +24,7 @@ from simpropnet_jax.evaluation import episode_counts, metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.report import read_result
-from simpropnet_jax.evaluation.tables import SAME
+from simpropnet_jax.evaluation.tables import SAME, method_words
 from simpropnet_jax.evaluation.text import aligned
 
 # What two results must have in common besides their episodes.
@@ -157,7 +157,7 @@ def _common_order(a, b):
     if keys[0] != keys[1]:
         raise ValueError(
             f'the two results are of different episodes ({len(keys[0])} and {len(keys[1])}), so their difference says '
-            'nothing: evaluate both with the same data, fold and config.eval'
+            'nothing: evaluate both with the same data, fold, --inputs and config.eval'
         )
     return orders
 
@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             counts_a, counts_b, label_size=label_size, resamples=given.resamples, seed=given.seed,
             confidence=given.confidence)  # fmt: skip
     facts = ', '.join(f'{name} {get(a)}' for name, get in COMMON.items())
-    print(f'A  {a["method"]}, {given.a}\nB  {b["method"]}, {given.b}')
+    print(f'A  {method_words(a)}, {given.a}\nB  {method_words(b)}, {given.b}')
     print(f'{given.shot}-shot, labels {label_size}, {facts}, {found.episodes} episodes\n')
     print(table(found, a), end='')
 

@@ -178,7 +178,7 @@ def _changes(evaluation, inputs):
     words = [inputs] if inputs != 'episodes' else []
     words += ['scales' + '-'.join(map(str, evaluation.scales))] if tuple(evaluation.scales) != (1.0,) else []
     words += ['random_support'] if evaluation.random_support else []
-    words += [evaluation.refinement] if evaluation.refinement != 'fixed' else []
+    words += [f'refined_{evaluation.refinement}'] if evaluation.refinement != 'fixed' else []
     return words
 
 

@@ -27,7 +27,8 @@ INTERVAL = '95 % interval'
 
 def class_table(record: dict[str, Any]) -> str:
     """One result: a row per shot and label size; a column per class, mIoU with its interval, FB-IoU, and deviations."""
-    return heading([record], f"fold {record['fold']} (split-{record['fold'] + 1})") + aligned(*class_rows(record))
+    title = f'{method_words(record)}, fold {record["fold"]} (split-{record["fold"] + 1})'
+    return heading([record], title) + aligned(*class_rows(record))
 
 
 def class_rows(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -102,7 +103,7 @@ def method_words(record: dict[str, Any]) -> str:
     words = [record.get('inputs', 'episodes')] if record.get('inputs', 'episodes') != 'episodes' else []
     words += ['scales ' + ' '.join(map(str, evaluation['scales']))] if len(evaluation.get('scales', [1])) > 1 else []
     words += ['random support'] if evaluation.get('random_support') else []
-    words += [evaluation['refinement']] if evaluation.get('refinement', 'fixed') != 'fixed' else []
+    words += [f'refined {evaluation["refinement"]}'] if evaluation.get('refinement', 'fixed') != 'fixed' else []
     return f'{record["method"]} ({", ".join(words)})' if words else record['method']
 
 
@@ -158,7 +159,7 @@ def main(paths: Sequence[str]) -> None:
     names = dict.fromkeys(SAME['protocol'](record) for record in records)
     tables = [fold_table([record for record in records if SAME['protocol'](record) == name]) for name in names]
     for record in records:
-        print(f"{record['method']}, {class_table(record)}")
+        print(class_table(record))
     print('\n'.join(tables), end='')
 
 

@@ -1,6 +1,7 @@
 """Episodes beside a result file, and the paired bootstrap on them."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +163,7 @@ def test_what_cannot_be_compared_is_refused():
     rng = np.random.default_rng(0)
     a, b = two_methods(rng, listed(rng))
     other = b._replace(query=np.where(b.query == 'image05', 'image06', b.query))
-    with pytest.raises(ValueError, match='different episodes \\(150 and 150\\), so their difference says nothing'):
+    with pytest.raises(ValueError, match=r'different episodes \(150 and 150\), so their .* --inputs and config.eval'):
         paired_bootstrap(a, other)
     single = [(0, 'image00', 'image01', 1)] * 3 + [(0, f'image0{i}', 'image01', 2) for i in (2, 3)]
     a, b = two_methods(rng, single)
@@ -235,7 +236,7 @@ def edited(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_files_that_do_not_belong_together_are_refused_in_one_sentence(results, tmp_path, refused):
+def test_files_that_do_not_belong_together_are_refused_in_one_sentence(results, tmp_path, refused, capsys):
     for file in results[0].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     a, b = tmp_path / '0.json', tmp_path / '1.json'
@@ -247,9 +248,12 @@ def test_files_that_do_not_belong_together_are_refused_in_one_sentence(results, 
 
     edited(b, data='other')
     refuses(r'different data \(fake and other\) cannot be compared')
-    edited(b, data='fake', label_size=99)
+    edited(b, data='fake', label_size=99, inputs='zero_mask')
     refuses(r'different label size \(41 and 99\)')
-    edited(b, label_size=41, episodes_file='0.episodes.npz')
+    edited(b, label_size=41)
+    compare.main([str(a), str(b), '--resamples', '100'])
+    assert re.match('A  tiny0, .*\nB  tiny1 \\(zero_mask\\), ', capsys.readouterr().out)
+    edited(b, episodes_file='0.episodes.npz')
     refuses('0.episodes.npz does not give the numbers of .*1.json: evaluate again')
     edited(b, episodes_file='1.episodes.npz')
     whole = episodes.read_bytes()

@@ -51,10 +51,13 @@ def test_bad_results_and_files_are_refused_in_one_sentence(tmp_path):
 
 
 def test_class_table(tmp_path):
-    table = class_table(write(tmp_path / 'r.json')).splitlines()
-    assert 'split-2' in table[0] and 'pascal5i/subset' in table[0] and 'selection last' in table[0]
+    record = write(tmp_path / 'r.json')
+    table = class_table(record).splitlines()
+    assert table[0].startswith('SimPropNet, fold 1 (split-2); ')
+    assert 'pascal5i/subset' in table[0] and 'selection last' in table[0]
     assert table[1].split() == ['shot', 'labels', 'bus', 'car', 'mIoU', 'FB-IoU']
     assert table[3].split() == '1 321px 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
+    assert class_table(record | {'inputs': 'zero_mask'}).startswith('SimPropNet (zero_mask), fold 1 ')
 
 
 def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
