@@ -3,9 +3,8 @@
     python -m simpropnet_jax.pages.curves runs/baseline runs/tpc --out curves.png
 
 As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation", of the scores that select the
-checkpoint. The table and the bars say at which selection a run first had 95 % of its best mIoU: how fast it learns. A
-conditioning phase comes before step 0. The axis is in epochs where every run was selected once an epoch, in steps
-otherwise.
+checkpoint. The table and the bars say after how many epochs a run first had 95 % of its best mIoU: how fast it learns.
+A conditioning phase comes before epoch 0. All is in steps where an older run does not say how long its epochs are.
 """
 
 import json
@@ -16,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from simpropnet_jax import commandline
-from simpropnet_jax import config as config_rules
 from simpropnet_jax.evaluation.text import aligned
 
 NEARLY = 0.95  # of the best mIoU
 SCORES = ('novel_val_miou', 'base_val_miou', 'val_miou')
-CONDITIONING = 'conditioning_steps'
+EPOCH, CONDITIONING = 'steps_per_epoch', 'conditioning_steps'
 FEW = 50  # selections that are drawn as points on the line, too
 
 
@@ -35,7 +33,7 @@ class Curve:
       steps: int [N], ascending, counted from the end of the conditioning phase.
       miou: float [N], as fractions of one.
       conditioning: length of that phase in steps; 0: the run has none.
-      epoch: steps of an epoch where there was a selection after each; None where selections were at other steps.
+      epoch: length of an epoch in steps; 0: an older run, which does not say.
     """
 
     label: str
@@ -43,7 +41,7 @@ class Curve:
     steps: np.ndarray
     miou: np.ndarray
     conditioning: int
-    epoch: int | None
+    epoch: int
 
     @property
     def nearly_best(self) -> int:
@@ -62,14 +60,13 @@ def read_curve(run: str | Path, label: str) -> Curve:
     if not path.is_file():
         raise FileNotFoundError(f'there is no run in {run}: it has no metrics.jsonl, which train.py writes')
     rows = [row for row in map(_row, path.read_text(errors='replace').splitlines()) if any(s in row for s in SCORES)]
-    conditioning = max((int(row.get(CONDITIONING, 0)) for row in rows), default=0)
+    epoch, conditioning = (max((int(row.get(name, 0)) for row in rows), default=0) for name in (EPOCH, CONDITIONING))
     score = next((name for name in SCORES for row in rows if name in row), SCORES[0])
     scores = {int(row['step']) - conditioning: row[score] for row in rows if score in row}
     steps = sorted(step for step in scores if step >= 0)
     if not steps:
         after = f' after its conditioning phase of {conditioning} steps' if conditioning else ''
         raise ValueError(f'{path} has no validation score ({" or ".join(SCORES)}){after}: train until a selection')
-    epoch = int(np.gcd.reduce([row['step'] for row in rows])) if _selects_once_an_epoch(Path(run)) else None
     return Curve(label, score, np.array(steps), np.array([scores[s] for s in steps]), conditioning, epoch)
 
 
@@ -80,13 +77,6 @@ def _row(line):
     except json.JSONDecodeError:
         return {}
     return row if isinstance(row, dict) and 'step' in row else {}
-
-
-def _selects_once_an_epoch(run):
-    if not (run / 'config.json').exists():
-        return False
-    config = config_rules.load(run / 'config.json')
-    return config.select.every == 0 and config.train.steps == 0
 
 
 def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None) -> list[Curve]:
@@ -119,21 +109,28 @@ def table(curves: Sequence[Curve]) -> str:
 def table_rows(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of `table`."""
     unit, lengths = _unit(curves)
-    header = ['run', 'selections', 'best mIoU', f'at {unit}', f'95 % of it at {unit}', f'conditioning {unit}s']
+    header = ['run', 'selections', 'best mIoU', f'{unit} to it', f'{unit} to 95 % of it']
+    header += ['steps to 95 % of it'] if unit == 'epochs' else []
     rows = []
     for curve, length in zip(curves, lengths, strict=True):
         best = int(np.argmax(curve.miou))
-        when = [curve.steps[best], curve.nearly_best, curve.conditioning]
-        shown = [f'{step / length:.4g}' if unit == 'epoch' else str(step) for step in when]
-        rows.append([curve.label, str(len(curve.steps)), f'{100 * curve.miou[best]:.2f}', *shown])
-    return header, rows
+        row = [curve.label, str(len(curve.steps)), f'{100 * curve.miou[best]:.2f}']
+        row += [_number(curve.steps[best] / length), _number(curve.nearly_best / length)]
+        row += [str(curve.nearly_best)] if unit == 'epochs' else []
+        rows.append([*row, _number(curve.conditioning / length)])
+    return [*header, f'conditioning {unit}'], rows
 
 
 def _unit(curves):
     """The unit of the axis, and its length in steps for each curve."""
     if all(curve.epoch for curve in curves):
-        return 'epoch', [curve.epoch for curve in curves]
-    return 'step', [1] * len(curves)
+        return 'epochs', [curve.epoch for curve in curves]
+    return 'steps', [1] * len(curves)
+
+
+def _number(value):
+    """A whole number, or one with a decimal: a selection may be within an epoch."""
+    return f'{value:.1f}'.removesuffix('.0')
 
 
 def draw(curves: Sequence[Curve], path: str | Path) -> None:
@@ -152,7 +149,7 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
     for i, (curve, length) in enumerate(zip(curves, lengths, strict=True)):
         label = curve.label
         if curve.conditioning:
-            label += f' (after {curve.conditioning / length:.4g} {unit}s of conditioning)'
+            label += f' (after {_number(curve.conditioning / length)} {unit} of conditioning)'
         style = ('-', '--', ':')[i // 10 % 3]  # colours come again after ten
         marker = '.' if len(curve.steps) <= FEW else ''
         (line,) = left.plot(curve.steps / length, 100 * curve.miou, style, marker=marker, label=label)
@@ -162,14 +159,16 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
     left.grid(alpha=0.3)
     left.legend(fontsize='small')
 
-    places = np.arange(len(curves))
-    nearly = [curve.nearly_best / length for curve, length in zip(curves, lengths, strict=True)]
-    bars = right.barh(places, nearly, color=colors)
-    right.bar_label(bars, [f'{value:.4g}' for value in nearly], padding=3)
+    places, nearly = np.arange(len(curves)), [curve.nearly_best for curve in curves]
+    values = [step / length for step, length in zip(nearly, lengths, strict=True)]
+    bars = right.barh(places, values, color=colors)
+    counted = [f' ({step})' if unit == 'epochs' else '' for step in nearly]
+    right.bar_label(bars, [_number(value) + steps for value, steps in zip(values, counted, strict=True)], padding=3)
     right.set_yticks(places, [curve.label for curve in curves], fontsize='small')
     right.invert_yaxis()
-    right.margins(x=0.15)
-    right.set(xlabel=unit, title='first at 95 % of the best mIoU')
+    right.margins(x=0.4)  # room for the numbers behind the bars
+    words = 'epochs (steps)' if unit == 'epochs' else unit
+    right.set(xlabel=unit, title=f'{words}\nto 95 % of the best mIoU')
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

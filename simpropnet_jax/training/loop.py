@@ -57,7 +57,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     mesh = parallel.make_mesh()
     trainer, new_history = _trainer(method, sampler, mesh), _new_history(method, sampler)
     steps = trainer.phases[-1].last
-    selection = _selection(method, source, mesh, trainer)
+    selection = _selection(method, source, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch))
     with (
         only_run(workdir),
         contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints,
@@ -107,11 +107,9 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
     return from_items(items, frozen), step
 
 
-def _selection(method, source, mesh, trainer):
-    if method.few_shot:
-        before = phases.conditioning_before(trainer.phases)
-        return Selection(method.config, method.module, source, mesh, before)
-    return SupervisedSelection(method.config, method.module, source, mesh)
+def _selection(method, source, mesh, lengths):
+    kind = Selection if method.few_shot else SupervisedSelection
+    return kind(method.config, method.module, source, mesh, lengths)
 
 
 def _trainer(method, sampler, mesh) -> phases.Trainer:

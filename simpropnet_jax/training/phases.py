@@ -36,9 +36,10 @@ def plan(tpc, steps: int, steps_per_epoch: int) -> list[Phase]:
     return [Phase(EPISODES, 0, steps)]
 
 
-def conditioning_before(planned: Sequence[Phase]) -> int:
-    """Steps of the conditioning that the training begins with."""
-    return planned[0].last if planned[0].name == CONDITIONING else 0
+def lengths(planned: Sequence[Phase], steps_per_epoch: int) -> dict[str, int]:
+    """Steps, for curves: of an epoch, and of the conditioning that the training begins with."""
+    before = planned[0].last if planned[0].name == CONDITIONING else 0
+    return {'steps_per_epoch': steps_per_epoch, 'conditioning_steps': before}
 
 
 def transformed(tpc, phase: Phase) -> float:

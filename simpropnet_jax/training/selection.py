@@ -1,6 +1,7 @@
 """Which checkpoint is the best: mIoU on validation episodes, with pictures of a few of them, or on whole images."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from simpropnet_jax import experiment, visualize
@@ -17,8 +18,8 @@ PICTURED = 4  # episodes shown at each selection: of four classes, as classes co
 class Selection:
     """Scores states by `config.select`; images are read, and functions compiled, at the first call."""
 
-    def __init__(self, config, module, source, mesh, conditioning_steps: int = 0):
-        """`conditioning_steps` before the training are written beside each score: curves begin behind them.
+    def __init__(self, config, module, source, mesh, lengths: Mapping[str, int]):
+        """`lengths`, as `phases.lengths` gives them, are written beside each score: curves are drawn by them.
 
         Raises:
           ValueError: a rule for supervised networks.
@@ -28,7 +29,7 @@ class Selection:
                 "config.select.on must be 'novel_val', 'base_val' or 'last' for a few-shot method, got 'val', which is "
                 'for supervised networks'
             )
-        self.conditioning_steps = conditioning_steps
+        self.lengths = lengths
         self.config, self.module, self.source, self.mesh = config, module, source, mesh
         self.classes, self.episodes = experiment.selection_episodes(config, source)
         self._evaluator = None
@@ -52,7 +53,7 @@ class Selection:
         rule = self.config.select.on
         name = 'base_val' if rule == 'base_val' else 'novel_val'
         scalars = {f'{name}_miou': scores['miou'], f'{name}_fb_iou': scores['fb_iou']}
-        writer.scalars(step, scalars | {'conditioning_steps': self.conditioning_steps})
+        writer.scalars(step, scalars | self.lengths)
         miou, fb_iou = 100 * scores['miou'], 100 * scores['fb_iou']
         logger.info('step %d  %s mIoU %.2f %%  FB-IoU %.2f %%', step, name, miou, fb_iou)
         picture = self._panels(variables, self.episodes[:PICTURED])
@@ -65,9 +66,9 @@ class Selection:
 class SupervisedSelection:
     """Scores the states of a network without episodes by its mIoU over all classes on the val images."""
 
-    def __init__(self, config, module, source, mesh):
-        """Raises ValueError for a rule that needs episodes."""
-        self.rule, self.source = config.select.on, source
+    def __init__(self, config, module, source, mesh, lengths: Mapping[str, int]):
+        """`lengths` as of `Selection`. Raises ValueError for a rule that needs episodes."""
+        self.rule, self.source, self.lengths = config.select.on, source, lengths
         if self.rule not in ('val', 'last'):
             raise ValueError(
                 f"config.select.on must be 'val' or 'last' for {config.model.name}, a supervised network, "
@@ -81,6 +82,7 @@ class SupervisedSelection:
         """The score of a state, higher is better; it is logged."""
         del workdir  # there are no episodes to picture
         scores = supervised.evaluate(self._predictor, self.source, state.variables)
-        writer.scalars(step, {'val_miou': scores['miou'], 'val_pixel_accuracy': scores['pixel_accuracy']})
+        scalars = {'val_miou': scores['miou'], 'val_pixel_accuracy': scores['pixel_accuracy']}
+        writer.scalars(step, scalars | self.lengths)
         logger.info('step %d  val mIoU %.2f %% over all classes', step, 100 * scores['miou'])
         return float(step) if self.rule == 'last' else scores['miou']

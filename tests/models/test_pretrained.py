@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import canet
+from simpropnet_jax.experiment import prepare_method
 from simpropnet_jax.models import pretrained
 from simpropnet_jax.models.normalise import CONVENTIONS, normalise
 from simpropnet_jax.models.pretrained import DEPTHS_50, load_backbone
@@ -131,6 +133,28 @@ def test_keras_features(keras_reference, layout):
 @pytest.mark.parametrize('name', ['resnet50.pth', 'resnet50.safetensors'])
 def test_torchvision_features(torch_reference, name):
     assert_same_features(torch_reference / name, np.load(torch_reference / 'features.npz'))
+
+
+def with_weights(path, convention):
+    """CANet as a run would have it."""
+    config = canet.get_config()
+    config.train.batch = 8  # fits the devices of the tests
+    config.model.weights, config.model.convention = str(path), convention
+    return prepare_method(config, path.parent / 'run')
+
+
+@pytest.mark.parametrize(('asked', 'got', 'stride_on'), [('auto', 'torchvision', '3x3'), ('canet', 'canet', '1x1')])
+def test_torchvision_weights_may_run_in_the_convention_of_canets_code(torch_reference, asked, got, stride_on):
+    method = with_weights(torch_reference / 'resnet50.safetensors', asked)
+    assert method.config.model.convention == got
+    assert method.module.stride_on == stride_on
+
+
+def test_keras_weights_may_not(keras_reference):
+    with pytest.raises(
+        ValueError, match=r"convention is 'canet', but flat\.h5 .* has the convention 'keras'; leave it 'auto'"
+    ):
+        with_weights(keras_reference / 'flat.h5', 'canet')
 
 
 def test_safetensors_need_no_torch(torch_reference, monkeypatch):

@@ -1,25 +1,23 @@
 """Validation scores over training, from metrics.jsonl as a training writes it."""
 
 import json
+import re
 
 from PIL import Image
 
-from configs.simpropnet import get_config
-from simpropnet_jax.config import plain
 from simpropnet_jax.pages.curves import main, read_curve
 
 
-def write_run(path, scores, score='novel_val_miou', conditioning=0, config=None):
+def write_run(path, scores, score='novel_val_miou', conditioning=0, epoch=0):
     """A work directory with scores {step: mIoU}, lines of training between them and half a line at the end."""
     path.mkdir(parents=True)
     with (path / 'metrics.jsonl').open('w') as file:
         for step, miou in scores.items():
             row = {'step': step, score: miou, score.replace('miou', 'fb_iou'): 0.9}
             row |= {'conditioning_steps': float(conditioning)} if conditioning else {}
+            row |= {'steps_per_epoch': float(epoch)} if epoch else {}
             file.write(json.dumps({'step': step, 'loss': 0.3}) + '\n' + json.dumps(row) + '\n')
         file.write('{"step": 9')
-    if config:
-        (path / 'config.json').write_text(json.dumps(plain(config)))
     return str(path)
 
 
@@ -40,21 +38,21 @@ def test_the_table_and_the_picture_of_two_runs_in_steps(tmp_path, capsys):
     assert read_curve(fast, 'fast').steps.tolist() == [250, 500, 750, 1000]
 
 
-def test_epochs_where_every_run_was_selected_once_an_epoch(tmp_path, capsys):
-    by_epoch, by_step = get_config(), get_config('cpu')
-    assert (by_epoch.select.every, by_epoch.train.steps) == (0, 0) and by_step.train.steps > 0
-    scores = {7 * epoch: miou for epoch, miou in ((3, 0.2), (4, 0.3), (5, 0.29))}
-    run = write_run(tmp_path / 'tpc', scores, 'base_val_miou', conditioning=14, config=by_epoch)
-    other = write_run(tmp_path / 'none', {5: 0.1, 10: 0.3}, 'base_val_miou', config=by_epoch)
+def test_epochs_where_every_run_says_how_long_they_are(tmp_path, capsys):
+    scores = {30: 0.3, 100: 0.1, 130: 0.37, 230: 0.39, 330: 0.4, 430: 0.38}
+    run = write_run(tmp_path / 'tpc', scores, 'base_val_miou', conditioning=30, epoch=100)
+    other = write_run(tmp_path / 'short', {250: 0.1, 500: 0.39, 600: 0.4}, 'base_val_miou', epoch=500)
     main([run, other, '--out', str(tmp_path / 'curves.svg'), '--labels', 'TPC', 'CANet'])
     printed = capsys.readouterr().out
-    assert 'conditioning epochs' in printed
-    assert rows(printed) == {'TPC': ['3', '30.00', '2', '2', '2'], 'CANet': ['2', '30.00', '2', '2', '0']}
+    assert re.search('epochs to 95 % of it +steps to 95 % of it +conditioning epochs', printed)
+    assert rows(printed) == {
+        'TPC': ['6', '40.00', '3', '2', '200', '0.3'], 'CANet': ['3', '40.00', '1.2', '1', '500', '0']}  # fmt: skip
     drawn = (tmp_path / 'curves.svg').read_text()
-    assert 'TPC (after 2 epochs of conditioning)' in drawn and 'mIoU on base_val, %' in drawn
-    in_steps = write_run(tmp_path / 'steps', {4: 0.3}, 'base_val_miou', config=by_step)
-    main([run, in_steps, '--out', str(tmp_path / 'curves.png')])
-    assert rows(capsys.readouterr().out)['tpc'] == ['3', '30.00', '14', '14', '14']
+    for words in ('TPC (after 0.3 epochs of conditioning)', 'mIoU on base_val, %', '2 (200)', '1 (500)'):
+        assert words in drawn
+    older = write_run(tmp_path / 'older', {4: 0.3}, 'base_val_miou')
+    main([run, older, '--out', str(tmp_path / 'curves.png')])
+    assert rows(capsys.readouterr().out)['tpc'] == ['6', '40.00', '300', '200', '30']
 
 
 def test_mistakes_end_in_one_sentence(tmp_path, refused):

@@ -1,6 +1,8 @@
-"""Conditioning before, mixed into and after the training; a run of all parts that is stopped in either phase."""
+"""Conditioning before, mixed into and after the training; a run of all parts that ends early in either phase."""
 
+import json
 import os
+import shutil
 import signal
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import canet, simpropnet
+from simpropnet_jax.checkpoint import HALF_WRITTEN
 from simpropnet_jax.training import loop, phases
 from tests.fakes import SMALL
 
@@ -45,7 +48,9 @@ def final(state):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_in_either_phase_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_not_been(
+    config, tmp_path, monkeypatch, caplog
+):
     whole = final(loop.train_and_evaluate(config, tmp_path / 'whole'))
     assert (whole[2] >= 0).any() and (whole[2] < 0).any()  # of some pairs it remembers an answer
     add = loop._Log.add
@@ -59,11 +64,18 @@ def test_a_run_that_is_stopped_in_either_phase_goes_on_as_if_it_had_not_been(con
         monkeypatch.setattr(loop._Log, 'add', stopping)
         with pytest.raises(SystemExit):
             loop.train_and_evaluate(config, tmp_path / 'stopped')
+        if stop == 3:  # as kill -9 leaves it while the checkpoint between the phases is being written
+            written = shutil.copytree(tmp_path / 'stopped', tmp_path / 'killed') / 'checkpoints' / '3'
+            written.rename(f'{written}{HALF_WRITTEN}')
     monkeypatch.setattr(loop._Log, 'add', add)
-    resumed = final(loop.train_and_evaluate(config, tmp_path / 'stopped'))
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert 'conditioning_steps' in (tmp_path / 'stopped' / 'metrics.jsonl').read_text()
+    for name in ('stopped', 'killed'):
+        resumed = final(loop.train_and_evaluate(config, tmp_path / name))
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert 'killed/checkpoints is half-written; going on from step 2' in caplog.text
+    rows = map(json.loads, (tmp_path / 'killed' / 'metrics.jsonl').read_text().splitlines())
+    (scored,) = [row for row in rows if 'novel_val_miou' in row]
+    assert scored['conditioning_steps'] == 3 and scored['steps_per_epoch'] >= 1
 
 
 def test_history_wants_the_list_of_pairs(config, tmp_path):
