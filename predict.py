@@ -21,12 +21,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from simpropnet_jax import commandline
+from simpropnet_jax import commandline, mistakes
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags; absl's, of the other commands, cannot take two values each."""
-    result = commandline.Parser(__doc__)
+    result = mistakes.Parser(__doc__)
     result.add_argument('--checkpoint', required=True, type=Path, help='folder that train.py wrote')
     result.add_argument(
         '--support', required=True, nargs=2, type=Path, action='append', metavar=('IMAGE', 'MASK'),

@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from configs import canet, common, simpropnet
-from simpropnet_jax import commandline
+from simpropnet_jax import commandline, mistakes
 from simpropnet_jax import config as config_rules
 
 WORDS = {
@@ -54,7 +54,7 @@ INSTEAD = {
 
 
 def parser() -> argparse.ArgumentParser:
-    result = commandline.Parser(__doc__)
+    result = mistakes.Parser(__doc__)
     result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each row, and study.json')
     result.add_argument('--rows', default=','.join(ROWS), help='which, in order (default: %(default)s)')
     result.add_argument('--fold', type=int, default=1, help='0 to 3 (default: %(default)s)')

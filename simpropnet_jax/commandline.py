@@ -1,13 +1,11 @@
-"""What the commands share: flags, and errors in one plain sentence."""
+"""What the commands with a config share: its flags and their help."""
 
-import argparse
-import contextlib
 import logging
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ from ml_collections import config_flags
 
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import fieldhelp
+from simpropnet_jax.mistakes import plain_errors, stop
 
 logger = logging.getLogger(__name__)
 
@@ -52,31 +51,9 @@ def define_config(
     return holder
 
 
-class Parser(argparse.ArgumentParser):
-    """For flags that absl's cannot be, of two values or given again; a mistake ends as those of `run` do."""
-
-    def __init__(self, description: str | None, **options):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-
-    def error(self, message):
-        self.exit(2, f'error: {message}; --help says more\n')
-
-
 # TensorFlow only decodes and writes here: no start-up notes.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-
-
-@contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
-    """What a user can mend ends in one sentence and exit status 2, or that which the error says as `exit_status`."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        logger.debug('where it went wrong:', exc_info=True)
-        named = isinstance(error, OSError) and error.strerror  # of the system, whose own words are a tuple
-        sentence = f'{error.filename or "a file"}: {error.strerror}' if named else str(error)
-        _stop(sentence, getattr(error, 'exit_status', 2))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -84,7 +61,7 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(argv):
         if len(argv) > 1:
-            _stop(f'unexpected argument {argv[1]!r}; all arguments are flags, --help lists them')
+            stop(f'unexpected argument {argv[1]!r}; all arguments are flags, --help lists them')
         show_log()
         with plain_errors():
             main()
@@ -116,9 +93,9 @@ def _parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         missing = re.search(r'flag --(\w+)=None', str(error))
-        _stop(f'--{missing[1]} is missing; --help says what it is' if missing else str(error).replace('\n', ' '))
+        stop(f'--{missing[1]} is missing; --help says what it is' if missing else str(error).replace('\n', ' '))
     except (ValueError, TypeError, OSError) as error:
-        _stop(str(error).replace('\n', ' '))
+        stop(str(error).replace('\n', ' '))
 
 
 def _help(argv: list[str]) -> str:
@@ -161,8 +138,3 @@ def _check_config(argv: list[str]) -> None:
             raise ValueError(f'--config.{name[1]} needs --config too: the config file that has the field')
         if name and name[1] not in known:
             raise ValueError(config_rules.unknown_field(name[1], known))
-
-
-def _stop(sentence: str, status: int = 2) -> None:
-    print(f'error: {sentence}', file=sys.stderr)
-    sys.exit(status)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simpropnet_jax import commandline
+from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
@@ -173,11 +173,11 @@ def _check(records, label_size):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = commandline.Parser(__doc__)
+    parser = mistakes.Parser(__doc__)
     parser.add_argument('results', nargs='+', metavar='RESULT.json', help='WORKDIR/eval/hpascal_*.json')
     parser.add_argument('--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)')
     given = parser.parse_args(arguments)
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         text = table([read_result(path) for path in given.results], given.label_size)
     print(text, end='')
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from simpropnet_jax import commandline
+from simpropnet_jax import mistakes
 from simpropnet_jax.evaluation import episode_counts, metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
@@ -257,7 +257,7 @@ def _check_comparable(a, b, label_size):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compares two result files and prints the table."""
-    parser = commandline.Parser(__doc__)
+    parser = mistakes.Parser(__doc__)
     parser.add_argument('a', metavar='A.json', help='written by eval.py, in WORKDIR/eval/')
     parser.add_argument('b', metavar='B.json', help='the same episodes by another method')
     parser.add_argument('--shot', type=int, default=1, help='which episodes (default: 1)')
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
     parser.add_argument('--confidence', type=float, default=0.95, help='of the interval (default: 0.95)')
     given = parser.parse_args(arguments)
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         (a, counts_a), (b, counts_b) = load(given.a, given.shot), load(given.b, given.shot)
         label_size = given.label_size or ('own' if a.get('resolution') == 'own' else 'square')
         _check_comparable(a, b, label_size)

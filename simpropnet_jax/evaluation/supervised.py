@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from simpropnet_jax import checkpoint, commandline, experiment, parallel
+from simpropnet_jax import checkpoint, experiment, mistakes, parallel
 from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
@@ -266,12 +266,12 @@ def read_label(path: Path, shape: tuple[int, int], classes: int = len(CLASS_NAME
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluates the training of a work directory and writes its label maps."""
-    parser = commandline.Parser(__doc__)
+    parser = mistakes.Parser(__doc__)
     parser.add_argument('--workdir', type=Path, required=True, help='folder that train.py wrote')
     parser.add_argument('--out', type=Path, help='folder for the predicted label maps (default: they are not kept)')
     parser.add_argument('--checkpoint', default='best', help="'best', 'latest' or a step (default: best)")
     given = parser.parse_args(arguments)
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         evaluate_run(None, given.workdir, given.checkpoint, given.out)
 
 

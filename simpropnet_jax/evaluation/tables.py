@@ -9,7 +9,7 @@ over other query images of the same classes: see `compare`. Results of several p
 from collections.abc import Sequence
 from typing import Any
 
-from simpropnet_jax import commandline
+from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.evaluation.metrics import mean_and_std
 from simpropnet_jax.evaluation.report import read_result
@@ -164,8 +164,8 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    parser = commandline.Parser(__doc__)
+    parser = mistakes.Parser(__doc__)
     parser.add_argument('results', nargs='+', metavar='RESULT.json', help='written by eval.py, in WORKDIR/eval/')
     given = parser.parse_args()
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         main(given.results)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simpropnet_jax import commandline
+from simpropnet_jax import mistakes
 from simpropnet_jax.evaluation.text import aligned
 
 NEARLY = 0.95  # of the best mIoU
@@ -176,12 +176,12 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table and writes the picture."""
-    parser = commandline.Parser(__doc__)
+    parser = mistakes.Parser(__doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='folder that train.py wrote')
     parser.add_argument('--out', required=True, help='picture to write: .png, .pdf or .svg')
     parser.add_argument('--labels', nargs='+', metavar='LABEL', help='a name for each run (default: its folder)')
     given = parser.parse_args(arguments)
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         curves = read_curves(given.runs, given.labels)
         draw(curves, given.out)
     print(table(curves), end='')

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from simpropnet_jax import commandline
+from simpropnet_jax import mistakes
 from simpropnet_jax.analysis import background, hierarchy_table
 from simpropnet_jax.evaluation import tables
 from simpropnet_jax.pages import curves, document, partition_bars, study_table
@@ -297,11 +297,11 @@ def _origins(found: Found) -> list[str | Table]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the page and says what is left out of it."""
-    parser = commandline.Parser(__doc__)
+    parser = mistakes.Parser(__doc__)
     parser.add_argument('folder', type=Path, help='that holds work directories, however deep')
     parser.add_argument('--out', type=Path, required=True, help='folder of the page; it is made if it is not there')
     given = parser.parse_args(arguments)
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         found = write_page(given.folder, given.out)
     for path, why in found.left_out:
         print(f'left out: {path}: {why}', file=sys.stderr)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from simpropnet_jax import commandline, experiment, parallel, visualize
+from simpropnet_jax import experiment, mistakes, parallel, visualize
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol
@@ -244,8 +244,8 @@ def _prediction(one, words, void):
     return visualize.captioned(picture, f'{words}IoU {100 * iou(one, void):.1f}')
 
 
-def _parser() -> commandline.Parser:
-    parser = commandline.Parser(__doc__)
+def _parser() -> mistakes.Parser:
+    parser = mistakes.Parser(__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True)
     named = lambda name, what: kinds.add_parser(name, help=what, description=what)
     one = named('similar', 'one query of each class, supports from least to most similar')
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = vars(_parser().parse_args(arguments))
     kind, out, which, workdir = (given.pop(name) for name in ('kind', 'out', 'checkpoint', 'workdir'))
     draw: Mapping[str, Callable] = {'similar': similar, 'side_by_side': side_by_side}
-    with commandline.plain_errors():
+    with mistakes.plain_errors():
         if out.suffix.lower() not in ENDINGS:
             raise ValueError(f'--out must end in {" or ".join(ENDINGS)}, got {out}')
         visualize.save(draw[kind](workdir, which, **given), out)

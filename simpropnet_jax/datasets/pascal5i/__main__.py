@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from simpropnet_jax import commandline
+from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.index import TINY_RULES, Index, counts
 from simpropnet_jax.datasets.pascal5i import INDEX_FILE, Pascal5i, archives
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     if index_path.is_file():
         print(f'{builder.data_dir} is already prepared and was left as it is; delete it to prepare it anew.')
     else:
-        with commandline.plain_errors():
+        with mistakes.plain_errors():
             if flags.download:
                 _download(flags.download_dir, Path(flags.data_dir).expanduser())
             builder.download_and_prepare()
@@ -88,7 +88,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = commandline.Parser(__doc__, prog='python -m simpropnet_jax.datasets.pascal5i')
+    parser = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.datasets.pascal5i')
     parser.add_argument('--download', action='store_true', help='fetch VOC 2012 and SBD (3.4 GB) from their servers')
     parser.add_argument('--download_dir', help='the folder to download to (default: downloads in data_dir)')
     parser.add_argument('--voc', help='VOCtrainval_11-May-2012.tar, or the folder VOCdevkit or VOC2012')
