@@ -131,6 +131,7 @@ RULES = {
     'eval.refinement': REFINEMENT,
     'eval.random_support': FLAG,
     'eval.batch': number(1),
+    'eval.memory': number(0, whole=False),
 }
 
 # Fields that came later: a work directory that is older than they was trained as with these values.
@@ -144,7 +145,7 @@ LATER = {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
         'rotation': 30.0, 'zoom': 1.5, 'flip': 0.5, 'noise': 0.05, 'pepper': 0.04,
     },
-    'eval': {'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'random_support': False},
+    'eval': {'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'random_support': False, 'memory': 3.0},
 }  # fmt: skip
 
 # Fields that may differ from those that a work directory was started with: they do not change what is trained.

@@ -8,13 +8,13 @@
 each time.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -25,6 +25,7 @@ from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES, ImageBank, Progress, load_bank
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.held import Holder, padded
 from simpropnet_jax.evaluation.score import encoder, scorer, segmenter
 
 VOID_RULES = ('ignore', 'background')
@@ -37,9 +38,10 @@ STEPS_IN_FLIGHT = 4
 class Evaluator:
     """Scores any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
 
-    The features of the whole bank stay on the device while it runs, replicated over the mesh: an episode is
-    then a few integers. Episodes are sharded over the mesh axis 'data'. Only methods whose support features
-    do not depend on the mask (`encode_support` is `encode`) can be scored so.
+    The features of the bank stay on the device while it runs, replicated over the mesh: an episode is then a few
+    integers. Where they take more memory than is given, episodes are scored group after group, by class, so that few
+    images are encoded twice. Episodes are sharded over the mesh axis 'data'. Only methods whose support features do
+    not depend on the mask (`encode_support` is `encode`) can be scored so.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Evaluator:
         classes: Sequence[int], convention: str, mesh: jax.sharding.Mesh,
         label_sizes: Sequence[str] = LABEL_SIZES, batch: int = 16, void: str = 'ignore',
         class_names: Sequence[str] = CLASS_NAMES, zero_mask: bool = False, refinement: str = 'fixed',
+        memory: float = math.inf,
     ):  # fmt: skip
         """Arguments as for `evaluate`; ValueError for one that is out of range.
 
@@ -55,6 +58,7 @@ class Evaluator:
           refinement: of an iterative method, 'fixed': as often as it says; '2': twice; 'until_drop': pass after pass
             over all episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no
             longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
+          memory: GiB of each device for features of images.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
         self.until_drop = module.iterative and refinement == 'until_drop'
@@ -63,10 +67,7 @@ class Evaluator:
         self.classes, self.class_names = tuple(classes), class_names
         self.label_sizes, self.void = tuple(label_sizes), void
         self.replicated, self.sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
-        self.batch = -(-batch // mesh.shape['data']) * mesh.shape['data']
-        labels = jax.device_put(bank.labels, self.replicated)
-        supports = labels if bank.supports is None else jax.device_put(bank.supports.labels, self.replicated)
-        self.labels = {'query': labels, 'support': supports}
+        self.batch, self.memory = -(-batch // mesh.shape['data']) * mesh.shape['data'], memory
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
             self.segment = jax.jit(segmenter(module, void, self.canvas), out_shardings=self.replicated)
@@ -82,14 +83,11 @@ class Evaluator:
         Each of `shots` says how many `refinements` were kept, where that was tried.
         """
         started = time.perf_counter()
-        variables = jax.device_put(variables, self.replicated)
-        features = jax.block_until_ready(self._encode_bank(variables, progress))
-        encoded = time.perf_counter()
-        shots = {}
+        holder, shots = self._holder(variables, progress), {}
         for shot in sorted({shot for shot, _ in self.episodes}):
             sets = {seed: e for (k, seed), e in self.episodes.items() if k == shot}
-            shots[str(shot)] = self._shot(variables, features, shot, sets, progress)
-        seconds = {'encode': encoded - started, 'episodes': time.perf_counter() - encoded}
+            shots[str(shot)] = self._shot(holder, shot, sets, progress)
+        seconds = {'encode': holder.seconds, 'episodes': time.perf_counter() - started - holder.seconds}
         return {
             'shots': shots, 'classes': [self.class_names[c] for c in self.classes], 'void': self.void,
             'size': self.bank.images.shape[1], 'label_size': self.bank.labels.shape[1],
@@ -104,54 +102,39 @@ class Evaluator:
         They are those that `run` scores at the label size 'own', which must be among `label_sizes`. Of an iterative
         method, 'until_drop' is not followed: it knows the labels.
         """
-        variables = jax.device_put(variables, self.replicated)
-        features = self._encode_bank(variables, progress)
+        holder = self._holder(variables, progress)
         done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
         for key, drawn in self.episodes.items():
             rows = np.array([(e.query, e.class_id, *e.supports) for e in drawn])
-            for start in range(0, len(rows), self.batch):
-                part = rows[start : start + self.batch]
-                batch = self._batch(_padded(part, self.batch))
-                found = self.segment(variables, features, self.labels, jax.device_put(batch, self.sharded))
-                sizes = batch['own_size'][: len(part)]
-                for i, (mask, (height, width)) in enumerate(zip(np.asarray(found), sizes, strict=False)):
-                    yield key, start + i, mask[:height, :width]
-                done += len(part)
-                if progress:
-                    progress('segment episodes', done, total)
+            for group, held in holder.groups(self._used(rows), np.arange(len(rows))):  # in order, as promised
+                for part in self._parts(group):
+                    batch = self._batch(padded(rows[part], self.batch), held)
+                    found = self.segment(
+                        holder.variables, held.features, held.labels, jax.device_put(batch, self.sharded))
+                    for i, mask, (height, width) in zip(part, np.asarray(found), batch['own_size'], strict=False):
+                        yield key, int(i), mask[:height, :width]
+                    done += len(part)
+                    if progress:
+                        progress('segment episodes', done, total)
 
-    def _encode_bank(self, variables, progress):
-        """Features of every image: as a query, at each of the bank's sizes, and as a support."""
-        bank, found = self.bank, {}
+    def _holder(self, variables, progress):
+        return Holder(
+            self.encode, self.bank, jax.device_put(variables, self.replicated), batch=self.batch, memory=self.memory,
+            sharded=self.sharded, replicated=self.replicated, progress=progress)  # fmt: skip
 
-        def encoded(images):  # once, where queries and supports are the same
-            if id(images) not in found:
-                found[id(images)] = self._encode(variables, images, progress)
-            return found[id(images)]
+    def _used(self, rows):
+        """[E, 1+K]: where the images of the episodes (query, class, supports...) are in the bank."""
+        return self.bank.positions(np.delete(rows, 1, axis=1))
 
-        supports = bank.images if bank.supports is None else bank.supports.images
-        return {'query': [encoded(images) for images in bank.queries], 'support': encoded(supports)}
+    def _parts(self, group):
+        return (group[start : start + self.batch] for start in range(0, len(group), self.batch))
 
-    def _encode(self, variables, images, progress):
-        """Features of every image, a pytree of [N,h,w,C] with N rounded up to whole batches."""
-        b = self.batch
-        steps = -(-len(images) // b)
-        shapes = jax.eval_shape(self.encode, variables, None, images[:b], 0)
-        blank = lambda f: jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
-        bank = jax.tree.map(blank, shapes)
-        for i in range(steps):
-            rows = jax.device_put(_padded(images[i * b : (i + 1) * b], b), self.sharded)
-            bank = self.encode(variables, bank, rows, np.int32(i * b))
-            if progress:
-                progress('encode images', min((i + 1) * b, len(images)), len(images))
-        return bank
-
-    def _shot(self, variables, features, shot, sets, progress):
+    def _shot(self, holder, shot, sets, progress):
         """Scores the sets of one shot (by seed): the episodes that sets have in common, once."""
         rows = np.array([(e.query, e.class_id, *e.supports) for s in sets.values() for e in s])
         rows, inverse = np.unique(rows, axis=0, return_inverse=True)
         inverse = inverse.reshape(-1)
-        scored, result, passes = self._best_pass(variables, features, shot, rows, sets, inverse, progress)
+        scored, result, passes = self._best_pass(holder, shot, rows, sets, inverse, progress)
         self.episode_iou[shot] = _episode_iou(rows, scored[self.label_sizes[0]])
         seeds = np.repeat(list(sets), [len(s) for s in sets.values()])
         counts = {name: metrics.Counts(*(x[inverse] for x in c)) for name, c in scored.items()}
@@ -160,15 +143,15 @@ class Evaluator:
         episodes = {str(seed): len(s) for seed, s in sets.items()}
         return {'episodes': episodes, 'distinct_episodes': len(rows), **passes, **result}
 
-    def _best_pass(self, variables, features, shot, rows, sets, inverse, progress):
+    def _best_pass(self, holder, shot, rows, sets, inverse, progress):
         """Counts of the rows, their summary, and {'refinements': n} where passes were made until the mIoU dropped."""
         if not self.until_drop:
-            scored = self._score_rows(variables, features, rows, self.refinements, f'{shot}-shot episodes', progress)
+            scored = self._score_rows(holder, rows, self.refinements, f'{shot}-shot episodes', progress)
             return scored, self._summary(scored, rows, sets, inverse), {}
         best, first = None, self.label_sizes[0]
         for steps in range(RELEASED_PASSES):
             name = f'{shot}-shot episodes, pass {steps + 1}'
-            scored = self._score_rows(variables, features, rows, steps, name, progress)
+            scored = self._score_rows(holder, rows, steps, name, progress)
             result = self._summary(scored, rows, sets, inverse)
             if best and result[first]['miou'] <= best[1][first]['miou']:
                 break
@@ -187,9 +170,9 @@ class Evaluator:
             result[name] = metrics.summarise(totals, self.class_names)
         return result
 
-    def _score_rows(self, variables, features, rows, steps, name, progress):
+    def _score_rows(self, holder, rows, steps, name, progress):
         """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
-        done, waiting = [], deque()
+        done, waiting, numbers = [], deque(), []
 
         def collect():
             result, size = waiting.popleft()
@@ -197,21 +180,25 @@ class Evaluator:
             if progress:
                 progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
 
-        for start in range(0, len(rows), self.batch):
-            part = rows[start : start + self.batch]
-            batch = jax.device_put(self._batch(_padded(part, self.batch)), self.sharded)
-            waiting.append((self.score(variables, features, self.labels, batch, steps), len(part)))
-            if len(waiting) > STEPS_IN_FLIGHT:
+        for group, held in holder.groups(self._used(rows), np.lexsort((rows[:, 0], rows[:, 1]))):
+            for part in self._parts(group):
+                batch = jax.device_put(self._batch(padded(rows[part], self.batch), held), self.sharded)
+                found = self.score(holder.variables, held.features, held.labels, batch, steps)
+                waiting.append((found, len(part)))
+                numbers.append(part)
+                if len(waiting) > STEPS_IN_FLIGHT:
+                    collect()
+            while waiting:  # before these images make room for others
                 collect()
-        while waiting:
-            collect()
-        return jax.tree.map(lambda *x: np.concatenate(x), *done)
+        order = np.argsort(np.concatenate(numbers))
+        return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
 
-    def _batch(self, rows):
-        query, support = self.bank.positions(rows[:, 0]), self.bank.positions(rows[:, 2:])
-        batch = {'query': query, 'support': support, 'class_id': rows[:, 1].astype(np.int32)}
+    def _batch(self, rows, held):
+        used = self._used(rows)
+        places = held.places(used)
+        batch = {'query': places[:, 0], 'support': places[:, 1:], 'class_id': rows[:, 1].astype(np.int32)}
         if 'own' in self.label_sizes:
-            labels = [self.bank.own_labels[q] for q in query]
+            labels = [self.bank.own_labels[q] for q in used[:, 0]]
             batch['own_size'] = np.array([x.shape for x in labels], np.int32)
             batch['own_label'] = np.zeros((len(rows), *self.canvas), np.uint8)
             for canvas, label in zip(batch['own_label'], labels, strict=True):
@@ -257,11 +244,6 @@ def evaluate(
 def _episode_iou(rows, counts):
     episodes = [Episode(int(r[0]), tuple(map(int, r[2:])), int(r[1]), -1) for r in rows]
     return list(zip(episodes, (counts.intersection / np.maximum(counts.union, 1)).tolist(), strict=True))
-
-
-def _padded(rows, size):
-    """The rows, the last one repeated up to `size`, so that all steps have one shape."""
-    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])
 
 
 def _check(episodes, bank, classes, label_sizes, void, batch, refinement):

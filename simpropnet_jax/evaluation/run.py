@@ -160,7 +160,7 @@ def prepare_evaluator(
     return Evaluator(
         method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
         label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
-        zero_mask=zero_mask, refinement=config.eval.refinement)  # fmt: skip
+        zero_mask=zero_mask, refinement=config.eval.refinement, memory=config.eval.memory)  # fmt: skip
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:

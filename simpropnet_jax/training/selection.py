@@ -42,7 +42,8 @@ class Selection:
         self._panels = PanelMaker(self.module, bank, config.model.convention, config.data.void)
         self._evaluator = Evaluator(
             self.module, bank, {key: self.episodes}, classes=self.classes, convention=config.model.convention,
-            mesh=self.mesh, label_sizes=('square',), batch=config.eval.batch, void=config.data.void)
+            mesh=self.mesh, label_sizes=('square',), batch=config.eval.batch, void=config.data.void,
+            memory=config.eval.memory)
 
     def run(self, state, step: int, writer, workdir: Path) -> float:
         """The score of a state, higher is better; it is logged, and panels are written to figures/."""

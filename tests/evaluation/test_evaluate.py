@@ -147,6 +147,22 @@ def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, epi
     assert evaluator.run(variables)['shots'] == first['shots']
 
 
+def test_little_memory_is_enough(source, variables, episodes):
+    """Features of five images of the 24 fit: groups of episodes give the same counts, and masks in the same order."""
+    bank = load_bank(source, episodes, size=SIZE, backend='threads')
+    whole = Evaluator(Tiny(), bank, episodes, mesh=devices(2), **COMMON)
+    five = 5 * 6 * 6 * 8 * 4 / 2**30  # GiB of 'fine' and 'coarse', 6 x 6 x 4 float32 each
+    limited = Evaluator(Tiny(), bank, episodes, mesh=devices(2), memory=five, **COMMON)
+    seen = []
+    expected = whole.run(variables)['shots']
+    assert limited.run(variables, lambda what, done, total: seen.append((what, total)))['shots'] == expected
+    assert max(total for what, total in seen if what == 'encode images') == 5
+    assert limited.encode._cache_size() == 1 and limited.score._cache_size() == 2
+    for one, other in zip(limited.predict(variables), whole.predict(variables), strict=True):
+        assert one[:2] == other[:2]
+        np.testing.assert_array_equal(one[2], other[2])
+
+
 def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     seen = {}
     progress = lambda what, done, total: seen.update({what: (done, total)})
