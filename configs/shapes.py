@@ -55,6 +55,7 @@ def backbone(config: ConfigDict) -> None:
     config.model = ConfigDict({
         'name': 'classifier', 'weights': '', 'convention': convention, 'width': width, 'dtype': dtype})  # fmt: skip
     config.train.frozen = ()
+    config.train.foreground_weight = 1.0
     config.train.clip = 0.0
     config.train.batch = 2 * config.train.batch  # images, not pairs
     config.train.steps = 4 * config.train.steps

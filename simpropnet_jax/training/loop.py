@@ -130,7 +130,8 @@ def _trainer(method, sampler, mesh) -> phases.Trainer:
             objective = objectives.supervised(
                 method.module, convention=config.model.convention,
                 hidden=() if config.train.classes == 'all' else novel_classes(config.fold),
-                crop=None if config.train.turn else config.train.size)  # fmt: skip
+                crop=None if config.train.turn else config.train.size,
+                foreground_weight=config.train.foreground_weight)  # fmt: skip
         else:
             objective = objectives.episodic(
                 method.module, config.train, void=config.data.void, convention=config.model.convention,

@@ -150,13 +150,16 @@ def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> di
     return found
 
 
-def supervised(module, *, convention: str, hidden: Sequence[int], crop: int | None = None) -> Callable:
+def supervised(
+    module, *, convention: str, hidden: Sequence[int], crop: int | None = None, foreground_weight: float = 1.0
+) -> Callable:
     """The objective of supervised networks: cross-entropy over all classes, void ignored.
 
     Args:
       module: with logits.
       hidden: class ids that are ignored like void: the novel ones, or none.
       crop: images are scaled, cropped to this side and mirrored; None: they come in the eight positions of a square.
+      foreground_weight: of the pixels of objects, that of the background being 1.
     Returns:
       objective(state, batch, key) -> (loss, (metrics, {})).
     """
@@ -174,6 +177,7 @@ def supervised(module, *, convention: str, hidden: Sequence[int], crop: int | No
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
         right = (truth > 0) & (logits.argmax(-1) == truth)
         accuracy = right.sum() / jnp.maximum((truth > 0).sum(), 1)
-        return (losses * valid).sum() / jnp.maximum(valid.sum(), 1), ({'accuracy_of_objects': accuracy}, {})
+        weight = valid * jnp.where(truth > 0, foreground_weight, 1.0)
+        return (losses * weight).sum() / jnp.maximum(weight.sum(), 1), ({'accuracy_of_objects': accuracy}, {})
 
     return objective
