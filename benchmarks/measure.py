@@ -9,7 +9,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,16 +184,16 @@ def peak_memory() -> dict[str, int]:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware, for the JSON file."""
-    import torch
-
+    """Versions and hardware, for the JSON file; PyTorch's where it took part."""
+    torch = sys.modules.get('torch')
+    peers = {'torch': torch.__version__} if torch else {}
     cpuinfo = Path('/proc/cpuinfo')
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return {
-        'versions': {**report.versions(), 'torch': metadata.version('torch')}, 'device': report.device(),
+        'versions': {**report.versions(), **peers}, 'device': report.device(),
         'processor': models[0] if models else platform.processor(), 'cores': os.cpu_count(),
-        'torch_threads': torch.get_num_threads(),
+        **({'torch_threads': torch.get_num_threads()} if torch else {}),
     }  # fmt: skip
 
 

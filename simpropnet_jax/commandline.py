@@ -63,6 +63,7 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             stop(f'unexpected argument {argv[1]!r}; all arguments are flags, --help lists them')
         show_log()
+        _keep_compiled()
         with plain_errors():
             main()
 
@@ -79,6 +80,17 @@ def show_log() -> None:
     handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s', '%H:%M:%S'))
     package.addHandler(handler)
     package.propagate = False
+
+
+def _keep_compiled() -> None:
+    """What takes long to compile is kept on disk for later runs, in JAX's folder for it where one is named."""
+    import jax
+
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+        folder = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'simpropnet_jax' / 'compiled'
+        jax.config.update('jax_compilation_cache_dir', str(folder))
+    if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)  # many take less than JAX's second
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -35,6 +35,11 @@ def test_loss_ignores_void_and_novel_classes(monkeypatch):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(metrics['accuracy_of_objects'], (logits.argmax(-1) == 3)[labels == 3].mean())
 
+    weighed = objectives.supervised(Fixed(), convention='torchvision', hidden=(9, 10), foreground_weight=4.0)
+    losses = -np.take_along_axis(log_p, np.where(kept, labels, 0)[..., None].astype(int), -1)[..., 0]
+    expected = np.average(losses[kept], weights=np.where(labels[kept] == 3, 4, 1))
+    np.testing.assert_allclose(weighed(state, batch, jax.random.key(0))[0], expected, rtol=1e-5)
+
 
 def test_image_and_label_turn_together_into_eight_positions():
     label = np.arange(9, dtype=np.uint8).reshape(3, 3)

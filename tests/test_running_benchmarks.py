@@ -1,0 +1,45 @@
+"""The benchmarks that need no peer: what they say of a long run, and of how a command starts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import long_run, startup
+from simpropnet_jax import checkpoint
+from simpropnet_jax import config as config_rules
+from tests.small_checkpoint import write_checkpoint
+
+
+@pytest.mark.slow
+def test_memory_and_checkpoints_of_a_long_run_are_watched(tmp_path, capsys):
+    record = long_run.main(tmp_path / 'run', steps=80, every=20, out=tmp_path / 'long.json')
+    assert json.loads((tmp_path / 'long.json').read_text()) == record
+    steps, memory = np.array(record['memory']).T
+    assert steps.tolist() == list(range(2, 81, 2)) and (memory > 1e8).all()
+    assert len(record['saving_seconds']) == 4 and 0 < record['saving_share'] < 1
+    assert '| memory, MiB |' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='run has checkpoints already; give a new folder as --workdir'):
+        long_run.main(tmp_path / 'run', steps=80, every=20)
+
+
+def test_growth_is_the_slope_of_the_second_half():
+    notes = long_run.Notes()
+    notes.memory = [(step, 10**8 if step < 50 else 10**9 + 300 * step) for step in range(0, 100, 10)]
+    notes.saving = [(0.0, 5.0), (10.0, 0.1), (20.0, 0.3)]  # the first compiles
+    record = notes.record()
+    assert record['growth_per_1000_steps'] == pytest.approx(300_000)
+    assert record['saving_share'] == pytest.approx(0.02)
+
+
+@pytest.mark.slow
+def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(prepared_data, tmp_path, capsys):
+    method, _ = write_checkpoint(tmp_path / 'run')
+    method.config.data.dir = str(prepared_data)
+    checkpoint.write_json(tmp_path / 'run' / 'config.json', config_rules.plain(method.config))
+    record = startup.main(tmp_path / 'run', repeats=1, out=tmp_path / 'startup.json')
+    assert json.loads((tmp_path / 'startup.json').read_text()) == record
+    assert all(len(found['runs']) == 1 and found['cold'] > 0 for found in record['seconds'].values())
+    assert '| predict.py, one query |' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='predict.py failed, so there is nothing to time: .*nowhere'):
+        startup.predict(tmp_path / 'nowhere', tmp_path, ('a', 'b'), ['c'], tmp_path)
