@@ -9,6 +9,7 @@ JSON. `growth` is the slope of the memory over the steps of the second half, in 
 left out, in which things are loaded and compiled. `saving` is the share of the loop's time between two checkpoints.
 """
 
+import argparse
 import contextlib
 import sys
 import time
@@ -125,11 +126,16 @@ def table(record: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = mistakes.Parser(__doc__)
+    result.add_argument('--workdir', required=True, type=Path, help='a new folder, for the training')
+    result.add_argument('--steps', type=int, default=2000, help='of the training (default: 2000)')
+    result.add_argument('--every', type=int, default=500, help='steps between two checkpoints (default: 500)')
+    result.add_argument('--out', type=Path, help='JSON file for the numbers, with versions and hardware')
+    return result
+
+
 if __name__ == '__main__':
-    parser = mistakes.Parser(__doc__)
-    parser.add_argument('--workdir', required=True, type=Path, help='a new folder, for the training')
-    parser.add_argument('--steps', type=int, default=2000, help='of the training (default: 2000)')
-    parser.add_argument('--every', type=int, default=500, help='steps between two checkpoints (default: 500)')
-    parser.add_argument('--out', type=Path, help='JSON file for the numbers, with versions and hardware')
-    given, sys.argv[1:] = parser.parse_known_args()
+    given, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
     commandline.run(lambda: main(**vars(given)))

@@ -7,6 +7,7 @@ a user starts it: train.py until its first step is done, predict.py with one que
 further query adds. The cache is a folder of this benchmark alone. Prints a table and writes JSON.
 """
 
+import argparse
 import io
 import os
 import statistics
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 FURTHER = 10  # queries
 CONFIG_FILE = """from pathlib import Path
 from simpropnet_jax.config import load
-def get_config():
+def get_config(argument=''):
     config = load(Path({path!r}))
     config.train.update(steps=2, log_every=1, epochs=1)
     config.select.update(on='last', every=2)
@@ -137,10 +138,15 @@ def table(record: dict[str, Any]) -> str:
     return '\n'.join([*lines, f'\nEach further query: {record["seconds_a_further_query"]:.2f} s.'])
 
 
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = mistakes.Parser(__doc__)
+    result.add_argument('--workdir', required=True, type=Path, help='folder that train.py wrote')
+    result.add_argument('--repeats', type=int, default=3, help='runs with the cache (default: 3)')
+    result.add_argument('--out', type=Path, help='JSON file for the numbers, with versions and hardware')
+    return result
+
+
 if __name__ == '__main__':
-    parser = mistakes.Parser(__doc__)
-    parser.add_argument('--workdir', required=True, type=Path, help='folder that train.py wrote')
-    parser.add_argument('--repeats', type=int, default=3, help='runs with the cache (default: 3)')
-    parser.add_argument('--out', type=Path, help='JSON file for the numbers, with versions and hardware')
-    given, sys.argv[1:] = parser.parse_known_args()
+    given, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
     commandline.run(lambda: main(**vars(given)))

@@ -87,7 +87,7 @@ def _keep_compiled() -> None:
     import jax
 
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-        folder = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'simpropnet_jax' / 'compiled'
+        folder = Path(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax').expanduser() / 'compiled'
         jax.config.update('jax_compilation_cache_dir', str(folder))
     if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)  # many take less than JAX's second

@@ -88,6 +88,13 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch, refused):
         case ['python', '-m', module, *flags] if module.endswith(ABSL):
             done = python('-m', module, *flags, '--only_check_args')
             assert done.returncode == 0, done.stderr
+        case ['python', '-m', module, *flags] if module.startswith('benchmarks.'):
+            known = importlib.import_module(module)
+            if hasattr(known, 'parser'):
+                known.parser().parse_args(flags)
+            else:
+                done = python('-m', module, *flags, '--only_check_args')
+                assert done.returncode == 0, done.stderr
         case ['python', 'predict.py', *flags] if '--help' not in flags:
             predict.parser().parse_args(flags)
         case ['python', 'study.py', *flags]:

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import long_run, startup
+from benchmarks import long_run, memory, startup
+from configs import prototype
 from simpropnet_jax import checkpoint
 from simpropnet_jax import config as config_rules
 from tests.small_checkpoint import write_checkpoint
@@ -43,3 +44,15 @@ def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(prepared_dat
     assert '| predict.py, one query |' in capsys.readouterr().out
     with pytest.raises(ValueError, match='predict.py failed, so there is nothing to time: .*nowhere'):
         startup.predict(tmp_path / 'nowhere', tmp_path, ('a', 'b'), ['c'], tmp_path)
+
+
+def test_the_memory_of_an_evaluation_is_stated(tmp_path, capsys):
+    config = prototype.get_config()
+    config.model.update(weights='', width=4)
+    config.eval.update(size=33, label_size=33, batch=8, own_size=False)
+    record = memory.main(config, images=50, out=tmp_path / 'memory.json')
+    assert json.loads((tmp_path / 'memory.json').read_text()) == record
+    assert record['episodes'] == 50 and record['feature_bytes_per_image'] == 5 * 5 * 24 * 4 * 4
+    assert 'features of an image 0.01 MB, of all 50' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='--images must be 40 or more'):
+        memory.main(config, images=3)
