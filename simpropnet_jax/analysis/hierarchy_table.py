@@ -54,9 +54,10 @@ def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
 
 
 def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
-    """A row a partition and CMPS; mIoU of split-1 to split-4 and their mean, a column a method under each.
+    """A row a partition and CMPS; mIoU of each split that has a result and their mean, a column a method under each.
 
-    A split without a result is '-', and so is the mean then. An empty partition is 'empty', and no part of any mean.
+    What a method lacks is '-', and so is the mean of fewer than four splits; of one alone it is left out. An empty
+    partition is 'empty', and no part of any mean.
 
     Args:
       records: results of `hierarchy`, of any methods and folds.
@@ -66,24 +67,26 @@ def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Part
     """
     methods = _by_method(records, label_size)
     letters = dict(zip(methods, ascii_uppercase, strict=False)) if len(methods) > 1 else dict.fromkeys(methods, '')
-    header = ['partition', *(f'{split} {letters[m]}'.strip() for split in [*_splits(), 'mean'] for m in methods)]
+    header = ['partition', *(f'{column} {letters[m]}'.strip() for column in _columns(methods) for m in methods)]
+    cells = lambda value: _cells(methods, methods, value)
     value = lambda record, name: record['partitions'][name] and record['partitions'][name][label_size]['miou']
     rows = [
-        [f'{name} {describe(name)}', *_cells(methods, lambda record, name=name: value(record, name))]
+        [f'{name} {describe(name)}', *cells(lambda record, name=name: value(record, name))]
         for name in PARTITIONS
     ]
-    rows.append(['CMPS', *_cells(methods, lambda record: record['cmps'][label_size])])
+    rows.append(['CMPS', *cells(lambda record: record['cmps'][label_size])])
     legend = ''.join(f'{letter}  {name}\n' if letter else f'{name}\n' for name, letter in letters.items())
     return Parts(_heading(records, label_size, 'mIoU by partition'), legend, header, rows, _notes(records))
 
 
 def cmps_parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
-    """A row a method: CMPS of split-1 to split-4 and its mean over them; of the same records as `parts`."""
+    """A row a method: CMPS of the splits and its mean over them; columns and records as for `parts`."""
+    methods = _by_method(records, label_size)
     rows = [
-        [name, *_cells({name: folds}, lambda record: record['cmps'][label_size])]
-        for name, folds in _by_method(records, label_size).items()
+        [name, *_cells({name: folds}, methods, lambda record: record['cmps'][label_size])]
+        for name, folds in methods.items()
     ]
-    return Parts(_heading(records, label_size, 'CMPS by method'), '', ['method', *_splits(), 'mean'], rows, '')
+    return Parts(_heading(records, label_size, 'CMPS by method'), '', ['method', *_columns(methods)], rows, '')
 
 
 def _by_method(records, label_size):
@@ -98,15 +101,23 @@ def _by_method(records, label_size):
     return methods
 
 
-def _splits():
-    return [f'split-{fold + 1}' for fold in FOLDS]
+def _folds(methods):
+    return [fold for fold in FOLDS if any(fold in folds for folds in methods.values())]
 
 
-def _cells(methods, value):
-    """A row's cells: under each split and under the mean, one a method."""
+def _columns(methods):
+    """The splits of which any method has a result, and of several the mean."""
+    splits = [f'split-{fold + 1}' for fold in _folds(methods)]
+    return [*splits, 'mean'] if len(splits) > 1 else splits
+
+
+def _cells(methods, all_methods, value):
+    """A row's cells: under each of the `_columns` of all methods, one of each of these methods."""
     rows = [[value(folds[f]) if f in folds else np.nan for f in FOLDS] for folds in methods.values()]  # None: empty
-    columns = [[_shown(row[f]) for row in rows] for f in range(len(FOLDS))]
-    return [cell for column in [*columns, [_mean(row) for row in rows]] for cell in column]
+    columns = [[_shown(row[f]) for row in rows] for f in _folds(all_methods)]
+    if len(columns) > 1:
+        columns.append([_mean(row) for row in rows])
+    return [cell for column in columns for cell in column]
 
 
 def _shown(score):
