@@ -173,7 +173,7 @@ def make_group_step(
             state, metrics = one(i, state)
             return state, jax.tree.map(lambda whole, x: whole.at[i].set(x), collected, metrics)
 
-        metrics = jax.eval_shape(one, 0, state)[1]
+        metrics = jax.eval_shape(lambda state: one(0, state)[1], state)
         blank = jax.tree.map(lambda x: jnp.zeros((together, *x.shape), x.dtype), metrics)
         return jax.lax.fori_loop(0, group.count, body, (state, blank))
 
