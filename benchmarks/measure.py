@@ -185,17 +185,19 @@ def peak_memory() -> dict[str, int]:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware, for the JSON file."""
-    import torch
-
+    """Versions and hardware, for the JSON file; PyTorch's where it is compared with."""
+    torch = sys.modules.get('torch')
     cpuinfo = Path('/proc/cpuinfo')
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return {
-        'versions': {**report.versions(), 'torch': metadata.version('torch')}, 'device': report.device(),
+    found = {
+        'versions': report.versions(), 'device': report.device(),
         'processor': models[0] if models else platform.processor(), 'cores': os.cpu_count(),
-        'torch_threads': torch.get_num_threads(),
     }  # fmt: skip
+    if torch:
+        found['versions']['torch'] = metadata.version('torch')
+        found['torch_threads'] = torch.get_num_threads()
+    return found
 
 
 def refuse_what_the_peer_lacks(config: ConfigDict, fixed: Mapping[str, Any]) -> None:

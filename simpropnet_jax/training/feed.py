@@ -20,7 +20,9 @@ class Feed:
 
     Attributes:
       resident: whether they stay on the device; else the loader streams them.
+      images: how many there are.
       bytes: that they take, or would take, on each device.
+      gather: (resident images, numbers) -> the batch.
       together: steps of one dispatch, at most.
     """
 
@@ -44,9 +46,10 @@ class Feed:
             self._sizes = {'query_size': train.size, 'support_size': support_size}
             self._stream, self._numbers = loader.train_batches, loader.train_numbers
             gather = resident.gather_episodes
-        self._gather = functools.partial(gather, **self._sizes)
-        self._images = np.unique(sampler.pairs.image)
-        self.bytes = resident.bytes_of(len(self._images), tuple(self._sizes.values()))
+        self.gather = functools.partial(gather, **self._sizes)
+        self._listed = np.unique(sampler.pairs.image)
+        self.images = len(self._listed)
+        self.bytes = resident.bytes_of(self.images, tuple(self._sizes.values()))
         self.resident = resident.is_wanted(method.config.data.resident, self.bytes)
         self.together = train.steps_per_dispatch
         if self.together > 1 and not self.resident:
@@ -60,7 +63,7 @@ class Feed:
         shared = dict(seed=self._config.seed, mesh=self._mesh)
         if not self.resident:
             return make_step(objective, optimizer, **shared)
-        return make_group_step(objective, optimizer, self._gather, self.together, **shared)
+        return make_group_step(objective, optimizer, self.gather, self.together, **shared)
 
     def load(self, progress: resident.Progress | None = None) -> None:
         """Reads resident images; does nothing where they are streamed.
@@ -73,7 +76,7 @@ class Feed:
         if self.resident:
             data = self._config.data
             self._loaded = resident.load(
-                self._source, self._images, tuple(self._sizes.values()), self._mesh, backend=data.loader,
+                self._source, self._listed, tuple(self._sizes.values()), self._mesh, backend=data.loader,
                 workers=data.workers, progress=progress)  # fmt: skip
 
     def groups(self, first: int, counts: Iterable[int]) -> Iterator[tuple[int, Any]]:

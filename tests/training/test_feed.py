@@ -67,16 +67,10 @@ def test_losses_are_the_same_and_an_interrupted_run_ends_with_the_same_parameter
         if step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def die(step):
-        if step > 9:
-            raise KeyboardInterrupt  # the last checkpoint is that of step 8
-
     with pytest.raises(SystemExit):
         train(config, tmp_path / 'stopped', stop)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / 'stopped', die)
     resumed, again = train(config, tmp_path / 'stopped')
-    assert again == {step: losses[step] for step in (9, 10)}
+    assert again == {step: losses[step] for step in range(7, 11)}
     assert_bitwise_equal(resumed, whole)
 
 
