@@ -17,7 +17,8 @@ again and again. The first row is that one: its pairs a second are the step's ap
 checkpoints are in none. Where JAX computes on the CPU, decoding and step share the cores, and that is in the share;
 resident images are gathered by the cores, too.
 
-resident makes config.train.steps_per_dispatch steps a call, the others one.
+resident makes config.train.steps_per_dispatch steps a call, the others one. On a CPU more than one is slower: XLA's CPU
+compiler makes a slower step of it within a loop.
 """
 
 import importlib.util
@@ -206,9 +207,11 @@ def table(record: dict[str, Any]) -> str:
     lines = ['| fed by | pairs/s alone | pairs/s a core | a step | pairs/s trained | the device waits |',
              '|---|---|---|---|---|---|']  # fmt: skip
     for row in record['rows']:
+        together = row.get('steps_per_dispatch', 1)
+        name = row['name'] + (f', {together} steps a call' if together > 1 else '')
         own = [f'{row[key]:.4g}' if key in row else '' for key in ('pairs_per_second', 'pairs_per_core_second')]
         waits = f'{row["waits"]:.1%}' if 'waits' in row else ''
-        lines.append(f'| {row["name"]} | {" | ".join(own)} | {row["shown"]} '
+        lines.append(f'| {name} | {" | ".join(own)} | {row["shown"]} '
                      f'| {row["trained_pairs_per_second"]:.4g} | {waits} |')  # fmt: skip
     lines.append(f'\n{record["images"]:,} training images; resident they take {record["resident_bytes"]:,} bytes on '
                  f'each device. {record["workers"]} decoding threads, {record["cores"]} cores, batches of '
