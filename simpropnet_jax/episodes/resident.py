@@ -86,7 +86,7 @@ def load(
         squares[size] = _fill(batches, len(numbers), size, mesh, progress)
     logger.info('%s training images are on the device: %s bytes', f'{len(numbers):,}',
                 f'{bytes_of(len(numbers), sizes):,}')  # fmt: skip
-    return Resident(jax.device_put(rows, parallel.replicated(mesh)), squares)
+    return Resident(jax.make_array_from_process_local_data(parallel.replicated(mesh), rows), squares)
 
 
 def _fill(batches, count, size, mesh, progress):

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import traverse_util
 from jax.sharding import Mesh
@@ -141,7 +140,7 @@ class Group(NamedTuple):
 
     images: Resident
     numbers: dict[str, jax.Array]
-    count: jax.Array | np.ndarray | np.int32
+    count: jax.Array
 
 
 def make_group_step(
@@ -164,7 +163,7 @@ def make_group_step(
             batch = gather(group.images, numbers)
             return step(state, jax.lax.with_sharding_constraint(batch, split))
 
-        if together == 1:  # a loop would make the host wait
+        if together == 1:  # a loop of unknown length makes the host wait, and a CPU slow
             state, metrics = one(0, state)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
