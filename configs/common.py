@@ -18,6 +18,7 @@ def base() -> ConfigDict:
     data.void = 'ignore'  # 255 pixels, in the loss and under 'simpropnet': 'ignore', or 'background' as papers' masks
     data.loader = 'auto'  # 'tfdata', 'threads' (no TensorFlow), or 'auto': tf.data where TensorFlow is installed
     data.workers = 2  # threads that decode and resize, per host
+    data.resident = 'auto'  # training images in device memory: 'always', 'never', 'auto': in 40 % of a GPU's at most
 
     config.model = ConfigDict()  # the method's own fields; see its config file
 
@@ -49,6 +50,7 @@ def base() -> ConfigDict:
     train.initial_gain = 0.0  # 0: a head's kernels are drawn from N(0, 0.01), CANet's; else this times He's deviation
     train.frozen = ('backbone',)  # parameter paths that are never trained; () trains everything
     train.log_every = 20  # steps between two lines of metrics
+    train.steps_per_dispatch = 1  # steps that an accelerator makes at one call; above 1 needs resident images
 
     config.tpc = tpc = ConfigDict()  # transformed-pair conditioning (CRC + TPC, 3.2): the query is a changed support
     tpc.when = 'never'  # 'before' the training (the paper), 'after' it, 'mixed' into it (its controls, 6.2), 'never'

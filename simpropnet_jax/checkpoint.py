@@ -92,9 +92,12 @@ class Checkpoints:
         finally:
             self._manager.close()
 
-    def preempted(self, step: int) -> bool:
-        """Whether the cluster asked a multi-host run to stop."""
-        return self._manager.reached_preemption(step)
+    def preempted(self, steps: range) -> bool:
+        """Whether the cluster asked a multi-host run to stop, after these steps, the last that were made.
+
+        The hosts agree on one step to stop at, and whoever never asks for that one goes on: so none is left out.
+        """
+        return any(self._manager.reached_preemption(step) for step in steps)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, oldest first."""

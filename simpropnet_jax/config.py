@@ -12,6 +12,7 @@ from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.datasets.index import TINY_RULES
 from simpropnet_jax.episodes.loader import BACKENDS
 from simpropnet_jax.episodes.protocols import PRESETS
+from simpropnet_jax.episodes.resident import MODES
 from simpropnet_jax.episodes.sampler import ORDERS
 from simpropnet_jax.models.normalise import CONVENTIONS
 
@@ -64,6 +65,7 @@ RULES = {
     'data.void': one_of('ignore', 'background'),
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
+    'data.resident': one_of(*MODES),
     'model.name': one_of('simpropnet', 'canet', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
@@ -105,6 +107,7 @@ RULES = {
     'train.initial_gain': number(0, whole=False),
     'train.frozen': ANY,
     'train.log_every': number(1),
+    'train.steps_per_dispatch': number(1, 10_000),
     'tpc.when': one_of('never', 'before', 'mixed', 'after'),
     'tpc.epochs': number(1),
     'tpc.steps': number(0),
@@ -136,10 +139,11 @@ RULES = {
 
 # Fields that came later: a work directory that is older than they was trained as with these values.
 LATER = {
+    'data': {'resident': 'auto'},
     'train': {
         'classes': 'base', 'turn': False, 'crc': False, 'history_drop': 0.7, 'foreground_weight': 1.0,
         'optimizer': 'sgd', 'rate_factor': 1.0, 'poly_power': 0.0, 'warmup_steps': 0, 'clip': 0.0,
-        'initial_gain': 0.0,
+        'initial_gain': 0.0, 'steps_per_dispatch': 1,
     },
     'tpc': {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
@@ -149,7 +153,9 @@ LATER = {
 }  # fmt: skip
 
 # Fields that may differ from those that a work directory was started with: they do not change what is trained.
-FREE = ('data.dir', 'data.loader', 'data.workers', 'model.weights', 'model.trained', 'train.log_every', 'eval.')
+FREE = (
+    'data.dir', 'data.loader', 'data.workers', 'data.resident', 'model.weights', 'model.trained', 'train.log_every',
+    'train.steps_per_dispatch', 'eval.')  # fmt: skip
 
 
 def fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:

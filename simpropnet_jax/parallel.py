@@ -35,14 +35,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def sharded(mesh: Mesh) -> NamedSharding:
-    """The first axis split over the devices."""
-    return NamedSharding(mesh, P('data'))
+def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """One axis, the first by default, split over the devices."""
+    return NamedSharding(mesh, P(*[None] * axis, 'data'))
 
 
-def to_devices(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This host's share of a batch, as global arrays split over the devices."""
-    sharding = sharded(mesh)
+def to_devices(mesh: Mesh, batch: dict[str, np.ndarray], axis: int = 0) -> dict[str, jax.Array]:
+    """This host's share of a batch, as global arrays split over the devices along an axis."""
+    sharding = sharded(mesh, axis)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 

@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 
 from configs import canet as canet_config
 from configs import simpropnet as simpropnet_config
+from simpropnet_jax import models
 from tests.fakes import SMALL
+from tests.training import tiny
 
 torch = pytest.importorskip('torch', reason='PyTorch is what the benchmarks compare with')
 
-from benchmarks import evaluation, measure, peer, peer_loops, training  # noqa: E402
+from benchmarks import evaluation, feeding, measure, peer, peer_loops, training  # noqa: E402
 
 torch.set_num_threads(1)  # threads that wait for each other are slow where many tests run at once
 ROOT = Path(__file__).parent.parent
@@ -139,6 +141,23 @@ def test_an_evaluation_that_differs_is_not_timed(tiny_evaluation, monkeypatch):
     work = evaluation.prepare(tiny_evaluation, None)
     with pytest.raises(ValueError, match='does not compute what we do'):
         evaluation.compare_first(work, 2, 7, 'cpu')
+
+
+def test_ways_of_feeding_are_timed_where_tensorflow_is_absent(prepared_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'tensorflow', None)
+    monkeypatch.setattr(models, 'build', tiny.build)
+    changes = {'data.dir': str(prepared_data), 'train.steps_per_dispatch': 3}
+    record = feeding.main(small('simpropnet', **changes), steps=2, repeats=2, out=tmp_path / 'feeding.json')
+    assert record == json.loads((tmp_path / 'feeding.json').read_text())
+    there, threads, resident = record['rows']
+    assert [threads['name'], resident['name']] == ['threads', 'resident']
+    assert there['trained_pairs_per_second'] == pytest.approx(8 / there['seconds']['median'])
+    for row in (threads, resident):
+        assert row['waits'] == pytest.approx(1 - there['seconds']['median'] / row['seconds']['median'])
+        assert row['pairs_per_second'] > 0 and row['pairs_per_core_second'] > 0
+    assert [threads['steps_per_dispatch'], resident['steps_per_dispatch']] == [1, 3]
+    assert record['resident_bytes'] == record['images'] * 4 * (33**2 + 50**2)
+    assert f'{record["resident_bytes"]:,} bytes' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,9 @@ def test_checkpoints_from_before_there_were_sums_are_read(directory):
     assert {name.split('/')[0] for name in json.loads(sums.read_text())} == {*ITEMS, 'metrics'}
     sums.unlink()
     assert restored(directory)[0] == 6
+
+
+def test_a_stop_that_the_hosts_agreed_on_within_several_steps_is_heard(tmp_path, monkeypatch):
+    with contextlib.closing(checkpoint.Checkpoints(tmp_path)) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, 'reached_preemption', lambda step: step == 5)
+        assert checkpoints.preempted(range(4, 7)) and not checkpoints.preempted(range(7, 10))

@@ -61,23 +61,43 @@ def train_batches(
       ValueError: unknown backend or a batch that the hosts do not divide, at once; an image that cannot be
         decoded, naming it, when its batch is due.
     """
-    if batch % process_count:
-        raise ValueError(f'batch must be a multiple of the number of hosts, {process_count}, got {batch}')
-    share = batch // process_count
-
-    def episodes():
-        for step in itertools.count(first_step):
-            for slot in range(process_index * share, (process_index + 1) * share):
-                yield step * batch + slot, sampler(step * batch + slot)
+    numbers = lambda: train_numbers(
+        sampler, batch=batch, first_step=first_step, process_index=process_index, process_count=process_count)
 
     def requests():
-        for _, episode in episodes():
-            yield episode.query, query_size, query_size
-            for support in episode.supports:
-                yield support, support_size, support_size
+        for one in numbers():
+            for query, supports in zip(one['query_id'].tolist(), one['support_id'].tolist(), strict=True):
+                yield query, query_size, query_size
+                for support in supports:
+                    yield support, support_size, support_size
 
-    ahead = BATCHES_AHEAD * share * (1 + len(sampler(0).supports))
-    return _collate_episodes(_read(source, requests, backend, workers, ahead), episodes(), share)
+    ahead = BATCHES_AHEAD * batch // process_count * (1 + len(sampler(0).supports))
+    return _collate_episodes(_read(source, requests, backend, workers, ahead), numbers())
+
+
+def train_numbers(
+    sampler, *, batch: int, first_step: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """The numbers of `train_batches`, with its arguments: all of a batch but images and labels.
+
+    Raises:
+      ValueError: a batch that the hosts do not divide, at once.
+    """
+    shares = _shares(batch, first_step, process_index, process_count)
+
+    def one(share):
+        episodes = [sampler(i) for i in share]
+        numbers = lambda values: np.array(list(values), np.int32)
+        return {
+            'class_id': numbers(episode.class_id for episode in episodes),
+            'episode': numbers(share),
+            'query_id': numbers(episode.query for episode in episodes),
+            'pair_id': numbers(episode.pair for episode in episodes),
+            'support_id': numbers(episode.supports for episode in episodes),
+            'valid': np.ones(len(episodes), bool),
+        }
+
+    return map(one, shares)
 
 
 def supervised_batches(
@@ -98,16 +118,35 @@ def supervised_batches(
       With b = batch / process_count: image u8 [b,size,size,3], label u8 [b,size,size] (class ids 0..20, 255 = void),
       image_id i32 [b], valid bool [b].
     """
+    numbers = lambda: supervised_numbers(
+        sampler, batch=batch, first_step=first_step, process_index=process_index, process_count=process_count)
+    requests = lambda: ((number, size, size) for one in numbers() for number in one['image_id'].tolist())
+    ahead = BATCHES_AHEAD * batch // process_count
+    return _collate_labelled(_read(source, requests, backend, workers, ahead), numbers())
+
+
+def supervised_numbers(
+    sampler, *, batch: int, first_step: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """The numbers of `supervised_batches`, with its arguments: image_id and valid.
+
+    Raises:
+      ValueError: a batch that the hosts do not divide, at once.
+    """
+    shares = _shares(batch, first_step, process_index, process_count)
+    return (
+        {'image_id': np.array([sampler(i).query for i in share], np.int32), 'valid': np.ones(len(share), bool)}
+        for share in shares
+    )
+
+
+def _shares(batch, first_step, process_index, process_count) -> Iterator[range]:
+    """The episodes of one host, step for step."""
+    if batch % process_count:
+        raise ValueError(f'batch must be a multiple of the number of hosts, {process_count}, got {batch}')
     share = batch // process_count
-
-    def numbers():
-        for step in itertools.count(first_step):
-            for slot in range(process_index * share, (process_index + 1) * share):
-                yield sampler(step * batch + slot).query
-
-    images = _read(
-        source, lambda: ((n, size, size) for n in numbers()), backend, workers, BATCHES_AHEAD * share)  # fmt: skip
-    return _collate_labelled(images, numbers(), share)
+    begin = process_index * share
+    return (range(step * batch + begin, step * batch + begin + share) for step in itertools.count(first_step))
 
 
 def image_batches(
@@ -143,37 +182,31 @@ def own_labels(source, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     return [_open_label(source.example(int(number))[1]) for number in numbers]
 
 
-def _collate_episodes(images, episodes, share):
+def _collate_episodes(images, numbers):
     with contextlib.closing(images):
-        while True:
+        for one in numbers:
+            shots = one['support_id'].shape[1]
             rows = []
-            for i, episode in itertools.islice(episodes, share):
+            for class_id in one['class_id'].tolist():
                 query, query_label = next(images)
-                supports, support_labels = zip(*itertools.islice(images, len(episode.supports)), strict=True)
+                supports, support_labels = zip(*itertools.islice(images, shots), strict=True)
                 rows.append({
                     'query_image': query,
-                    'query_label': binary_label(query_label, episode.class_id),
+                    'query_label': binary_label(query_label, class_id),
                     'support_image': np.stack(supports),
-                    'support_label': binary_label(np.stack(support_labels), episode.class_id),
-                    'class_id': np.int32(episode.class_id),
-                    'episode': np.int32(i),
-                    'query_id': np.int32(episode.query),
-                    'pair_id': np.int32(episode.pair),
-                    'support_id': np.array(episode.supports, np.int32),
-                    'valid': np.True_,
+                    'support_label': binary_label(np.stack(support_labels), class_id),
                 })  # fmt: skip
-            yield {field: np.stack([row[field] for row in rows]) for field in rows[0]}
+            yield {field: np.stack([row[field] for row in rows]) for field in rows[0]} | one
 
 
-def _collate_labelled(images, numbers, share):
+def _collate_labelled(images, numbers):
     with contextlib.closing(images):
-        while True:
-            rows = list(itertools.islice(images, share))
+        for one in numbers:
+            rows = list(itertools.islice(images, len(one['image_id'])))
             yield {
                 'image': np.stack([image for image, _ in rows]),
                 'label': np.stack([label for _, label in rows]),
-                'image_id': np.array(list(itertools.islice(numbers, share)), np.int32),
-                'valid': np.ones(share, bool),
+                **one,
             }
 
 

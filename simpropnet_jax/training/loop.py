@@ -8,24 +8,16 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, experiment, parallel
-from simpropnet_jax.datasets.folds import novel_classes
-from simpropnet_jax.episodes import augment, loader
-from simpropnet_jax.training import history, objectives, phases
+from simpropnet_jax.evaluation.run import ProgressBar
+from simpropnet_jax.training import phases
+from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.selection import Selection, SupervisedSelection
-from simpropnet_jax.training.state import (
-    TrainState,
-    from_items,
-    from_variables,
-    init_state,
-    learning_rate,
-    make_optimizer,
-    make_step,
-    to_items,
-)
+from simpropnet_jax.training.state import TrainState, from_items, from_variables, init_state, to_items
+from simpropnet_jax.training.trainer import prepare_history, prepare_trainer
 from simpropnet_jax.training.writer import Writer, log_progress
 from simpropnet_jax.workdir import CannotWrite, is_about_writing, only_run, reason
 
@@ -55,7 +47,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     source = experiment.open_data(config)
     sampler = experiment.prepare_sampler(config, source)
     mesh = parallel.make_mesh()
-    trainer, new_history = _trainer(method, sampler, mesh), _new_history(method, sampler)
+    feed = Feed(method, source, sampler, mesh)
+    trainer, new_history = prepare_trainer(method, sampler, feed.make_step), prepare_history(method, sampler)
     steps = trainer.phases[-1].last
     selection = _selection(method, source, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch))
     with (
@@ -65,14 +58,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
     ):
         experiment.store_config(config, workdir)
         state, first = _begin(method, trainer.optimizers[0], checkpoints, mesh, new_history)
-        batches = _batches(method, source, sampler, first)
+        every = config.select.every or sampler.steps_per_epoch
+        counts = trainer.counts(first, feed.together, (every, train.log_every))
+        groups = feed.groups(first, counts)
+        if first < steps:
+            feed.load(ProgressBar())
         writer = Writer(workdir, first)
-        with contextlib.closing(batches), contextlib.closing(writer), _Stop() as stop:
-            every = config.select.every or sampler.steps_per_epoch
+        with contextlib.closing(groups), contextlib.closing(writer), _Stop() as stop:
             log = _Log(writer, checkpoints, trainer, train, steps)
-            step, on_device = first, parallel.prefetch(mesh, batches)
+            step, count = first, 1
             while True:
-                stopping = stop.requested or checkpoints.preempted(step)
+                stopping = stop.requested or checkpoints.preempted(range(step - count + 1, step + 1))
                 due = step % every == 0 or step == steps
                 if step > first and (due or stopping):
                     log.flush(step)
@@ -81,9 +77,10 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
                     log.restart_clock()
                 if step >= steps or stopping:
                     break
-                state, metrics = trainer(state, step, next(on_device))
-                step += 1
-                log.add(step, metrics)
+                count, batch = next(groups)
+                state, metrics = trainer(state, step, batch)
+                step += count
+                log.add(step, metrics, count)
             checkpoints.wait()
             if step < steps:
                 logger.warning('stopped by a signal; step %d of %d is saved, the same command goes on', step, steps)
@@ -110,63 +107,6 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
 def _selection(method, source, mesh, lengths):
     kind = Selection if method.few_shot else SupervisedSelection
     return kind(method.config, method.module, source, mesh, lengths)
-
-
-def _trainer(method, sampler, mesh) -> phases.Trainer:
-    config = method.config
-    supervised = method.supervised
-    if config.train.classes == 'all' and not supervised:
-        raise ValueError(
-            f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
-            'oracle: no class would be novel'
-        )
-    length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
-    planned = phases.plan(None if supervised else config.tpc, length, sampler.steps_per_epoch)
-    lengths = [phase.last - phase.first for phase in planned]
-    optimizers = [make_optimizer(config.train, steps) for steps in lengths]
-    steps = []
-    for phase, optimizer in zip(planned, optimizers, strict=True):
-        if supervised:
-            objective = objectives.supervised(
-                method.module, convention=config.model.convention,
-                hidden=() if config.train.classes == 'all' else novel_classes(config.fold),
-                crop=None if config.train.turn else config.train.size,
-                foreground_weight=config.train.foreground_weight)  # fmt: skip
-        else:
-            objective = objectives.episodic(
-                method.module, config.train, void=config.data.void, convention=config.model.convention,
-                steps_per_epoch=sampler.steps_per_epoch, first_step=phase.first, tpc=config.tpc,
-                transformed=phases.transformed(config.tpc, phase))  # fmt: skip
-        steps.append(make_step(objective, optimizer, seed=config.seed, mesh=mesh))
-    return phases.Trainer(planned, optimizers, steps, [learning_rate(config.train, steps) for steps in lengths])
-
-
-def _new_history(method, sampler):
-    """What makes the history masks: of an iterative method that is to use them, one of every listed pair."""
-    train = method.config.train
-    if not method.few_shot or not method.module.iterative or train.history_drop == 1:
-        return lambda: None
-    if train.sampling != 'listed_pairs':
-        raise ValueError(
-            f"config.train.sampling must be 'listed_pairs' with history masks, got {train.sampling!r}: other orders "
-            'may have a pair twice in a batch; or set config.train.history_drop to 1, which is without them'
-        )
-    images = jax.ShapeDtypeStruct((1, train.size, train.size, 3), jnp.float32)
-    encode = lambda variables, images: method.module.apply(variables, images, method='encode')
-    features = jax.tree.leaves(jax.eval_shape(encode, method.abstract(), images))[0]
-    return lambda: history.blank(len(sampler.pairs), features.shape[1:3])
-
-
-def _batches(method, source, sampler, first):
-    data, train = method.config.data, method.config.train
-    shared = dict(
-        batch=train.batch, first_step=first, backend=data.loader, workers=data.workers,
-        process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
-    if method.supervised:
-        size = train.size if train.turn else augment.labelled_size(train.size)
-        return loader.supervised_batches(source, sampler, size=size, **shared)
-    support_size = augment.support_size(train.size, train.support_scale)
-    return loader.train_batches(source, sampler, query_size=train.size, support_size=support_size, **shared)
 
 
 @contextlib.contextmanager
@@ -217,9 +157,10 @@ class _Log:
         """Leaves out of the speed what was not training."""
         self.clock, self.counted = time.perf_counter(), 0
 
-    def add(self, step, metrics):
-        self.waiting.append((step, metrics))
-        self.counted += 1
+    def add(self, step, metrics, count):
+        """Takes the metrics of the `count` steps up to this one: numbers of one, or arrays that begin with theirs."""
+        self.waiting.append((step, metrics, count))
+        self.counted += count
         if step % self.train.log_every == 0:
             self.flush(step)
 
@@ -227,17 +168,15 @@ class _Log:
         """Writes what has been collected; raises NonFiniteLoss where a loss is not a number."""
         if not self.waiting:
             return
-        numbers = [number for number, _ in self.waiting]
-        values = jax.device_get([metrics for _, metrics in self.waiting])
-        self.waiting = []
-        for number, one in zip(numbers, values, strict=True):
+        values = self._fetched()
+        for number, one in values.items():
             if not (math.isfinite(one['loss']) and math.isfinite(one['gradient_norm'])):
                 self.checkpoints.wait()
                 raise NonFiniteLoss(
                     f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; '
                     f'{_last_good(self.checkpoints)}; '
                     'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
-        means = {name: sum(float(one[name]) for one in values) / len(values) for name in values[0]}
+        means = {name: sum(float(one[name]) for one in values.values()) / len(values) for name in values[step]}
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
         means |= {'learning_rate': self.rate(step), 'pairs_per_second': self.train.batch / seconds}
         seconds_left = (self.steps - step) * seconds
@@ -245,3 +184,13 @@ class _Log:
         shown = {name: means[name] for name in means if name != 'ica_probability'}
         log_progress(step, self.steps, shown, seconds_left)
         self.restart_clock()
+
+    def _fetched(self):
+        """{step: its metrics}, no longer waiting."""
+        fetched = jax.device_get([metrics for _, metrics, _ in self.waiting])
+        values = {}
+        for (last, _, count), metrics in zip(self.waiting, fetched, strict=True):
+            for place, step in enumerate(range(last - count + 1, last + 1)):
+                values[step] = {name: np.ravel(value)[place] for name, value in metrics.items()}
+        self.waiting = []
+        return values

@@ -1,6 +1,6 @@
 """The phases of a training: conditioning by transformed pairs, and episodes, each with an optimizer of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -64,11 +64,24 @@ class Trainer:
         self.phases, self.optimizers, self.steps, self.rates = phases, optimizers, steps, rates
 
     def __call__(self, state: TrainState, step: int, batch) -> tuple[TrainState, dict]:
-        """One step, the step-th; the first of a later phase begins with a new optimizer."""
+        """One dispatch, from the step-th step on; the first of a later phase begins with a new optimizer."""
         number = self._phase(step)
         if 0 < step == self.phases[number].first:
             state = state.replace(opt_state=jax.jit(self.optimizers[number].init)(state.params))
         return self.steps[number](state, batch)
+
+    def counts(self, first: int, together: int, intervals: Sequence[int]) -> Iterator[int]:
+        """How many steps each dispatch has, from the first-th step on: at most `together`.
+
+        None goes beyond the end of a phase, or a multiple of an interval, after which something else is due. Groups
+        end where they would without an interruption, too.
+        """
+        step = first
+        while step < self.phases[-1].last:
+            ends = [step + interval - step % interval for interval in (together, *intervals)]
+            end = min(*ends, self.phases[self._phase(step)].last)
+            yield end - step
+            step = end
 
     def rate(self, step: int) -> float:
         """The learning rate of the step-th step."""

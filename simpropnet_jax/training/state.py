@@ -1,6 +1,7 @@
 """What a run consists of: trainable and frozen parameters apart, and the step that changes the former."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -10,6 +11,7 @@ from flax import traverse_util
 from jax.sharding import Mesh
 
 from simpropnet_jax import parallel
+from simpropnet_jax.episodes.resident import Resident
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -122,6 +124,66 @@ def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Calla
       objective: (state, batch, key) -> (loss, (metrics, changes of the state)): the loss a mean over the whole batch,
         differentiated in state.params.
     """
+    everywhere, split_over_data = parallel.replicated(mesh), parallel.sharded(mesh)
+    return jax.jit(
+        _step(objective, optimizer, seed), donate_argnums=0, in_shardings=(everywhere, split_over_data),
+        out_shardings=(everywhere, everywhere))  # fmt: skip
+
+
+class Group(NamedTuple):
+    """Several steps on images that are on the device.
+
+    Attributes:
+      numbers: of the batches, [T, B, ...] each; steps from `count` on are padding.
+      count: i32 [], steps to be made.
+    """
+
+    images: Resident
+    numbers: dict[str, jax.Array]
+    count: jax.Array
+
+
+def make_group_step(
+    objective: Callable, optimizer, gather: Callable, together: int, *, seed: int, mesh: Mesh
+) -> Callable:
+    """The jitted training step for `together` steps in one call: (state, Group) -> (state, metrics [together]).
+
+    Only `count` steps are made, the other metrics are 0. That count is no shape, so nothing is compiled anew for a
+    shorter group, and each step has the key, and so the loss, that it would have alone.
+
+    Args:
+      gather: (images, numbers) -> the batch.
+    """
+    step = _step(objective, optimizer, seed)
+    everywhere, split = parallel.replicated(mesh), parallel.sharded(mesh)
+
+    def steps(state: TrainState, group: Group):
+        def one(i, state):
+            numbers = jax.tree.map(lambda x: x[i], group.numbers)
+            batch = gather(group.images, numbers)
+            return step(state, jax.lax.with_sharding_constraint(batch, split))
+
+        if together == 1:  # a loop of unknown length makes the host wait, and a CPU slow
+            state, metrics = one(0, state)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+
+        def body(i, carried):
+            state, collected = carried
+            state, metrics = one(i, state)
+            return state, jax.tree.map(lambda whole, x: whole.at[i].set(x), collected, metrics)
+
+        metrics = jax.eval_shape(lambda state: one(0, state)[1], state)
+        blank = jax.tree.map(lambda x: jnp.zeros((together, *x.shape), x.dtype), metrics)
+        return jax.lax.fori_loop(0, group.count, body, (state, blank))
+
+    shardings = Group(everywhere, parallel.sharded(mesh, axis=1), everywhere)
+    return jax.jit(
+        steps, donate_argnums=0, in_shardings=(everywhere, shardings), out_shardings=(everywhere, everywhere)
+    )
+
+
+def _step(objective, optimizer, seed):
+    """(state, batch) -> (state, metrics), not jitted."""
 
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -135,7 +197,4 @@ def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Calla
         params = optax.apply_updates(state.params, updates)
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **changes), metrics
 
-    everywhere, split_over_data = parallel.replicated(mesh), parallel.sharded(mesh)
-    return jax.jit(
-        step, donate_argnums=0, in_shardings=(everywhere, split_over_data), out_shardings=(everywhere, everywhere)
-    )
+    return step

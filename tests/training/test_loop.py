@@ -45,8 +45,8 @@ def at_step(monkeypatch, number, act):
     """Calls `act` when the metrics of a step come in."""
     add = loop._Log.add
 
-    def patched(self, step, metrics):
-        add(self, step, metrics)
+    def patched(self, step, *made):
+        add(self, step, *made)
         if step == number:
             act()
 
@@ -82,7 +82,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(small_con
     flush = loop._Log.flush
 
     def poisoned(self, step):
-        self.waiting = [(n, m | {'loss': np.float32('nan')} if n == KILLED_AT else m) for n, m in self.waiting]
+        nan = {'loss': np.float32('nan')}
+        self.waiting = [(n, m | nan if n == KILLED_AT else m, count) for n, m, count in self.waiting]
         flush(self, step)
 
     monkeypatch.setattr(loop._Log, 'flush', poisoned)

@@ -56,8 +56,8 @@ def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_no
     add = loop._Log.add
     for stop in (2, 3, 5):  # in the conditioning, between the phases, after them
 
-        def stopping(self, step, metrics, stop=stop):
-            add(self, step, metrics)
+        def stopping(self, step, *made, stop=stop):
+            add(self, step, *made)
             if step == stop:
                 os.kill(os.getpid(), signal.SIGTERM)
 

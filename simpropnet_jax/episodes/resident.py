@@ -1,0 +1,137 @@
+"""Training images that stay in the device's memory: they are read once, and batches are made of numbers on the device.
+
+The bytes are the loader's own, which decodes and resizes them, so a batch is the very one that it would have made.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from simpropnet_jax import parallel
+from simpropnet_jax.episodes.loader import image_batches
+
+logger = logging.getLogger(__name__)
+
+MODES = ('auto', 'always', 'never')
+LARGEST_SHARE = 0.4  # of an accelerator's memory that 'auto' gives to images; training needs the rest
+READ_TOGETHER = 32  # images that are decoded and sent at a time
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(what, done, total)."""
+
+
+class Resident(NamedTuple):
+    """N images and labels on every device, at one or two sizes.
+
+    Attributes:
+      rows: i32 [M], image number -> row; -1 where an image is not among them.
+      squares: side S in pixels -> images u8 [N, S*S*3] and labels u8 [N, S*S] (class ids 0..20, 255 = void). They are
+        flat, as a TPU pads the last axes of an array, here the three colours.
+    """
+
+    rows: jax.Array
+    squares: dict[int, tuple[jax.Array, jax.Array]]
+
+
+def bytes_of(images: int, sizes: Sequence[int]) -> int:
+    """Bytes that so many images and labels take on each device, once at every size (side in pixels)."""
+    return sum(images * 4 * size**2 for size in set(sizes))
+
+
+def is_wanted(mode: str, needed: int) -> bool:
+    """Whether images that take `needed` bytes are to be resident.
+
+    Args:
+      mode: 'always'; 'never'; or 'auto': on an accelerator of whose memory they take at most `LARGEST_SHARE`.
+    Raises:
+      ValueError: 'always', and they are more than the device's memory.
+    """
+    device = jax.local_devices()[0]
+    memory = (device.memory_stats() or {}).get('bytes_limit')  # a CPU does not say
+    if mode == 'always' and memory and needed > memory:
+        raise ValueError(
+            f"config.data.resident is 'always', but the training images take {needed:,} bytes and the device has "
+            f"{memory:,}: set it to 'never', or make config.train.size smaller"
+        )
+    if mode == 'auto':
+        return device.platform != 'cpu' and memory is not None and needed <= LARGEST_SHARE * memory
+    return mode == 'always'
+
+
+def load(
+    source, numbers: np.ndarray, sizes: Sequence[int], mesh: Mesh, *, backend: str = 'auto',
+    workers: int | None = None, progress: Progress | None = None,
+) -> Resident:  # fmt: skip
+    """Reads images once at every size and keeps them on all devices of the mesh; every host reads all of them.
+
+    Args:
+      source: a datasets Source.
+      numbers: of the images.
+      sizes: sides in pixels.
+      backend, workers: of the loader.
+    Raises:
+      ValueError: an image that cannot be decoded, naming it.
+    """
+    rows = np.full(len(source.ids), -1, np.int32)
+    rows[numbers] = np.arange(len(numbers))
+    squares = {}
+    for size in sorted(set(sizes)):
+        batches = image_batches(
+            source, numbers, size=size, batch=READ_TOGETHER, backend=backend, workers=workers)  # fmt: skip
+        squares[size] = _fill(batches, len(numbers), size, mesh, progress)
+    logger.info('%s training images are on the device: %s bytes', f'{len(numbers):,}',
+                f'{bytes_of(len(numbers), sizes):,}')  # fmt: skip
+    return Resident(jax.make_array_from_process_local_data(parallel.replicated(mesh), rows), squares)
+
+
+def _fill(batches, count, size, mesh, progress):
+    """Sends one batch after the other, so that neither the host nor the device ever holds the images twice."""
+    everywhere = parallel.replicated(mesh)
+    blank = lambda: (jnp.zeros((count, 3 * size**2), jnp.uint8), jnp.zeros((count, size**2), jnp.uint8))
+    write = lambda whole, part, at: tuple(
+        jax.lax.dynamic_update_slice(one, new, (at, 0)) for one, new in zip(whole, part, strict=True))  # fmt: skip
+    write = jax.jit(write, donate_argnums=0, out_shardings=everywhere)
+    whole, done = jax.jit(blank, out_shardings=everywhere)(), 0
+    for batch in batches:
+        new = [batch[name][batch['valid']] for name in ('image', 'label')]
+        part = [jax.make_array_from_process_local_data(everywhere, one.reshape(len(one), -1)) for one in new]
+        whole = write(whole, part, done)
+        done += len(new[0])
+        if progress:
+            progress(f'load training images at {size} x {size}', done, count)
+    return whole
+
+
+def gather_episodes(
+    images: Resident, numbers: Mapping[str, jax.Array], *, query_size: int, support_size: int
+) -> dict[str, jax.Array]:
+    """The batch of `loader.train_batches` that belongs to its numbers (`loader.train_numbers`)."""
+    class_id = numbers['class_id']
+    queries, query_labels = _square(images, query_size, numbers['query_id'])
+    supports, support_labels = _square(images, support_size, numbers['support_id'])
+    return {
+        'query_image': queries, 'query_label': _binary(query_labels, class_id[:, None, None]),
+        'support_image': supports, 'support_label': _binary(support_labels, class_id[:, None, None, None]),
+        **numbers,
+    }  # fmt: skip
+
+
+def gather_labelled(images: Resident, numbers: Mapping[str, jax.Array], *, size: int) -> dict[str, jax.Array]:
+    """The batch of `loader.supervised_batches` that belongs to its numbers (`loader.supervised_numbers`)."""
+    image, label = _square(images, size, numbers['image_id'])
+    return {'image': image, 'label': label, **numbers}
+
+
+def _square(images, size, numbers):
+    image, label = (flat[images.rows[numbers]] for flat in images.squares[size])
+    return image.reshape(*numbers.shape, size, size, 3), label.reshape(*numbers.shape, size, size)
+
+
+def _binary(label, class_id):
+    """`loader.binary_label` on the device."""
+    return jnp.where(label == 255, jnp.uint8(255), (label == class_id).astype(jnp.uint8))

@@ -1,0 +1,119 @@
+"""What a training's dispatches are given: a batch that is streamed, or numbers of images that are on the device."""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from simpropnet_jax import parallel
+from simpropnet_jax.episodes import augment, loader, resident
+from simpropnet_jax.training.state import Group, make_group_step, make_step
+
+
+class Feed:
+    """Decides where the training images are, and brings them to the training step.
+
+    Attributes:
+      resident: whether they stay on the device; else the loader streams them.
+      images: how many there are.
+      bytes: that they take, or would take, on each device.
+      gather: (resident images, numbers) -> the batch.
+      together: steps of one dispatch, at most.
+    """
+
+    def __init__(self, method, source, sampler, mesh):
+        """Nothing is read yet.
+
+        Args:
+          method: an experiment.Method.
+        Raises:
+          ValueError: they are to be resident but do not fit, or several steps a dispatch are asked of streamed ones.
+        """
+        self._config, self._source, self._sampler, self._mesh = method.config, source, sampler, mesh
+        train = method.config.train
+        if method.supervised:
+            size = train.size if train.turn else augment.labelled_size(train.size)
+            self._sizes = {'size': size}
+            self._stream, self._numbers = loader.supervised_batches, loader.supervised_numbers
+            gather = resident.gather_labelled
+        else:
+            support_size = augment.support_size(train.size, train.support_scale)
+            self._sizes = {'query_size': train.size, 'support_size': support_size}
+            self._stream, self._numbers = loader.train_batches, loader.train_numbers
+            gather = resident.gather_episodes
+        self.gather = functools.partial(gather, **self._sizes)
+        self._listed = np.unique(sampler.pairs.image)
+        self.images = len(self._listed)
+        self.bytes = resident.bytes_of(self.images, tuple(self._sizes.values()))
+        self.resident = resident.is_wanted(method.config.data.resident, self.bytes)
+        self.together = train.steps_per_dispatch
+        if self.together > 1 and not self.resident:
+            raise ValueError(
+                f'config.train.steps_per_dispatch must be 1 where images are streamed, got {self.together}: keep them '
+                f"on the device by config.data.resident 'always', which takes {self.bytes:,} bytes of its memory"
+            )
+
+    def make_step(self, objective: Callable, optimizer) -> Callable:
+        """The jitted (state, batch) -> (state, metrics) that takes what `groups` gives; see state.py."""
+        shared = dict(seed=self._config.seed, mesh=self._mesh)
+        if not self.resident:
+            return make_step(objective, optimizer, **shared)
+        return make_group_step(objective, optimizer, self.gather, self.together, **shared)
+
+    def load(self, progress: resident.Progress | None = None) -> None:
+        """Reads resident images; does nothing where they are streamed.
+
+        Args:
+          progress: told how many have been read.
+        Raises:
+          ValueError: an image that cannot be decoded, naming it.
+        """
+        if self.resident:
+            data = self._config.data
+            self._loaded = resident.load(
+                self._source, self._listed, tuple(self._sizes.values()), self._mesh, backend=data.loader,
+                workers=data.workers, progress=progress)  # fmt: skip
+
+    def groups(self, first: int, counts: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        """Yields for every dispatch how many steps it has, and its batch on the devices. Resident images are loaded.
+
+        Args:
+          first: the step to begin with.
+          counts: of steps, for each dispatch, at most `together`.
+        """
+        config = self._config
+        shared = dict(
+            batch=config.train.batch, first_step=first,
+            process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
+        if self.resident:
+            return _ahead(self._grouped(self._numbers(self._sampler, **shared), counts))
+        batches = self._stream(
+            self._source, self._sampler, backend=config.data.loader, workers=config.data.workers, **self._sizes,
+            **shared)  # fmt: skip
+        return self._streamed(batches, counts)
+
+    def _streamed(self, batches, counts):
+        with contextlib.closing(batches):
+            yield from zip(counts, parallel.prefetch(self._mesh, batches), strict=False)
+
+    def _grouped(self, numbers, counts):
+        """The numbers of several steps, stacked; a short group is filled up with its last step's, which nobody uses."""
+        for count in counts:
+            steps = list(itertools.islice(numbers, count))
+            steps += steps[-1:] * (self.together - count)
+            stacked = {name: np.stack([one[name] for one in steps]) for name in steps[0]}
+            yield count, Group(self._loaded, parallel.to_devices(self._mesh, stacked, axis=1), np.int32(count))
+
+
+def _ahead(items: Iterator) -> Iterator:
+    """The items, the next one always being made in another thread: a dispatch may wait for the device."""
+    with ThreadPoolExecutor(1, thread_name_prefix='numbers') as maker:
+        coming = maker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = maker.submit(next, items, None)
+            yield item
