@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from simpropnet_jax import commandline, parallel
+from simpropnet_jax import commandline, hosts
 from simpropnet_jax.config import FREE
 
 CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
@@ -38,7 +38,7 @@ flags.mark_flag_as_required('workdir')
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     from simpropnet_jax import experiment
     from simpropnet_jax.episodes.protocols import PRESETS
     from simpropnet_jax.evaluation import run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from simpropnet_jax import commandline, parallel
+from simpropnet_jax import commandline, hosts
 
 CONFIG = commandline.define_config(required=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder for checkpoints, metrics and pictures; made if it is not there')
@@ -18,7 +18,7 @@ flags.mark_flag_as_required('workdir')
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     from simpropnet_jax.training.loop import train_and_evaluate
 
     train_and_evaluate(CONFIG.value, Path(WORKDIR.value))

@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool
 
+from simpropnet_jax import parallel
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import metrics
@@ -64,8 +65,8 @@ class Evaluator:
         self.label_sizes, self.void = tuple(label_sizes), void
         self.replicated, self.sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
         self.batch = -(-batch // mesh.shape['data']) * mesh.shape['data']
-        labels = jax.device_put(bank.labels, self.replicated)
-        supports = labels if bank.supports is None else jax.device_put(bank.supports.labels, self.replicated)
+        labels = parallel.place(bank.labels, self.replicated)
+        supports = labels if bank.supports is None else parallel.place(bank.supports.labels, self.replicated)
         self.labels = {'query': labels, 'support': supports}
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
@@ -112,7 +113,7 @@ class Evaluator:
             for start in range(0, len(rows), self.batch):
                 part = rows[start : start + self.batch]
                 batch = self._batch(_padded(part, self.batch))
-                found = self.segment(variables, features, self.labels, jax.device_put(batch, self.sharded))
+                found = self.segment(variables, features, self.labels, parallel.place(batch, self.sharded))
                 sizes = batch['own_size'][: len(part)]
                 for i, (mask, (height, width)) in enumerate(zip(np.asarray(found), sizes, strict=False)):
                     yield key, start + i, mask[:height, :width]
@@ -140,7 +141,7 @@ class Evaluator:
         blank = lambda f: jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
         bank = jax.tree.map(blank, shapes)
         for i in range(steps):
-            rows = jax.device_put(_padded(images[i * b : (i + 1) * b], b), self.sharded)
+            rows = parallel.place(_padded(images[i * b : (i + 1) * b], b), self.sharded)
             bank = self.encode(variables, bank, rows, np.int32(i * b))
             if progress:
                 progress('encode images', min((i + 1) * b, len(images)), len(images))
@@ -199,7 +200,7 @@ class Evaluator:
 
         for start in range(0, len(rows), self.batch):
             part = rows[start : start + self.batch]
-            batch = jax.device_put(self._batch(_padded(part, self.batch)), self.sharded)
+            batch = parallel.place(self._batch(_padded(part, self.batch)), self.sharded)
             waiting.append((self.score(variables, features, self.labels, batch, steps), len(part)))
             if len(waiting) > STEPS_IN_FLIGHT:
                 collect()

@@ -27,7 +27,7 @@ def write_result(
     protocol_hash: str, data: str, selection: str, checkpoint_step: int | None = None,
     checkpoint: str | None = None, weights: str | None = None, episodes: Mapping[int, EpisodeCounts] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Writes a result file, all of it or none of it.
+    """Writes a result file, all of it or none of it; of several hosts only the first does.
 
     Args:
       path: of the JSON file; its folder is made.
@@ -57,6 +57,8 @@ def write_result(
         text = json.dumps(record, indent=2, allow_nan=False) + '\n'
     except ValueError as error:
         raise ValueError(f'{path} is not written: its result is not finite ({error})') from error
+    if jax.process_index() != 0:
+        return record
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if episodes:

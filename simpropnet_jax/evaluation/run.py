@@ -199,7 +199,9 @@ def _draw_cases(evaluator, variables, method, folder, void):
     shot = min(evaluator.episode_iou)
     make = PanelMaker(method.module, evaluator.bank, method.config.model.convention, void)
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
-        visualize.save(make(variables, chosen), folder / f'{shot}shot_{name}.jpg')
+        picture = make(variables, chosen)
+        if jax.process_index() == 0:
+            visualize.save(picture, folder / f'{shot}shot_{name}.jpg')
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)
 
 
@@ -214,7 +216,8 @@ class ProgressBar:
 
         if what != self.stage:
             pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
-            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False, mininterval=pause)
+            self.stage, self.bar = what, tqdm(
+                total=total, desc=what, leave=False, mininterval=pause, disable=jax.process_index() != 0)  # fmt: skip
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()

@@ -77,7 +77,7 @@ class Predictor:
             self._source, self.numbers, size=self._size, label_size=1, batch=self._batch, backend=self._backend)
         for batch in batches:
             numbers = batch['number']
-            on_device = jax.device_put((batch['image'], self._sizes[numbers]), parallel.sharded(self._mesh))
+            on_device = parallel.place((batch['image'], self._sizes[numbers]), parallel.sharded(self._mesh))
             waiting.append((numbers[batch['valid']], self._predict(variables, *on_device)))
             if len(waiting) > BATCHES_IN_FLIGHT:
                 yield from collect()
