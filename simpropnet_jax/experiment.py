@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, models, parallel
+from simpropnet_jax import checkpoint, models, parallel, paths
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.datasets.folds import CLASS_NAMES, base_classes, novel_classes
 from simpropnet_jax.datasets.index import listed_pairs
@@ -123,7 +123,7 @@ def given_weights(weights: str) -> str | Backbone:
     Raises:
       ValueError: a folder in which nothing was trained, or whose checkpoints cannot be read.
     """
-    run = Path(weights).expanduser()
+    run = paths.given(weights)
     if not run.is_dir():
         return weights
     if not (run / 'config.json').exists():
@@ -267,7 +267,7 @@ def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, .
 
 def open_data(config: ConfigDict) -> Source:
     """The prepared data set."""
-    return open_source(config.data.name, Path(config.data.dir).expanduser())
+    return open_source(config.data.name, paths.given(config.data.dir))
 
 
 def stored_config(workdir: Path) -> ConfigDict:

@@ -85,4 +85,5 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
 def save(picture: np.ndarray, path: Path) -> None:
     """Writes a picture, in the format of the path's ending; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, quality=90)
+    with path.open('wb') as file:
+        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix], quality=90)

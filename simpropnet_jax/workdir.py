@@ -13,6 +13,8 @@ from pathlib import Path
 
 import jax
 
+from simpropnet_jax import paths
+
 logger = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # errors that only writing meets
@@ -56,6 +58,12 @@ def only_run(workdir: Path) -> Iterator[None]:
       CannotWrite: another training has it, or it cannot be written.
     """
     if jax.process_index() != 0:
+        yield
+        return
+    if paths.is_url(workdir):
+        with writing(workdir):
+            (workdir / 'lock').write_text(f'process {os.getpid()} on {platform.node()}')
+        logger.warning("%s is in a cloud's storage, without locks: do not start a second training there", workdir)
         yield
         return
     with _open_lock(workdir) as lock:

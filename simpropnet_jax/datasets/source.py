@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simpropnet_jax import paths
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.index import Index
@@ -52,7 +53,7 @@ def open_source(name: str, data_dir: str | Path) -> Source:
 
     Args:
       name: one of `DATA_SETS`.
-      data_dir: the folder given as --data_dir when it was prepared.
+      data_dir: the folder given as --data_dir when it was prepared, or a URL of a copy of it.
 
     Raises:
       ValueError: unknown name.
@@ -61,16 +62,19 @@ def open_source(name: str, data_dir: str | Path) -> Source:
     """
     if name not in DATA_SETS:
         raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
+    data_dir = paths.given(data_dir)
     if name == 'shapes5i':
-        return Source(name, *shapes5i.load(data_dir), shapes5i.CLASS_NAMES)
+        local = paths.on_this_machine(data_dir, f'shapes5i/{shapes5i.VERSION}')
+        return Source(name, *shapes5i.load(local), shapes5i.CLASS_NAMES)
     from simpropnet_jax.datasets import pascal5i
 
-    folder = Path(data_dir, *name.split('/'), str(pascal5i.Pascal5i.VERSION))
-    index_path = folder / pascal5i.INDEX_FILE
+    part = f'{name}/{pascal5i.Pascal5i.VERSION}'
+    local = paths.on_this_machine(data_dir, part)
+    index_path = local / part / pascal5i.INDEX_FILE
     if not index_path.is_file():
         raise FileNotFoundError(
-            f'{name} is not prepared in {data_dir} ({index_path} is not there): run '
+            f'{name} is not prepared in {data_dir} ({data_dir / part / pascal5i.INDEX_FILE} is not there): run '
             f'{pascal5i.prepare_command(name.split("/")[1], data_dir)}'
         )
-    builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(data_dir))
+    builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(local))
     return Source(name, Index.load(index_path), builder.encoded_splits())

@@ -10,6 +10,7 @@ eval/NAME.json has its episodes in eval/NAME.episodes.npz. NumPy alone reads it;
     K/own       int [E, 4]   the same at each label's own size, where that was evaluated
 """
 
+import io
 import os
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simpropnet_jax import paths
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.metrics import Counts
 
@@ -51,7 +53,7 @@ class EpisodeCounts(NamedTuple):
 
 def file_beside(result: str | os.PathLike) -> Path:
     """Where the episodes of a result file are."""
-    return Path(result).with_suffix(SUFFIX)
+    return paths.given(result).with_suffix(SUFFIX)
 
 
 def write(path: Path, shots: Mapping[int, EpisodeCounts]) -> None:
@@ -61,8 +63,9 @@ def write(path: Path, shots: Mapping[int, EpisodeCounts]) -> None:
         arrays |= {f'{shot}/{name}': getattr(one, name) for name in COLUMNS}
         arrays |= {f'{shot}/{label_size}': np.stack(counts, -1) for label_size, counts in one.counts.items()}
     unfinished = path.with_name(path.name + '.unfinished')
-    with unfinished.open('wb') as file:
-        np.savez_compressed(file, **arrays)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    unfinished.write_bytes(file.getvalue())
     unfinished.replace(path)
 
 

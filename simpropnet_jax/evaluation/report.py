@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from simpropnet_jax import paths
 from simpropnet_jax.evaluation import episode_counts
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 
@@ -59,7 +60,7 @@ def write_result(
         raise ValueError(f'{path} is not written: its result is not finite ({error})') from error
     if jax.process_index() != 0:
         return record
-    path = Path(path)
+    path = paths.given(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if episodes:
         episode_counts.write(episode_counts.file_beside(path), episodes)
