@@ -7,7 +7,6 @@ import logging
 import math
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from simpropnet_jax import paths
+from simpropnet_jax.paths import AnyPath
 from simpropnet_jax.workdir import reason, writing
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Checkpoints:
       directory: made if it is not there.
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | AnyPath):
         directory = paths.given(directory)
         self.directory = directory if paths.is_url(directory) else directory.absolute()
         self._saving = None  # the step that was last begun
@@ -169,7 +169,7 @@ class _Manager(ocp.CheckpointManager):
             return None
 
 
-def _verify(folder: Path, items: Collection[str]) -> None:
+def _verify(folder: AnyPath, items: Collection[str]) -> None:
     """Compares the files of some items of a checkpoint with their sums; orbax does not notice a flipped bit.
 
     Raises:
@@ -182,12 +182,12 @@ def _verify(folder: Path, items: Collection[str]) -> None:
             raise ValueError(f'{name} is not as it was written')
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: AnyPath) -> str:
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def exist(workdir: Path) -> bool:
+def exist(workdir: AnyPath) -> bool:
     """Whether a work directory has a checkpoint; a half-written one is none."""
     directory = workdir / 'checkpoints'
     if not directory.is_dir():
@@ -196,7 +196,7 @@ def exist(workdir: Path) -> bool:
     return any(path.name.isdigit() and path not in half for path in directory.iterdir())
 
 
-def _half_written(directory: Path) -> list[Path]:
+def _half_written(directory: AnyPath) -> list[AnyPath]:
     """Checkpoints that are not all there: by their name or, in a cloud's storage, by what orbax writes last."""
     if not paths.is_url(directory):
         return list(directory.glob(f'*{HALF_WRITTEN}'))
@@ -209,7 +209,7 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=1, sort_keys=True) + '\n'

@@ -17,8 +17,10 @@ logger = logging.getLogger(__name__)
 
 SCHEMES = ('gs', 's3')
 
+AnyPath = Path | epath.Path
 
-def given(text: str | os.PathLike) -> Path:
+
+def given(text: str | os.PathLike) -> AnyPath:
     """The path that a user gave: a file system's, ~ being the home folder, or an epath with the same interface.
 
     Raises:
@@ -33,12 +35,12 @@ def given(text: str | os.PathLike) -> Path:
     return epath.Path(text)
 
 
-def is_url(path: Path) -> bool:
+def is_url(path: AnyPath) -> bool:
     """Whether it is in a cloud's storage: no locks, no renaming in one step, no appending."""
     return '://' in os.fspath(path)
 
 
-def on_this_machine(folder: Path, part: str) -> Path:
+def on_this_machine(folder: AnyPath, part: str) -> AnyPath:
     """A folder of which a part can be read at random: itself, or of one in a cloud's storage a copy with that part.
 
     A copy is made once, in SIMPROPNET_CACHE (by default ~/.cache/simpropnet_jax), and then taken to be right. A part
@@ -62,7 +64,7 @@ def on_this_machine(folder: Path, part: str) -> Path:
     return root
 
 
-def remove(folder: Path) -> None:
+def remove(folder: AnyPath) -> None:
     """Removes a folder and all in it."""
     folder.rmtree() if is_url(folder) else shutil.rmtree(folder)
 

@@ -9,11 +9,11 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 
 from simpropnet_jax import paths
+from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class CannotWrite(OSError):
 
 
 @contextlib.contextmanager
-def writing(what: str | Path) -> Iterator[None]:
+def writing(what: str | AnyPath) -> Iterator[None]:
     """Turns whatever goes wrong while writing, of which every library has its own type, into CannotWrite."""
     try:
         yield
@@ -51,7 +51,7 @@ def reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def only_run(workdir: Path) -> Iterator[None]:
+def only_run(workdir: AnyPath) -> Iterator[None]:
     """Makes a work directory, and keeps other trainings off until the process ends, in whatever way.
 
     Raises:
@@ -83,7 +83,7 @@ def only_run(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _open_lock(workdir: Path):
+def _open_lock(workdir: AnyPath):
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=workdir).close()  # the lock of an earlier run can be open to writing by itself

@@ -1,7 +1,6 @@
 """Random access to a prepared data set, as the encoded bytes that were stored. No TensorFlow."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from simpropnet_jax import paths
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.paths import AnyPath
 
 DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset', 'shapes5i')
 """Names that `open_source` knows."""
@@ -48,7 +48,7 @@ class Source:
         return example['image'], example['label']
 
 
-def open_source(name: str, data_dir: str | Path) -> Source:
+def open_source(name: str, data_dir: str | AnyPath) -> Source:
     """Opens a prepared data set; shapes5i is drawn at its first use.
 
     Args:
@@ -72,9 +72,11 @@ def open_source(name: str, data_dir: str | Path) -> Source:
     local = paths.on_this_machine(data_dir, part)
     index_path = local / part / pascal5i.INDEX_FILE
     if not index_path.is_file():
+        url = paths.is_url(data_dir)
+        how = pascal5i.prepare_command(name.split('/')[1], 'FOLDER' if url else str(data_dir))
         raise FileNotFoundError(
-            f'{name} is not prepared in {data_dir} ({data_dir / part / pascal5i.INDEX_FILE} is not there): run '
-            f'{pascal5i.prepare_command(name.split("/")[1], data_dir)}'
+            f'{name} is not prepared in {data_dir} ({data_dir / part / pascal5i.INDEX_FILE} is not there): run {how}'
+            + f', and copy FOLDER to {data_dir}' * url
         )
     builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(local))
     return Source(name, Index.load(index_path), builder.encoded_splits())

@@ -23,6 +23,7 @@ import numpy as np
 from simpropnet_jax import paths
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.metrics import Counts
+from simpropnet_jax.paths import AnyPath
 
 SUFFIX = '.episodes.npz'
 COLUMNS = ('seed', 'query', 'supports', 'class_id')
@@ -51,12 +52,12 @@ class EpisodeCounts(NamedTuple):
         return self._replace(query=names[self.query], supports=names[self.supports])
 
 
-def file_beside(result: str | os.PathLike) -> Path:
+def file_beside(result: str | os.PathLike) -> AnyPath:
     """Where the episodes of a result file are."""
     return paths.given(result).with_suffix(SUFFIX)
 
 
-def write(path: Path, shots: Mapping[int, EpisodeCounts]) -> None:
+def write(path: AnyPath, shots: Mapping[int, EpisodeCounts]) -> None:
     """Writes the episodes of every shot, with image ids, all of the file or none of it."""
     arrays = {}
     for shot, one in shots.items():

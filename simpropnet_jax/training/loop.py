@@ -5,7 +5,6 @@ import logging
 import math
 import signal
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from simpropnet_jax import checkpoint, experiment, parallel
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import augment, loader
+from simpropnet_jax.paths import AnyPath
 from simpropnet_jax.training import history, objectives, phases
 from simpropnet_jax.training.selection import Selection, SupervisedSelection
 from simpropnet_jax.training.state import (
@@ -38,7 +38,7 @@ class NonFiniteLoss(ValueError):
     """The loss is not a number any more; nothing was saved since it was one."""
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
+def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
     """Trains, selects and saves; the same call goes on where an earlier one was killed.
 
     The work directory gets config.json, checkpoints/, metrics.jsonl, TensorBoard files and figures/.

@@ -5,12 +5,12 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from simpropnet_jax import paths
+from simpropnet_jax.paths import AnyPath
 from simpropnet_jax.workdir import writing
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Writer:
       first_step: lines of later steps, from a run that was killed, are dropped: they will be written again.
     """
 
-    def __init__(self, workdir: Path, first_step: int):
+    def __init__(self, workdir: AnyPath, first_step: int):
         self.active = jax.process_index() == 0
         self._tensorboard = None
         if not self.active:
