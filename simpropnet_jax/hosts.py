@@ -2,21 +2,26 @@
 
 import atexit
 import contextlib
+import itertools
 import logging
 import os
 import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
 from jax._src import distributed  # its client is what orbax uses, too; there is no public name
 
+from simpropnet_jax.paths import AnyPath
+
 SWITCH, SECONDS = 'SIMPROPNET_MULTIHOST', 'SIMPROPNET_MULTIHOST_SECONDS'
 ADDRESS, COUNT, NUMBER = GIVEN = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
 START_SECONDS = 300  # that processes wait for each other, if SECONDS does not say otherwise
+_CHECKS = itertools.count()  # every process makes the same
 FAILED = 'simpropnet_jax/failed'  # key under which the coordinator is told of a failure
 LOOK_SECONDS = 1  # after which a process looks whether another has failed
 NOTICE_SECONDS = 3  # that the coordinator's process lives on after its failure, so that the others hear of it
@@ -100,6 +105,30 @@ def _give_up(seconds, address, count, number) -> NoReturn:
         f'{who} waited {seconds} s in vain for the others (process 0 is to be{where}): start all of them within that '
         f'time (or set {SECONDS}), see that the address is that of process 0, its port free and open to the others', 2
     )  # fmt: skip
+
+
+def check_shared(folder: AnyPath) -> None:
+    """Has all processes look for a file that process 0 makes in a folder and then removes.
+
+    Raises:
+      ValueError: it is not there: each process has a folder of its own, and their checkpoints would never meet.
+    """
+    client = distributed.global_state.client
+    if client is None or jax.process_count() == 1:
+        return
+    number, wait = next(_CHECKS), 1000 * START_SECONDS
+    if jax.process_index() == 0:
+        file = folder / f'shared_{uuid.uuid4().hex}'
+        file.write_text('')
+        client.key_value_set(f'simpropnet_jax/shared/{number}', file.name)
+    elif not (folder / client.blocking_key_value_get(f'simpropnet_jax/shared/{number}', wait)).exists():
+        raise ValueError(
+            f'{folder} is not one folder for all processes: process {jax.process_index()} does not see what process 0 '
+            'writes there; give a --workdir on storage that they share'
+        )
+    client.wait_at_barrier(f'simpropnet_jax/shared/{number}', wait)
+    if jax.process_index() == 0:
+        file.unlink()
 
 
 @contextlib.contextmanager

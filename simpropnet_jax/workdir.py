@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import jax
 
-from simpropnet_jax import paths
+from simpropnet_jax import hosts, paths
 from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
@@ -56,14 +56,17 @@ def only_run(workdir: AnyPath) -> Iterator[None]:
 
     Raises:
       CannotWrite: another training has it, or it cannot be written.
+      ValueError: the processes of a multi-host run do not share it.
     """
     if jax.process_index() != 0:
+        hosts.check_shared(workdir)
         yield
         return
     if paths.is_url(workdir):
         with writing(workdir):
             (workdir / 'lock').write_text(f'process {os.getpid()} on {platform.node()}')
         logger.warning("%s is in a cloud's storage, without locks: do not start a second training there", workdir)
+        hosts.check_shared(workdir)
         yield
         return
     with _open_lock(workdir) as lock:
@@ -80,6 +83,7 @@ def only_run(workdir: AnyPath) -> Iterator[None]:
         with writing(lock.name):
             lock.truncate(0)
             lock.write(f'process {os.getpid()} on {platform.node()}'.encode())
+        hosts.check_shared(workdir)
         yield
 
 

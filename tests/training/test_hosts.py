@@ -126,6 +126,15 @@ def test_where_one_fails_the_other_does_not_wait_for_it(config_of, tmp_path):
     assert first == 1 and 'error: process 1 has failed, so process 0 ends: pascal5i/subset is not' in heard
 
 
+@pytest.mark.slow
+def test_a_work_directory_for_each_process_is_refused(config_of, tmp_path):
+    path = config_of()[1]
+    (first, _, heard), (second, _, said) = two(path, tmp_path / 'one', second=[path, tmp_path / 'other'])
+    assert (first, second) == (1, 2), heard + said
+    assert f'error: {tmp_path}/other is not one folder for all processes: process 1 does not see' in said
+    assert not newest(tmp_path / 'one')
+
+
 @pytest.mark.parametrize(
     ('variables', 'sentence'),
     [
