@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from simpropnet_jax import commandline, parallel
+from simpropnet_jax import commandline, hosts, paths
 from simpropnet_jax.config import FREE
 
 CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
@@ -38,13 +38,13 @@ flags.mark_flag_as_required('workdir')
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     from simpropnet_jax import experiment
     from simpropnet_jax.episodes.protocols import PRESETS
     from simpropnet_jax.evaluation import run
     from simpropnet_jax.evaluation.predictions import evaluate_predictions
 
-    config, workdir, names = CONFIG.value, Path(WORKDIR.value), PROTOCOLS.value
+    config, workdir, names = CONFIG.value, paths.given(WORKDIR.value), PROTOCOLS.value
     if PREDICTIONS.value is not None:
         if names or INPUTS.value != 'episodes':
             raise ValueError('--predictions are scored as config.eval says: give neither --protocols nor --inputs')

@@ -6,22 +6,22 @@ Any field of the config can be changed on the command line: --config.train.batch
 run that was stopped or killed.
 """
 
-from pathlib import Path
-
 from absl import flags
 
-from simpropnet_jax import commandline, parallel
+from simpropnet_jax import commandline, hosts, paths
 
 CONFIG = commandline.define_config(required=True)
-WORKDIR = flags.DEFINE_string('workdir', None, 'folder for checkpoints, metrics and pictures; made if it is not there')
+WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'folder for checkpoints, metrics and pictures, or its gs:// URL; made if it is not there'
+)
 flags.mark_flag_as_required('workdir')
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     from simpropnet_jax.training.loop import train_and_evaluate
 
-    train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
+    train_and_evaluate(CONFIG.value, paths.given(WORKDIR.value))
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ def base() -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.name = 'pascal5i/sbd'  # pascal5i/sbd, pascal5i/aug or pascal5i/subset, prepared; or shapes5i, the embedded one
-    data.dir = '~/tensorflow_datasets'  # where the command that prepares it put it; shapes5i is drawn there
+    data.dir = '~/tensorflow_datasets'  # where it was prepared, or a gs:// URL of a copy; shapes5i is drawn there
     data.train_list = 'trainaug'  # 'trainaug' (10,582 images, CANet's) or 'noval' (5,953 images, PFENet's)
     data.tiny_rule = 'oslsm'  # which objects are too small to train on: 'oslsm' (CANet's), 'px2048' (PFENet's), 'none'
     data.drop_novel_images = False  # True: training images with any novel class are left out (BAM's rule, about 3 mIoU)

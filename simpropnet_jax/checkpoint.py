@@ -6,15 +6,15 @@ import json
 import logging
 import math
 import os
-import shutil
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from simpropnet_jax import paths
+from simpropnet_jax.paths import AnyPath
 from simpropnet_jax.workdir import reason, writing
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ logging.getLogger('absl').addFilter(lambda record: record.levelno < logging.ERRO
 
 NOT_MEASURED = -math.inf  # the score of a checkpoint that no selection looked at
 SUMS = 'sha256.json'  # in a checkpoint: file -> SHA-256; only older checkpoints are without
+WRITTEN = 'commit_success.txt'  # in a checkpoint, of an orbax of today
 HALF_WRITTEN = ocp.path.step.TMP_DIR_SUFFIX  # ends the name of a checkpoint's folder until all is in it
 
 
@@ -36,8 +37,9 @@ class Checkpoints:
       directory: made if it is not there.
     """
 
-    def __init__(self, directory: str | Path):
-        self.directory = Path(directory).absolute()
+    def __init__(self, directory: str | AnyPath):
+        directory = paths.given(directory)
+        self.directory = directory if paths.is_url(directory) else directory.absolute()
         self._saving = None  # the step that was last begun
         self._manager = self._open()
 
@@ -53,7 +55,12 @@ class Checkpoints:
         return _Manager(self.directory, options=options)
 
     def _sum(self) -> None:
-        """Adds SUMS; orbax calls it on the first host when all is written, before the folder gets its final name."""
+        """Adds SUMS; orbax calls it on the first host when all is written, before the folder gets its final name.
+
+        A cloud's storage has sums of its own.
+        """
+        if paths.is_url(self.directory):
+            return
         folder = self.directory / f'{self._saving}{HALF_WRITTEN}'
         files = [path for path in folder.glob('*/**/*') if path.is_file()]  # orbax still changes those at the top
         write_json(folder / SUMS, {str(path.relative_to(folder)): _sha256(path) for path in files})
@@ -146,10 +153,10 @@ class Checkpoints:
         Only for the run that has the work directory: what another one is writing is half-written, too.
         """
         if jax.process_index() == 0:
-            for half in self.directory.glob(f'*{HALF_WRITTEN}'):
+            for half in _half_written(self.directory):
                 logger.warning('checkpoint %s in %s is half-written; going on from step %d',
                                half.name.removesuffix(HALF_WRITTEN), self.directory, step)  # fmt: skip
-                shutil.rmtree(half)
+                paths.remove(half)
         for later in [later for later in self.steps() if later > step]:
             self._manager.delete(later)
 
@@ -159,13 +166,13 @@ class _Manager(ocp.CheckpointManager):
 
     def metrics(self, step: int) -> dict[str, float] | None:
         try:
-            _verify(Path(self.directory) / str(step), ['metrics'])
+            _verify(paths.given(self.directory) / str(step), ['metrics'])
             return {'score': float(super().metrics(step)['score'])}
         except Exception:  # damaged; the policy of `_open` keeps it
             return None
 
 
-def _verify(folder: Path, items: Collection[str]) -> None:
+def _verify(folder: AnyPath, items: Collection[str]) -> None:
     """Compares the files of some items of a checkpoint with their sums; orbax does not notice a flipped bit.
 
     Raises:
@@ -178,15 +185,26 @@ def _verify(folder: Path, items: Collection[str]) -> None:
             raise ValueError(f'{name} is not as it was written')
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: AnyPath) -> str:
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def exist(workdir: Path) -> bool:
-    """Whether a work directory has a checkpoint; a half-written one, whose name is longer than a number, is none."""
+def exist(workdir: AnyPath) -> bool:
+    """Whether a work directory has a checkpoint; a half-written one is none."""
     directory = workdir / 'checkpoints'
-    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
+    if not directory.is_dir():
+        return False
+    half = _half_written(directory)
+    return any(path.name.isdigit() and path not in half for path in directory.iterdir())
+
+
+def _half_written(directory: AnyPath) -> list[AnyPath]:
+    """Checkpoints that are not all there: by their name or, in a cloud's storage, by what orbax writes last."""
+    if not paths.is_url(directory):
+        return list(directory.glob(f'*{HALF_WRITTEN}'))
+    folders = [path for path in directory.iterdir() if path.name.isdigit()] if directory.is_dir() else []
+    return [path for path in folders if not (path / WRITTEN).exists()]
 
 
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -194,12 +212,16 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=1, sort_keys=True) + '\n'
+    if paths.is_url(path):
+        path.write_text(text)
+        return
     temporary = path.with_suffix(path.suffix + '.tmp')
     with temporary.open('w') as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True) + '\n')
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -14,7 +14,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from simpropnet_jax import config as config_rules
-from simpropnet_jax import fieldhelp
+from simpropnet_jax import fieldhelp, hosts
 from simpropnet_jax.mistakes import plain_errors, stop
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run(main: Callable[[], None]) -> None:
             stop(f'unexpected argument {argv[1]!r}; all arguments are flags, --help lists them')
         show_log()
         _keep_compiled()
-        with plain_errors():
+        with hosts.ending_together(), plain_errors():
             main()
 
     app.run(guarded, flags_parser=_parse)

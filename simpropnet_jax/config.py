@@ -3,7 +3,6 @@
 import difflib
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -15,6 +14,7 @@ from simpropnet_jax.episodes.protocols import PRESETS
 from simpropnet_jax.episodes.resident import MODES
 from simpropnet_jax.episodes.sampler import ORDERS
 from simpropnet_jax.models.normalise import CONVENTIONS
+from simpropnet_jax.paths import AnyPath
 
 
 class Rule(NamedTuple):
@@ -208,7 +208,7 @@ def plain(config: ConfigDict) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def load(path: Path) -> ConfigDict:
+def load(path: AnyPath) -> ConfigDict:
     """A config that `plain` and `checkpoint.write_json` wrote; lists become tuples, and fields of `LATER` are added.
 
     Raises:
@@ -228,7 +228,7 @@ def _with_tuples(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: Path) -> None:
+def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> None:
     """Refuses to go on with a work directory that was started with other values of what matters.
 
     Raises:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, models, parallel
+from simpropnet_jax import checkpoint, models, parallel, paths
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.datasets.folds import CLASS_NAMES, base_classes, novel_classes
 from simpropnet_jax.datasets.index import listed_pairs
@@ -26,6 +26,7 @@ from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.pretrained import Backbone, load_backbone
 from simpropnet_jax.models.resnet import DEPTHS
+from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Method:
         return jax.eval_shape(lambda: self.init(jax.random.key(0), {}))
 
 
-def prepare_method(config: ConfigDict, workdir: Path) -> Method:
+def prepare_method(config: ConfigDict, workdir: AnyPath) -> Method:
     """Checks the config, holds it against the one the work directory was started with, and reads the weights.
 
     Raises:
@@ -123,7 +124,7 @@ def given_weights(weights: str) -> str | Backbone:
     Raises:
       ValueError: a folder in which nothing was trained, or whose checkpoints cannot be read.
     """
-    run = Path(weights).expanduser()
+    run = paths.given(weights)
     if not run.is_dir():
         return weights
     if not (run / 'config.json').exists():
@@ -142,7 +143,7 @@ def _check_fits(width: int, depths: tuple[int, ...], backbone: Backbone, weights
         raise ValueError(f'config.model.depths is {depths}, but the backbone in {weights} has {backbone.depths}')
 
 
-def require_few_shot(method: Method, workdir: Path) -> None:
+def require_few_shot(method: Method, workdir: AnyPath) -> None:
     """Refuses a supervised network where episodes, or anybody's examples, are to be segmented.
 
     Raises:
@@ -156,7 +157,7 @@ def require_few_shot(method: Method, workdir: Path) -> None:
 
 
 def load_variables(
-    method: Method, workdir: Path, which: str, mesh: jax.sharding.Mesh
+    method: Method, workdir: AnyPath, which: str, mesh: jax.sharding.Mesh
 ) -> tuple[dict, int | None]:  # fmt: skip
     """The variables to evaluate, on every device of the mesh, and the step they are of.
 
@@ -175,7 +176,7 @@ def load_variables(
 
 
 def restore_variables(
-    method: Method, workdir: Path, which: str, sharding: jax.sharding.Sharding
+    method: Method, workdir: AnyPath, which: str, sharding: jax.sharding.Sharding
 ) -> tuple[dict, int]:  # fmt: skip
     """The variables, {'params': ...}, that a training left in its work directory, and the step they are of.
 
@@ -267,10 +268,10 @@ def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, .
 
 def open_data(config: ConfigDict) -> Source:
     """The prepared data set."""
-    return open_source(config.data.name, Path(config.data.dir).expanduser())
+    return open_source(config.data.name, paths.given(config.data.dir))
 
 
-def stored_config(workdir: Path) -> ConfigDict:
+def stored_config(workdir: AnyPath) -> ConfigDict:
     """The config that a work directory was started with.
 
     Raises:
@@ -281,7 +282,7 @@ def stored_config(workdir: Path) -> ConfigDict:
     return config_rules.load(workdir / 'config.json')
 
 
-def store_config(config: ConfigDict, workdir: Path) -> None:
+def store_config(config: ConfigDict, workdir: AnyPath) -> None:
     """Writes config.json, once."""
     if not (workdir / 'config.json').exists() and jax.process_index() == 0:
         checkpoint.write_json(workdir / 'config.json', config_rules.plain(config))

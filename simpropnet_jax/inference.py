@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment, images, models, visualize
+from simpropnet_jax import experiment, images, models, paths, visualize
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.normalise import normalise
 
@@ -80,7 +80,7 @@ class Segmenter:
         Raises:
           ValueError: it is not such a folder, holds a supervised network, or no such checkpoint or no readable one.
         """
-        workdir = Path(path)
+        workdir = paths.given(path)
         if not (workdir / 'config.json').is_file():
             raise ValueError(f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote')
         config = config_rules.load(workdir / 'config.json')

@@ -2,27 +2,13 @@
 
 import collections
 import itertools
-import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-
-
-def start_hosts() -> None:
-    """Joins the hosts of a multi-host run where SIMPROPNET_MULTIHOST=1; must come before any other use of JAX.
-
-    On a cluster that JAX knows (Cloud TPU, Slurm, ...) nothing else is needed; elsewhere JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID say who is who.
-    """
-    if os.environ.get('SIMPROPNET_MULTIHOST') != '1':
-        return
-    count, number = os.environ.get('JAX_NUM_PROCESSES'), os.environ.get('JAX_PROCESS_ID')
-    jax.distributed.initialize(
-        num_processes=int(count) if count else None, process_id=int(number) if number else None
-    )
 
 
 def make_mesh() -> Mesh:
@@ -44,6 +30,15 @@ def to_devices(mesh: Mesh, batch: dict[str, np.ndarray], axis: int = 0) -> dict[
     """This host's share of a batch, as global arrays split over the devices along an axis."""
     sharding = sharded(mesh, axis)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def place(arrays: Any, sharding: NamedSharding) -> Any:
+    """Host arrays that every host has, the whole of each, as global arrays.
+
+    Nothing crosses the network; `jax.device_put` would send all of them, to compare what the hosts have.
+    """
+    whole = lambda x: jax.make_array_from_process_local_data(sharding, x, x.shape)
+    return jax.tree.map(whole, arrays)
 
 
 def prefetch(mesh: Mesh, batches: Iterable[dict[str, np.ndarray]], ahead: int = 2) -> Iterator[dict[str, jax.Array]]:

@@ -1,10 +1,11 @@
 """Pictures of episodes: overlays, heat maps, and panels that put them side by side. NumPy in, uint8 RGB out."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from simpropnet_jax.paths import AnyPath
 
 TRUTH = (40, 200, 80)
 PREDICTION = (230, 60, 60)
@@ -82,7 +83,8 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     return np.asarray(image)
 
 
-def save(picture: np.ndarray, path: Path) -> None:
+def save(picture: np.ndarray, path: AnyPath) -> None:
     """Writes a picture, in the format of the path's ending; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, quality=90)
+    with path.open('wb') as file:
+        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix], quality=90)

@@ -9,9 +9,11 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
+
+from simpropnet_jax import hosts, paths
+from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class CannotWrite(OSError):
 
 
 @contextlib.contextmanager
-def writing(what: str | Path) -> Iterator[None]:
+def writing(what: str | AnyPath) -> Iterator[None]:
     """Turns whatever goes wrong while writing, of which every library has its own type, into CannotWrite."""
     try:
         yield
@@ -49,13 +51,22 @@ def reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def only_run(workdir: Path) -> Iterator[None]:
+def only_run(workdir: AnyPath) -> Iterator[None]:
     """Makes a work directory, and keeps other trainings off until the process ends, in whatever way.
 
     Raises:
       CannotWrite: another training has it, or it cannot be written.
+      ValueError: the processes of a multi-host run do not share it.
     """
     if jax.process_index() != 0:
+        hosts.check_shared(workdir)
+        yield
+        return
+    if paths.is_url(workdir):
+        with writing(workdir):
+            (workdir / 'lock').write_text(f'process {os.getpid()} on {platform.node()}')
+        logger.warning("%s is in a cloud's storage, without locks: do not start a second training there", workdir)
+        hosts.check_shared(workdir)
         yield
         return
     with _open_lock(workdir) as lock:
@@ -72,10 +83,11 @@ def only_run(workdir: Path) -> Iterator[None]:
         with writing(lock.name):
             lock.truncate(0)
             lock.write(f'process {os.getpid()} on {platform.node()}'.encode())
+        hosts.check_shared(workdir)
         yield
 
 
-def _open_lock(workdir: Path):
+def _open_lock(workdir: AnyPath):
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=workdir).close()  # the lock of an earlier run can be open to writing by itself

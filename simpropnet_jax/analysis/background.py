@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, commandline, experiment
+from simpropnet_jax import checkpoint, commandline, experiment, paths
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis.similarity import Regions, Vectors, cosine, region_vectors, same_class_pairs
 from simpropnet_jax.datasets.index import TINY_RULES, Pairs, listed_pairs
@@ -169,7 +169,7 @@ def check(config: ConfigDict, out: Path) -> None:
 def main():
     config, out = CONFIG.value, Path(OUT.value)
     check(config, out)
-    source = open_source(config.data.name, Path(config.data.dir).expanduser())
+    source = open_source(config.data.name, paths.given(config.data.dir))
     how = config.features
     extractor = load_extractor(how.network, experiment.given_weights(how.weights), levels=tuple(how.levels))
     record = measure(config, extractor, source)

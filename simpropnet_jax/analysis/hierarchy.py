@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import commandline, experiment, parallel
+from simpropnet_jax import commandline, experiment, hosts, parallel
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.config import FREE
@@ -195,7 +195,7 @@ def cmps(scores: Iterable[float | None]) -> float:
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     workdir, path = Path(WORKDIR.value), Path(HPASCAL.value)
     if PREDICTIONS.value is None:
         evaluate_hierarchy(CONFIG.value, workdir, path, CHECKPOINT.value, INPUTS.value, SHOT.value)

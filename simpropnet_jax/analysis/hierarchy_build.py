@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import commandline, experiment, visualize
+from simpropnet_jax import commandline, experiment, paths, visualize
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis.hierarchy_figure import draw
 from simpropnet_jax.datasets.folds import FOLDS, novel_classes
@@ -53,7 +53,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
         if not rule.holds(known[name]):
             raise ValueError(f'config.{name} must be {rule.allowed}, got {known[name]!r}')
     parameters = hpascal.Parameters(**config.partitions.to_dict())
-    source = open_source(config.data.name, Path(config.data.dir).expanduser())
+    source = open_source(config.data.name, paths.given(config.data.dir))
     list_pairs = lambda fold: listed_pairs(
         source.index, config.data.image_list, novel_classes(fold), config.data.tiny_rule)  # fmt: skip
     pairs = {fold: list_pairs(fold) for fold in config.folds}

@@ -28,7 +28,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float, UInt8
 
-from simpropnet_jax import checkpoint, commandline, parallel
+from simpropnet_jax import checkpoint, commandline, hosts
 from simpropnet_jax.config import FREE
 from simpropnet_jax.evaluation import masks, report, supervised
 from simpropnet_jax.evaluation.masks import Predictor
@@ -189,7 +189,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     given = flags.FLAGS
     record = measure(masks.from_flags(CONFIG.value, given.pairs), Path(ORACLE.value))
     if given.out and jax.process_index() == 0:

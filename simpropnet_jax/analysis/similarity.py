@@ -27,7 +27,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float
 
-from simpropnet_jax import checkpoint, commandline, experiment, parallel
+from simpropnet_jax import checkpoint, commandline, experiment, hosts
 from simpropnet_jax.config import FREE
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.sampler import EVALUATION, random_bits
@@ -213,7 +213,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     given = flags.FLAGS
     predictors = masks.from_flags(CONFIG.value, None)
     extractor = load_extractor(given.features, experiment.given_weights(given.weights))

@@ -1,13 +1,14 @@
 """Random access to a prepared data set, as the encoded bytes that were stored. No TensorFlow."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from simpropnet_jax import paths
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.paths import AnyPath
 
 DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset', 'shapes5i')
 """Names that `open_source` knows."""
@@ -47,12 +48,12 @@ class Source:
         return example['image'], example['label']
 
 
-def open_source(name: str, data_dir: str | Path) -> Source:
+def open_source(name: str, data_dir: str | AnyPath) -> Source:
     """Opens a prepared data set; shapes5i is drawn at its first use.
 
     Args:
       name: one of `DATA_SETS`.
-      data_dir: the folder given as --data_dir when it was prepared.
+      data_dir: the folder given as --data_dir when it was prepared, or a URL of a copy of it.
 
     Raises:
       ValueError: unknown name.
@@ -61,16 +62,21 @@ def open_source(name: str, data_dir: str | Path) -> Source:
     """
     if name not in DATA_SETS:
         raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
+    data_dir = paths.given(data_dir)
     if name == 'shapes5i':
-        return Source(name, *shapes5i.load(data_dir), shapes5i.CLASS_NAMES)
+        local = paths.on_this_machine(data_dir, f'shapes5i/{shapes5i.VERSION}')
+        return Source(name, *shapes5i.load(local), shapes5i.CLASS_NAMES)
     from simpropnet_jax.datasets import pascal5i
 
-    folder = Path(data_dir, *name.split('/'), str(pascal5i.Pascal5i.VERSION))
-    index_path = folder / pascal5i.INDEX_FILE
+    part = f'{name}/{pascal5i.Pascal5i.VERSION}'
+    local = paths.on_this_machine(data_dir, part)
+    index_path = local / part / pascal5i.INDEX_FILE
     if not index_path.is_file():
+        url = paths.is_url(data_dir)
+        how = pascal5i.prepare_command(name.split('/')[1], 'FOLDER' if url else str(data_dir))
         raise FileNotFoundError(
-            f'{name} is not prepared in {data_dir} ({index_path} is not there): run '
-            f'{pascal5i.prepare_command(name.split("/")[1], data_dir)}'
+            f'{name} is not prepared in {data_dir} ({data_dir / part / pascal5i.INDEX_FILE} is not there): run {how}'
+            + f', and copy FOLDER to {data_dir}' * url
         )
-    builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(data_dir))
+    builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(local))
     return Source(name, Index.load(index_path), builder.encoded_splits())

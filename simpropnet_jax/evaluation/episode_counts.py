@@ -10,6 +10,7 @@ eval/NAME.json has its episodes in eval/NAME.episodes.npz. NumPy alone reads it;
     K/own       int [E, 4]   the same at each label's own size, where that was evaluated
 """
 
+import io
 import os
 import zipfile
 import zlib
@@ -19,8 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simpropnet_jax import paths
 from simpropnet_jax.evaluation.bank import LABEL_SIZES
 from simpropnet_jax.evaluation.metrics import Counts
+from simpropnet_jax.paths import AnyPath
 
 SUFFIX = '.episodes.npz'
 COLUMNS = ('seed', 'query', 'supports', 'class_id')
@@ -49,20 +52,21 @@ class EpisodeCounts(NamedTuple):
         return self._replace(query=names[self.query], supports=names[self.supports])
 
 
-def file_beside(result: str | os.PathLike) -> Path:
+def file_beside(result: str | os.PathLike) -> AnyPath:
     """Where the episodes of a result file are."""
-    return Path(result).with_suffix(SUFFIX)
+    return paths.given(result).with_suffix(SUFFIX)
 
 
-def write(path: Path, shots: Mapping[int, EpisodeCounts]) -> None:
+def write(path: AnyPath, shots: Mapping[int, EpisodeCounts]) -> None:
     """Writes the episodes of every shot, with image ids, all of the file or none of it."""
     arrays = {}
     for shot, one in shots.items():
         arrays |= {f'{shot}/{name}': getattr(one, name) for name in COLUMNS}
         arrays |= {f'{shot}/{label_size}': np.stack(counts, -1) for label_size, counts in one.counts.items()}
     unfinished = path.with_name(path.name + '.unfinished')
-    with unfinished.open('wb') as file:
-        np.savez_compressed(file, **arrays)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    unfinished.write_bytes(file.getvalue())
     unfinished.replace(path)
 
 

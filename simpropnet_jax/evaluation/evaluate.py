@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Bool
 
+from simpropnet_jax import parallel
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import metrics
@@ -110,7 +111,7 @@ class Evaluator:
                 for part in self._parts(group):
                     batch = self._batch(padded(rows[part], self.batch), held)
                     found = self.segment(
-                        holder.variables, held.features, held.labels, jax.device_put(batch, self.sharded))
+                        holder.variables, held.features, held.labels, parallel.place(batch, self.sharded))
                     for i, mask, (height, width) in zip(part, np.asarray(found), batch['own_size'], strict=False):
                         yield key, int(i), mask[:height, :width]
                     done += len(part)
@@ -182,7 +183,7 @@ class Evaluator:
 
         for group, held in holder.groups(self._used(rows), np.lexsort((rows[:, 0], rows[:, 1]))):
             for part in self._parts(group):
-                batch = jax.device_put(self._batch(padded(rows[part], self.batch), held), self.sharded)
+                batch = parallel.place(self._batch(padded(rows[part], self.batch), held), self.sharded)
                 found = self.score(holder.variables, held.features, held.labels, batch, steps)
                 waiting.append((found, len(part)))
                 numbers.append(part)

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
-from simpropnet_jax import commandline, experiment, parallel
+from simpropnet_jax import commandline, experiment, hosts
 from simpropnet_jax.config import FREE
 from simpropnet_jax.episodes.episode_files import episode_name
 from simpropnet_jax.evaluation import masks, run
@@ -56,7 +56,7 @@ def export(
 
 
 def main():
-    parallel.start_hosts()
+    hosts.start()
     export(CONFIG.value, Path(WORKDIR.value), Path(OUT.value), CHECKPOINT.value, run.ProgressBar())
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simpropnet_jax import parallel
 from simpropnet_jax.evaluation.bank import ImageBank, Progress
 
 GIB = 2**30
@@ -99,7 +100,7 @@ class Holder:
         blank = lambda f: jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
         found = jax.tree.map(blank, shapes)
         for start in range(0, len(rows), b):
-            part = jax.device_put(padded(images[rows[start : start + b]], b), self.sharded)
+            part = parallel.place(padded(images[rows[start : start + b]], b), self.sharded)
             found = self.encode(self.variables, found, part, np.int32(start))
             if self.progress:
                 self.progress('encode images', min(start + b, len(rows)), len(rows))
@@ -107,7 +108,7 @@ class Holder:
 
     def _put(self, labels, rows):
         size = min(max(self.capacity, len(rows)), len(labels))
-        return jax.device_put(padded(labels[rows], size), self.replicated)
+        return parallel.place(padded(labels[rows], size), self.replicated)
 
 
 def split(used: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.ndarray]:

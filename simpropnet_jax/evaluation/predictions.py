@@ -34,6 +34,7 @@ from simpropnet_jax.evaluation import compare, metrics, report, tables
 from simpropnet_jax.evaluation.bank import Progress
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.run import protocol_word
+from simpropnet_jax.paths import AnyPath
 
 SHOWN = 3  # files of each mistake that a message names
 
@@ -202,7 +203,7 @@ def _refuse(folder, problems: Mapping[str, Sequence[str] | set[str]]):
 
 
 def evaluate_predictions(
-    config: ConfigDict, workdir: Path, folder: Path, progress: Progress | None = None
+    config: ConfigDict, workdir: AnyPath, folder: Path, progress: Progress | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """Scores a folder of masks on the episodes of `config.eval` and writes the result to eval/ in a work directory.
 
@@ -225,7 +226,7 @@ def evaluate_predictions(
     return record
 
 
-def result_path(config: ConfigDict, workdir: Path, folder: Path) -> Path:
+def result_path(config: ConfigDict, workdir: AnyPath, folder: Path) -> AnyPath:
     """Where the result of a folder of masks goes."""
     return workdir / 'eval' / f'{protocol_word(config)}_fold{config.fold}_predictions_{folder.resolve().name}.json'
 

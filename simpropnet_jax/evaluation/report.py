@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from simpropnet_jax import paths
 from simpropnet_jax.evaluation import episode_counts
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 
@@ -27,7 +28,7 @@ def write_result(
     protocol_hash: str, data: str, selection: str, checkpoint_step: int | None = None,
     checkpoint: str | None = None, weights: str | None = None, episodes: Mapping[int, EpisodeCounts] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Writes a result file, all of it or none of it.
+    """Writes a result file, all of it or none of it; of several hosts only the first does.
 
     Args:
       path: of the JSON file; its folder is made.
@@ -57,7 +58,9 @@ def write_result(
         text = json.dumps(record, indent=2, allow_nan=False) + '\n'
     except ValueError as error:
         raise ValueError(f'{path} is not written: its result is not finite ({error})') from error
-    path = Path(path)
+    if jax.process_index() != 0:
+        return record
+    path = paths.given(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if episodes:
         episode_counts.write(episode_counts.file_beside(path), episodes)

@@ -18,6 +18,7 @@ from simpropnet_jax.evaluation import compare, report, supervised, tables
 from simpropnet_jax.evaluation.bank import Progress, load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
+from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ INPUTS = ('episodes', 'identical', 'zero_mask')
 
 
 def evaluate_run(
-    config: ConfigDict | None, workdir: Path, which: str = 'best', inputs: str = 'episodes', pictures: bool = True
+    config: ConfigDict | None, workdir: AnyPath, which: str = 'best', inputs: str = 'episodes', pictures: bool = True
 ) -> dict:
     """Evaluates a trained method, or one without parameters, as `config.eval` says.
 
@@ -94,7 +95,7 @@ def protocol_word(config: ConfigDict) -> str:
 
 
 def evaluate_protocols(
-    config: ConfigDict | None, workdir: Path, names: Sequence[str], which: str = 'best', inputs: str = 'episodes'
+    config: ConfigDict | None, workdir: AnyPath, names: Sequence[str], which: str = 'best', inputs: str = 'episodes'
 ) -> list[dict]:  # fmt: skip
     """Evaluates the same weights under several protocols, one after another, and prints the table of all.
 
@@ -132,7 +133,7 @@ def weights_word(method: experiment.Method, which: str, step: int | None) -> str
     return 'imported' if method.pretrained.keys() - {'backbone'} else 'untrained'
 
 
-def provenance(method: experiment.Method, workdir: Path, step: int | None) -> dict[str, Any]:
+def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) -> dict[str, Any]:
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     config, trained = method.config, step is not None
     return {
@@ -199,7 +200,9 @@ def _draw_cases(evaluator, variables, method, folder, void):
     shot = min(evaluator.episode_iou)
     make = PanelMaker(method.module, evaluator.bank, method.config.model.convention, void)
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
-        visualize.save(make(variables, chosen), folder / f'{shot}shot_{name}.jpg')
+        picture = make(variables, chosen)
+        if jax.process_index() == 0:
+            visualize.save(picture, folder / f'{shot}shot_{name}.jpg')
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)
 
 
@@ -214,7 +217,8 @@ class ProgressBar:
 
         if what != self.stage:
             pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
-            self.stage, self.bar = what, tqdm(total=total, desc=what, leave=False, mininterval=pause)
+            self.stage, self.bar = what, tqdm(
+                total=total, desc=what, leave=False, mininterval=pause, disable=jax.process_index() != 0)  # fmt: skip
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()

@@ -26,6 +26,7 @@ from simpropnet_jax.evaluation import report
 from simpropnet_jax.evaluation.score import resize_own_size
 from simpropnet_jax.evaluation.text import aligned
 from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Predictor:
             self._source, self.numbers, size=self._size, label_size=1, batch=self._batch, backend=self._backend)
         for batch in batches:
             numbers = batch['number']
-            on_device = jax.device_put((batch['image'], self._sizes[numbers]), parallel.sharded(self._mesh))
+            on_device = parallel.place((batch['image'], self._sizes[numbers]), parallel.sharded(self._mesh))
             waiting.append((numbers[batch['valid']], self._predict(variables, *on_device)))
             if len(waiting) > BATCHES_IN_FLIGHT:
                 yield from collect()
@@ -123,7 +124,7 @@ def evaluate(predictor: Predictor, source, variables, out: Path | None = None) -
     }  # fmt: skip
 
 
-def evaluate_run(config: ConfigDict | None, workdir: Path, which: str = 'best', out: Path | None = None) -> dict:
+def evaluate_run(config: ConfigDict | None, workdir: AnyPath, which: str = 'best', out: Path | None = None) -> dict:
     """Evaluates a trained supervised network on the val list, at `config.eval.size`, and prints a table.
 
     Args:

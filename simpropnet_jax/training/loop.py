@@ -5,7 +5,6 @@ import logging
 import math
 import signal
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, experiment, parallel
 from simpropnet_jax.evaluation.run import ProgressBar
+from simpropnet_jax.paths import AnyPath
 from simpropnet_jax.training import phases
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.selection import Selection, SupervisedSelection
@@ -30,7 +30,7 @@ class NonFiniteLoss(ValueError):
     """The loss is not a number any more; nothing was saved since it was one."""
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> TrainState:
+def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
     """Trains, selects and saves; the same call goes on where an earlier one was killed.
 
     The work directory gets config.json, checkpoints/, metrics.jsonl, TensorBoard files and figures/.

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 from simpropnet_jax import experiment, visualize
 from simpropnet_jax.evaluation import supervised
 from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.panels import PanelMaker
+from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Selection:
             mesh=self.mesh, label_sizes=('square',), batch=config.eval.batch, void=config.data.void,
             memory=config.eval.memory)
 
-    def run(self, state, step: int, writer, workdir: Path) -> float:
+    def run(self, state, step: int, writer, workdir: AnyPath) -> float:
         """The score of a state, higher is better; it is logged, and panels are written to figures/."""
         if self._evaluator is None:
             self._prepare()
@@ -79,7 +79,7 @@ class SupervisedSelection:
             module, source, convention=config.model.convention, size=config.train.size, mesh=mesh,
             batch=config.eval.batch, backend=config.data.loader)  # fmt: skip
 
-    def run(self, state, step: int, writer, workdir: Path) -> float:
+    def run(self, state, step: int, writer, workdir: AnyPath) -> float:
         """The score of a state, higher is better; it is logged."""
         del workdir  # there are no episodes to picture
         scores = supervised.evaluate(self._predictor, self.source, state.variables)

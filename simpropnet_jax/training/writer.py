@@ -5,11 +5,12 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 import jax
 import numpy as np
 
+from simpropnet_jax import paths
+from simpropnet_jax.paths import AnyPath
 from simpropnet_jax.workdir import writing
 
 logger = logging.getLogger(__name__)
@@ -25,17 +26,18 @@ class Writer:
       first_step: lines of later steps, from a run that was killed, are dropped: they will be written again.
     """
 
-    def __init__(self, workdir: Path, first_step: int):
+    def __init__(self, workdir: AnyPath, first_step: int):
         self.active = jax.process_index() == 0
         self._tensorboard = None
         if not self.active:
             return
         self.path = workdir / 'metrics.jsonl'
-        lines = self.path.read_text(errors='replace').splitlines() if self.path.exists() else []
+        lines = self.path.read_bytes().decode(errors='replace').splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
+        self._text = ''.join(f'{line}\n' for line in kept)
         temporary = self.path.with_suffix('.tmp')
         with writing(self.path):
-            temporary.write_text(''.join(f'{line}\n' for line in kept))
+            temporary.write_text(self._text)
             temporary.replace(self.path)
         if importlib.util.find_spec('tensorflow') and importlib.util.find_spec('tensorboard'):
             import tensorflow as tf
@@ -50,11 +52,20 @@ class Writer:
         if not self.active:
             return
         values = {name: float(value) for name, value in values.items()}
-        with writing(self.path), self.path.open('a') as file:
-            file.write(json.dumps({'step': step, **values}) + '\n')
+        line = json.dumps({'step': step, **values}) + '\n'
+        with writing(self.path):
+            self._append(line)
         if self._tensorboard:
             with writing(TENSORBOARD):
                 self._tensorboard.write_scalars(step, values)
+
+    def _append(self, line):
+        if paths.is_url(self.path):  # what is in a cloud's storage is replaced, not changed
+            self._text += line
+            self.path.write_text(self._text)
+            return
+        with self.path.open('a') as file:
+            file.write(line)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Pictures, u8 [H, W, 3] each, to TensorBoard."""

@@ -1,6 +1,14 @@
-"""Trainings of a network so small that a run takes seconds, compilation and all."""
+"""Trainings of a network so small that a run takes seconds, compilation and all.
 
+    python -m tests.training.tiny CONFIG.json WORKDIR [--evaluate] [--end_at=STEP --by=SIGKILL]
+
+is one process of such a training, and of an evaluation after it; at a step it may send itself a signal.
+"""
+
+import argparse
+import logging
 import os
+import signal
 from pathlib import Path
 
 import flax.linen as nn
@@ -8,7 +16,7 @@ import jax
 import numpy as np
 
 from simpropnet_jax import config as config_rules
-from simpropnet_jax import models
+from simpropnet_jax import hosts, mistakes, models
 from simpropnet_jax.models.prototype import Prototype
 
 IMPORTED_LATER = ('tensorflow', 'tensorflow_datasets', 'clu.metric_writers', 'simpropnet_jax.datasets.pascal5i.builder')
@@ -43,3 +51,39 @@ def train(config: Path, workdir: Path) -> None:
 
     state = loop.train_and_evaluate(config_rules.load(config), workdir)
     np.savez(workdir / 'final.npz', *jax.tree.leaves((state.variables, state.opt_state)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config', type=Path)
+    parser.add_argument('workdir', type=Path)
+    parser.add_argument('--evaluate', action='store_true')
+    parser.add_argument('--end_at', type=int)
+    parser.add_argument('--by', default='SIGKILL')
+    given = parser.parse_args()
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    models.build = build
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger('simpropnet_jax').setLevel(logging.INFO)
+    with hosts.ending_together(), mistakes.plain_errors():
+        hosts.start()
+        from simpropnet_jax.evaluation import run
+        from simpropnet_jax.training import loop
+
+        if given.end_at is not None:
+            add = loop._Log.add
+
+            def add_and_end(log, step, metrics):
+                add(log, step, metrics)
+                if step == given.end_at:
+                    os.kill(os.getpid(), signal.Signals[given.by])
+
+            loop._Log.add = add_and_end
+        config = config_rules.load(given.config)
+        loop.train_and_evaluate(config, given.workdir)
+        if given.evaluate:
+            run.evaluate_run(config, given.workdir, 'latest')
+
+
+if __name__ == '__main__':
+    main()
