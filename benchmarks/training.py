@@ -38,7 +38,7 @@ FIXED = {
 }  # fmt: skip
 GPU_SETTINGS = (
     'eager', 'channels_last', 'autocast', 'channels_last+autocast', 'compile', 'compile+channels_last+autocast')
-TOLERANCE = 1e-3
+TOLERANCE = {'loss': 1e-4, 'gradient': 1e-2}  # where a ReLU begins, rounding decides: 1.5e-3 at 321 x 321
 
 
 def main(
@@ -172,7 +172,7 @@ def check(method, params, batch, peer_loops, device) -> dict[str, float]:
         float(np.linalg.norm(own_gradients[name] - one)) / max(float(np.linalg.norm(one)), 1e-3 * whole)
         for name, one in others.items())  # fmt: skip
     found = {'loss': abs(float(loss) - expected) / abs(expected), 'gradient': apart}
-    if own_gradients.keys() != others.keys() or max(found.values()) > TOLERANCE:
+    if own_gradients.keys() != others.keys() or any(found[name] > allowed for name, allowed in TOLERANCE.items()):
         raise ValueError(f'the two do not compute the same, so their times say nothing: relative errors {found}')
     return found
 

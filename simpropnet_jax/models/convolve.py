@@ -14,21 +14,18 @@ def convolve(
 ) -> Float[Array, 'b _ _ d']:
     """Convolution with zero padding that, at stride 1, keeps the size.
 
-    On a CPU, 1x1 and (at stride 1) 3x3 are matrix products: a 3x3 is summed tap by tap over the part of the map that
-    each tap can see, so taps that would only read padding cost nothing. At 17 x 17 positions and 512 channels in
-    float32, forward and backward take as long as XLA's convolution at dilation 1, 0.2 times as long at dilation 12
-    (2 cores). Products of bfloat16 are summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
+    On a CPU, 1x1 are matrix products, and 3x3 at stride 1 whatever of the ways below is fastest there (measured by
+    benchmarks/convolution.py): XLA's convolution forward, but sums of taps where dilation is wide, as taps that would
+    only read padding cost nothing then; and never XLA's gradient of the kernel, which takes four times as long as ours.
+    Products of bfloat16 are summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
     """
     size = kernel.shape[0]
     # With fewer channels a product per tap takes longer than XLA's convolution.
     enough = x.shape[-1] >= (128 if size == 3 and x.dtype == jnp.float32 else 16)
     if jax.default_backend() == 'cpu' and enough and (size == 1 or (size == 3 and stride == 1)):
-        x = x[:, ::stride, ::stride]
-        return _half_precision(x, kernel, dilation) if x.dtype == jnp.bfloat16 else _sum_of_taps(x, kernel, dilation)
-    pad = dilation * (size // 2)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2, None, (dilation, dilation), LAYOUT
-    )
+        of_type = _half_precision if x.dtype == jnp.bfloat16 else _single_precision
+        return of_type(x[:, ::stride, ::stride], kernel, dilation)
+    return _by_xla(x, kernel, dilation, stride)
 
 
 def convolve_constant(
@@ -43,6 +40,13 @@ def convolve_constant(
     offsets = dilation * jnp.arange(-reach, reach + 1)
     inside = lambda n: (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(jnp.float32)
     return jnp.einsum('hr,ws,brsd->bhwd', inside(size[0]), inside(size[1]), at_taps, precision='highest')
+
+
+def _by_xla(x, kernel, dilation, stride=1):
+    pad = dilation * (kernel.shape[0] // 2)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, None, (dilation, dilation), LAYOUT
+    )
 
 
 def _taps(shape, kernel, dilation):
@@ -77,6 +81,32 @@ def _sum_of_taps(x, kernel, dilation):
     return total.astype(x.dtype)
 
 
+def _padded_share(shape, kernel, dilation):
+    """Positions that all taps read, padding of `_kernel_gradient_looped` and all, over those that are of the map."""
+    seen = sum((shape[1] - abs(down)) * (shape[2] - abs(right)) for _, _, down, right in _taps(shape, kernel, dilation))
+    return kernel.shape[0] ** 2 * (shape[1] + dilation) * (shape[2] + dilation) / seen
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _single_precision(x, kernel, dilation):
+    far = _padded_share(x.shape, kernel, dilation) > 2
+    return (_sum_of_taps if kernel.shape[0] == 1 or far else _by_xla)(x, kernel, dilation)
+
+
+def _single_forward(x, kernel, dilation):
+    return _single_precision(x, kernel, dilation), (x, kernel)
+
+
+def _single_backward(dilation, saved, gradient):
+    x, kernel = saved
+    of_x = _single_precision(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
+    near = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < 1.4
+    return of_x, (_kernel_gradient_looped if near else _kernel_gradient_by_taps)(x, gradient, kernel, dilation)
+
+
+_single_precision.defvjp(_single_forward, _single_backward)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _half_precision(x, kernel, dilation):
     """The sum of taps, with a backward pass that multiplies in bfloat16, too; JAX's own multiplies in float32."""
@@ -97,9 +127,7 @@ def _forward(x, kernel, dilation):
 def _backward(dilation, saved, gradient):
     x, kernel = saved
     of_x = _image_by_image(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
-    visible = sum(_window(x[:1, ..., :1], down, right).size for _, _, down, right in _taps(x.shape, kernel, dilation))
-    padded = kernel.shape[0] ** 2 * (x.shape[1] + dilation) * (x.shape[2] + dilation)
-    worth_it = kernel.shape[0] > 1 and padded < 3 * visible
+    worth_it = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < 3
     of_kernel = _kernel_gradient_looped if worth_it else _kernel_gradient_by_taps
     return of_x, of_kernel(x, gradient, kernel, dilation).astype(kernel.dtype)
 
@@ -114,7 +142,7 @@ def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
 
 
 def _kernel_gradient_looped(x, gradient, kernel, dilation):
-    """In bfloat16, by a product that is fast only where its left factor lies in memory row by row.
+    """By a product that is fast, in bfloat16 above all, only where its left factor lies in memory row by row.
 
     XLA undoes a transposition before a product, unless a loop is between them: here, over the taps. All positions
     are in one line, with zeros between rows and images, so that a tap is an offset in the line.
