@@ -55,8 +55,9 @@ def clock(run: Callable[[], Any]) -> float:
 
 
 def take_turns(
-    contestants: Mapping[str, Callable[[], Any]], repeats: int, warm: Mapping[str, Callable[[], Any]] | None = None
-) -> dict[str, Times]:
+    contestants: Mapping[str, Callable[[], Any]], repeats: int, warm: Mapping[str, Callable[[], Any]] | None = None,
+    settle: bool = False,
+) -> dict[str, Times]:  # fmt: skip
     """Times of all contestants, which run in turn, so that a disturbance hits each alike.
 
     Before, each is warmed up twice; compilation is what the first time takes longer. One that cannot run here (no
@@ -64,6 +65,8 @@ def take_turns(
 
     Args:
       warm: shorter runs to warm up with; None: the whole ones.
+      settle: each turn begins with a run that is not counted: memory and threads are then the contestant's own again,
+        as they are in a training, where step follows step.
     """
     compilation = {}
     for name, run in (warm or contestants).items():
@@ -74,6 +77,8 @@ def take_turns(
     runs = {name: [] for name in compilation}
     for _ in range(repeats):
         for name, own in runs.items():
+            if settle:
+                contestants[name]()
             own.append(clock(contestants[name]))
     return {name: Times(compilation[name], own) for name, own in runs.items()}
 

@@ -80,7 +80,7 @@ def main(
         contestants = dict(ours)
         for setting in settings:
             contestants[f'PyTorch {setting}'] = peer_steps(method, params, batch, peer_loops, device, setting)
-        times = measure.take_turns(contestants, repeats)
+        times = measure.take_turns(contestants, repeats, settle=True)
         operations = count_operations(method.config, batch, peer_loops)
         done = {name: one.operations() for name, one in ours.items()}
         record['rows'] += rows(size, times, operations, done, rates)

@@ -89,6 +89,8 @@ def _padded_share(shape, kernel, dilation):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _single_precision(x, kernel, dilation):
+    if kernel.shape[0] == 3 and kernel.shape[2] >= 512 and dilation > 1:
+        return jax.lax.map(lambda image: _sum_of_taps(image[None], kernel, dilation)[0], x)
     far = _padded_share(x.shape, kernel, dilation) > 2
     return (_sum_of_taps if kernel.shape[0] == 1 or far else _by_xla)(x, kernel, dilation)
 
