@@ -11,8 +11,7 @@ The table says for each batch the seconds a step (median, lowest and highest), p
 as the fastest row of PyTorch it is, and the utilisation: the operations of the plain step (every convolution as PyTorch
 has it, forward and backward, frozen layers forward only) a second, over the rate of a large matrix product of the same
 type, in whichever of JAX and PyTorch that is faster. Ours leaves out operations that are not needed, so this may be
-more than the share of its time that the hardware is busy. The floor is the time of the operations that ours does make,
-at that rate (where XLA counts them: on a GPU it may not count those of its libraries).
+more than the share of its time that the hardware is busy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,14 +75,12 @@ def main(
     }  # fmt: skip
     for size in batches:
         batch = random_batch(method, size)
-        ours = {f'ours {dtype}': OurSteps(method, params, batch, dtype) for dtype in dtypes}
-        contestants = dict(ours)
+        contestants = {f'ours {dtype}': OurSteps(method, params, batch, dtype) for dtype in dtypes}
         for setting in settings:
             contestants[f'PyTorch {setting}'] = peer_steps(method, params, batch, peer_loops, device, setting)
         times = measure.take_turns(contestants, repeats, settle=True)
         operations = count_operations(method.config, batch, peer_loops)
-        done = {name: one.operations() for name, one in ours.items()}
-        record['rows'] += rows(size, times, operations, done, rates)
+        record['rows'] += rows(size, times, operations, rates)
     print(table(record))
     if out:
         checkpoint.write_json(out, record)
@@ -197,11 +194,6 @@ class OurSteps:
         self.state, metrics = self.step(self.state, self.batch)
         jax.block_until_ready((self.state, metrics))
 
-    def operations(self) -> int | None:
-        """Additions and multiplications that the compiled step makes, all of them; None where XLA does not say."""
-        found = self.step.lower(self.state, self.batch).compile().cost_analysis() or {}
-        return int(found['flops']) if found.get('flops', 0) > 0 else None
-
 
 def peer_steps(method, params, batch, peer_loops, device, setting):
     """The same of PyTorch."""
@@ -252,18 +244,15 @@ def operations_of(network, *arguments) -> int:
     return total
 
 
-def rows(
-    size: int, times: Mapping[str, measure.Times], operations: int, done: Mapping[str, int | None], rates
-) -> list[dict[str, Any]]:
-    """One a contestant, for the JSON file and the table; `done` are the operations that ours makes."""
+def rows(size: int, times: Mapping[str, measure.Times], operations: int, rates) -> list[dict[str, Any]]:
+    """One a contestant, for the JSON file and the table."""
     best, result = measure.fastest(times, 'PyTorch'), []
     for name, one in times.items():
         rate = max(rates[_dtype(name)].values())
         result.append({
             'batch': size, 'name': name, 'seconds': one.record(), 'shown': str(one), 'operations': operations,
             'pairs_per_second': size / one.median, 'times_the_peers_best': best / one.median,
-            'utilisation': operations / one.median / rate, 'done': done.get(name),
-            'floor': done[name] / rate if done.get(name) else None,
+            'utilisation': operations / one.median / rate,
         })  # fmt: skip
     return result
 
@@ -275,23 +264,17 @@ def _dtype(name):
 
 def table(record: Mapping[str, Any]) -> str:
     """The rows as Markdown, and the rates below."""
-    lines = ['| batch | | a step | pairs/s | x PyTorch | utilisation | floor | compilation |',
-             '|---|---|---|---|---|---|---|---|']  # fmt: skip
+    lines = ['| batch | | a step | pairs/s | x PyTorch | utilisation | compilation |', '|---|---|---|---|---|---|---|']
     for row in record['rows']:
-        floor = '' if row['floor'] is None else f'{row["floor"]:.4g} s'
         lines.append(
             f'| {row["batch"]} | {row["name"]} | {row["shown"]} | {row["pairs_per_second"]:.3g} '
             f'| {row["times_the_peers_best"]:.2f} | {row["utilisation"]:.1%} '
-            f'| {floor} '
             f'| {row["seconds"]["compilation"]:.1f} s |')  # fmt: skip
     for dtype, found in record['matrix_rates'].items():
         each = ', '.join(f'{name} {rate / 1e9:.4g}' for name, rate in found.items())
         lines.append(f'\nMatrix products of {dtype}: {each} Gflop/s.')
-    plain, first = record['rows'][-1], record['rows'][0]
-    lines.append(f'\nThe plain step takes {plain["operations"] / plain["batch"] / 1e9:.4g} Gflop a pair.')
-    if first.get('done'):
-        lines.append(f'Ours makes {first["done"] / first["batch"] / 1e9:.4g} Gflop a pair ({first["name"]}).')
-    return '\n'.join(lines)
+    plain = record['rows'][-1]
+    return '\n'.join([*lines, f'\nThe plain step takes {plain["operations"] / plain["batch"] / 1e9:.4g} Gflop a pair.'])
 
 
 if __name__ == '__main__':

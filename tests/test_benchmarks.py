@@ -72,7 +72,6 @@ def test_a_training_step_is_checked_timed_and_written(tmp_path, capsys):
     assert [row['name'] for row in record['rows']] == ['ours float32', *(f'PyTorch {one}' for one in settings)]
     for row in record['rows']:
         assert row['pairs_per_second'] == pytest.approx(2 / row['seconds']['median'])
-        assert (row['floor'] is None) == row['name'].startswith('PyTorch')
         assert row['utilisation'] > 0 and len(row['seconds']['runs']) == 2
     assert record['versions'].keys() >= {'jax', 'torch'} and record['processor'] and record['cores']
     assert '| 2 | PyTorch channels_last+autocast |' in capsys.readouterr().out
