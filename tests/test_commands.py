@@ -146,7 +146,7 @@ def test_help_has_an_example_and_every_field_with_its_value_and_comment():
     done = run('train.py', '--help', COLUMNS='120')
     assert done.returncode == 0 and done.stderr == ''
     assert 'python train.py --config configs/simpropnet.py:fold=2 --workdir' in done.stdout
-    assert re.search(r'--workdir +folder for .* \(required\)', done.stdout)
+    assert re.search(r'--workdir +folder for [^-]* \(required\)', done.stdout)
     fields = dict(re.findall(r'^  (?!--|configs/)([\w.]+=\S+) *(.*)', done.stdout, re.M))
     assert fields['train.batch=8'] == 'pairs a step, over all devices and hosts'
     assert [field for field, comment in fields.items() if not comment] == []

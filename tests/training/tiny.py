@@ -73,8 +73,8 @@ def main() -> None:
         if given.end_at is not None:
             add = loop._Log.add
 
-            def add_and_end(log, step, metrics):
-                add(log, step, metrics)
+            def add_and_end(log, step, *metrics):
+                add(log, step, *metrics)
                 if step == given.end_at:
                     os.kill(os.getpid(), signal.Signals[given.by])
 
