@@ -86,7 +86,7 @@ def load(
         squares[size] = _fill(batches, len(numbers), size, mesh, progress)
     logger.info('%s training images are on the device: %s bytes', f'{len(numbers):,}',
                 f'{bytes_of(len(numbers), sizes):,}')  # fmt: skip
-    return Resident(jax.make_array_from_process_local_data(parallel.replicated(mesh), rows), squares)
+    return Resident(parallel.place(rows, parallel.replicated(mesh)), squares)
 
 
 def _fill(batches, count, size, mesh, progress):
@@ -99,7 +99,7 @@ def _fill(batches, count, size, mesh, progress):
     whole, done = jax.jit(blank, out_shardings=everywhere)(), 0
     for batch in batches:
         new = [batch[name][batch['valid']] for name in ('image', 'label')]
-        part = [jax.make_array_from_process_local_data(everywhere, one.reshape(len(one), -1)) for one in new]
+        part = parallel.place([one.reshape(len(one), -1) for one in new], everywhere)
         whole = write(whole, part, done)
         done += len(new[0])
         if progress:

@@ -14,17 +14,16 @@ def convolve(
 ) -> Float[Array, 'b _ _ d']:
     """Convolution with zero padding that, at stride 1, keeps the size.
 
-    On a CPU, 1x1 are matrix products, and 3x3 at stride 1 whatever of the ways below is fastest there (measured by
-    benchmarks/convolution.py): XLA's convolution forward, but sums of taps where dilation is wide, as taps that would
-    only read padding cost nothing then; and never XLA's gradient of the kernel, which takes four times as long as ours.
-    Products of bfloat16 are summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
+    On a CPU, 1x1 are matrix products, and 3x3 at stride 1 are computed in whatever way is fastest there: in float32 by
+    XLA's convolution, but by sums of taps where dilation is wide, as taps that would only read padding cost nothing
+    then; never with XLA's gradient of the kernel, which takes three times as long as ours. Products of bfloat16 are
+    summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
     """
     size = kernel.shape[0]
     # With fewer channels a product per tap takes longer than XLA's convolution.
     enough = x.shape[-1] >= (128 if size == 3 and x.dtype == jnp.float32 else 16)
     if jax.default_backend() == 'cpu' and enough and (size == 1 or (size == 3 and stride == 1)):
-        of_type = _half_precision if x.dtype == jnp.bfloat16 else _single_precision
-        return of_type(x[:, ::stride, ::stride], kernel, dilation)
+        return _fastest(x[:, ::stride, ::stride], kernel, dilation)
     return _by_xla(x, kernel, dilation, stride)
 
 
@@ -88,50 +87,34 @@ def _padded_share(shape, kernel, dilation):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _single_precision(x, kernel, dilation):
-    if kernel.shape[0] == 3 and kernel.shape[2] >= 512 and dilation > 1:
-        return jax.lax.map(lambda image: _sum_of_taps(image[None], kernel, dilation)[0], x)
-    far = _padded_share(x.shape, kernel, dilation) > 2
-    return (_sum_of_taps if kernel.shape[0] == 1 or far else _by_xla)(x, kernel, dilation)
-
-
-def _single_forward(x, kernel, dilation):
-    return _single_precision(x, kernel, dilation), (x, kernel)
-
-
-def _single_backward(dilation, saved, gradient):
-    x, kernel = saved
-    of_x = _single_precision(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
-    near = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < 1.4
-    return of_x, (_kernel_gradient_looped if near else _kernel_gradient_by_taps)(x, gradient, kernel, dilation)
-
-
-_single_precision.defvjp(_single_forward, _single_backward)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _half_precision(x, kernel, dilation):
-    """The sum of taps, with a backward pass that multiplies in bfloat16, too; JAX's own multiplies in float32."""
-    return _image_by_image(x, kernel, dilation)
+def _fastest(x, kernel, dilation):
+    """With a backward pass of its own: JAX's multiplies bfloat16 in float32, and XLA's of a kernel is slow."""
+    large = kernel.shape[0] > 1 and kernel.shape[2] >= 512
+    if large and (dilation <= 2 if x.dtype == jnp.bfloat16 else dilation > 1):
+        return _image_by_image(x, kernel, dilation)
+    near = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < 2
+    return (_by_xla if near and x.dtype == jnp.float32 else _sum_of_taps)(x, kernel, dilation)
 
 
 def _image_by_image(x, kernel, dilation):
     """The sum of taps; where they are many and large, so that the products of one image stay in the cache."""
-    if kernel.shape[0] == 1 or kernel.shape[2] < 512 or dilation > 2:
-        return _sum_of_taps(x, kernel, dilation)
     return jax.lax.map(lambda image: _sum_of_taps(image[None], kernel, dilation)[0], x)
 
 
 def _forward(x, kernel, dilation):
-    return _image_by_image(x, kernel, dilation), (x, kernel)
+    return _fastest(x, kernel, dilation), (x, kernel)
 
 
 def _backward(dilation, saved, gradient):
     x, kernel = saved
-    of_x = _image_by_image(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
-    worth_it = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < 3
-    of_kernel = _kernel_gradient_looped if worth_it else _kernel_gradient_by_taps
+    of_x = _fastest(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
+    most = 3 if x.dtype == jnp.bfloat16 else 1.4  # padding costs bfloat16 less
+    near = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < most
+    of_kernel = _kernel_gradient_looped if near else _kernel_gradient_by_taps
     return of_x, of_kernel(x, gradient, kernel, dilation).astype(kernel.dtype)
+
+
+_fastest.defvjp(_forward, _backward)
 
 
 def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
@@ -164,6 +147,3 @@ def _kernel_gradient_looped(x, gradient, kernel, dilation):
         return jnp.dot(moved, line, preferred_element_type=jnp.float32)
 
     return jnp.swapaxes(jax.lax.map(tap, starts), 1, 2).reshape(kernel.shape)
-
-
-_half_precision.defvjp(_forward, _backward)
