@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from simpropnet_jax.models import winograd
+
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
@@ -15,7 +17,7 @@ def convolve(
     """Convolution with zero padding that, at stride 1, keeps the size.
 
     On a CPU, 1x1 are matrix products, and 3x3 at stride 1 are computed in whatever way is fastest there: in float32 by
-    XLA's convolution, but by sums of taps where dilation is wide, as taps that would only read padding cost nothing
+    Winograd's algorithm, but where dilation is wide by sums of taps, as taps that would only read padding cost nothing
     then; never with XLA's gradient of the kernel, which takes three times as long as ours. Products of bfloat16 are
     summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
     """
@@ -89,11 +91,17 @@ def _padded_share(shape, kernel, dilation):
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fastest(x, kernel, dilation):
     """With a backward pass of its own: JAX's multiplies bfloat16 in float32, and XLA's of a kernel is slow."""
-    large = kernel.shape[0] > 1 and kernel.shape[2] >= 512
-    if large and (dilation <= 2 if x.dtype == jnp.bfloat16 else dilation > 1):
+    if _by_winograd(x, kernel, dilation):
+        return winograd.convolve(x, kernel, dilation)
+    in_float32 = x.dtype == jnp.float32
+    if kernel.shape[0] > 1 and (in_float32 or (dilation <= 2 and kernel.shape[2] >= 512)):
         return _image_by_image(x, kernel, dilation)
-    near = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < 2
-    return (_by_xla if near and x.dtype == jnp.float32 else _sum_of_taps)(x, kernel, dilation)
+    return _sum_of_taps(x, kernel, dilation)
+
+
+def _by_winograd(x, kernel, dilation):
+    """Where its transformations, which grow with the channels, cost little beside its products, which grow with both."""
+    return x.dtype == jnp.float32 and kernel.shape[0] == 3 and dilation <= 2 and min(kernel.shape[2:]) >= 128
 
 
 def _image_by_image(x, kernel, dilation):
@@ -108,22 +116,35 @@ def _forward(x, kernel, dilation):
 def _backward(dilation, saved, gradient):
     x, kernel = saved
     of_x = _fastest(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
-    most = 3 if x.dtype == jnp.bfloat16 else 1.4  # padding costs bfloat16 less
-    near = kernel.shape[0] > 1 and _padded_share(x.shape, kernel, dilation) < most
-    of_kernel = _kernel_gradient_looped if near else _kernel_gradient_by_taps
-    return of_x, of_kernel(x, gradient, kernel, dilation).astype(kernel.dtype)
+    return of_x, _kernel_gradient(x, gradient, kernel, dilation).astype(kernel.dtype)
+
+
+def _kernel_gradient(x, gradient, kernel, dilation):
+    if _by_winograd(x, kernel, dilation):
+        return winograd.kernel_gradient(x, gradient, dilation)
+    if kernel.shape[0] == 1:
+        return jnp.dot(_flat(x).astype(jnp.float32).T, _flat(gradient).astype(jnp.float32))[None, None]
+    if x.dtype == jnp.bfloat16 and _padded_share(x.shape, kernel, dilation) < 3:
+        return _kernel_gradient_looped(x, gradient, kernel, dilation)
+    return _kernel_gradient_by_taps(x, gradient, kernel, dilation)
 
 
 _fastest.defvjp(_forward, _backward)
 
 
 def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
-    x, gradient = x.astype(jnp.float32), gradient.astype(jnp.float32)
-    result = jnp.zeros(kernel.shape)
-    for row, column, down, right in _taps(x.shape, kernel, dilation):
-        seen, written = _flat(_window(x, down, right)), _flat(_window(gradient, -down, -right))
-        result = result.at[row, column].set(jnp.dot(seen.T, written))
-    return result
+    """Image by image, as `_image_by_image`."""
+    taps = list(_taps(x.shape, kernel, dilation))
+
+    def add(totals, one):
+        x, gradient = (array[None].astype(jnp.float32) for array in one)
+        of_taps = [_flat(_window(x, down, right)).T @ _flat(_window(gradient, -down, -right))
+                   for _, _, down, right in taps]  # fmt: skip
+        return [total + product for total, product in zip(totals, of_taps, strict=True)], None
+
+    totals, _ = jax.lax.scan(add, [jnp.zeros(kernel.shape[2:])] * len(taps), (x, gradient))
+    rows, columns, *_ = zip(*taps, strict=True)
+    return jnp.zeros(kernel.shape).at[jnp.array(rows), jnp.array(columns)].set(jnp.stack(totals))
 
 
 def _kernel_gradient_looped(x, gradient, kernel, dilation):
