@@ -11,10 +11,11 @@ decoding, stretching, networks, counting. Against ours stand
     PyTorch, loop      each episode decodes and encodes its query and its supports
     PyTorch, cached    each image is decoded and encoded once, and its features are kept, as ours are
 
-both with decoding ahead in threads. First, ours and both are held against each other in float32 on the first episodes
-(--check), pixel by pixel; after timing, their mIoU over all. The table says how many times as fast as each it is; the
-JSON file (--out) also the runs, where our time goes, versions, hardware, our peak memory, and the bytes that the
-features of an image take in float32, also for the method with the most.
+both with decoding ahead in threads. As each episode costs the loop the same, --loop_episodes may be fewer than all: its
+time is then multiplied, and its row says so. First, ours and both are held against each other in float32 on the first
+episodes (--check), pixel by pixel; after timing, their mIoU over all. The table says how many times as fast as each it
+is; the JSON file (--out) also the runs, where our time goes, versions, hardware, our peak memory, and the bytes that
+the features of an image take in float32, also for the method with the most.
 """
 
 import importlib
@@ -22,6 +23,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +59,7 @@ class Work(NamedTuple):
 
 def main(
     config: ConfigDict | None, workdir: Path | None = None, settings: Sequence[str] = (), dtypes: Sequence[str] = (),
-    repeats: int = 3, check: int = 50, peer_batch: int = 1, out: Path | None = None,
+    repeats: int = 3, check: int = 50, peer_batch: int = 1, loop_episodes: int = 0, out: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Checks, times, prints the table and writes the JSON file.
 
@@ -69,6 +71,7 @@ def main(
       repeats: timed evaluations.
       check: episodes that are compared before.
       peer_batch: episodes that PyTorch's loop segments at a time.
+      loop_episodes: that PyTorch's loop is timed on, the first ones, as if for all; 0: all.
       out: the JSON file; None: none.
     Returns: what is written.
     Raises:
@@ -89,8 +92,10 @@ def main(
     for shot, _ in work.sets:
         contestants = {f'ours {dtype}': one for (own, dtype), one in ours.items() if own == shot}
         for setting in settings:
-            contestants |= peers(work, shot, device, setting, peer_batch)
+            contestants |= peers(work, shot, device, setting, peer_batch, loop_count=loop_episodes or None)
         times = measure.take_turns(contestants, repeats, {name: one.warm for name, one in contestants.items()})
+        count = len(class_ids(work, shot))
+        times = {name: own.times(count / len(contestants[name].last)) for name, own in times.items()}
         for dtype in dtypes:  # compiled before PyTorch was there
             own = times[f'ours {dtype}']
             times[f'ours {dtype}'] = own._replace(compilation=max(first[shot, dtype] - own.median, 0.0))
@@ -176,11 +181,15 @@ class Ours:
         """Nothing: it has run before."""
 
 
-def peers(work: Work, shot: int, device: str, setting: str, batch: int, count: int | None = None) -> dict[str, Any]:
+def peers(
+    work: Work, shot: int, device: str, setting: str, batch: int, count: int | None = None,
+    loop_count: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """PyTorch's evaluations of one shot by name; `count` as for `Ours`.
 
     Args:
       batch: of the loop; the one that keeps features has ours.
+      loop_count: of the loop's episodes, the first ones; None: all.
     """
     from benchmarks import peer, peer_loops
 
@@ -189,9 +198,11 @@ def peers(work: Work, shot: int, device: str, setting: str, batch: int, count: i
     task = peer_loops.Task(
         work.source, episodes, config.eval.size, work.protocol.resolution, work.protocol.void,
         min(os.cpu_count() or 1, 16))  # threads, as many as ours has
+    first = replace(task, episodes=episodes[:loop_count])
     network = peer.with_weights(config.model, work.params, device, setting)
+    said = f' (of {len(first.episodes)})' * (len(first.episodes) < len(episodes))
     return {
-        f'PyTorch, loop, {setting}': peer_loops.Loop(network, task, batch, device, setting),
+        f'PyTorch, loop, {setting}{said}': peer_loops.Loop(network, first, batch, device, setting),
         f'PyTorch, cached, {setting}': peer_loops.Cached(network, task, config.eval.batch, device, setting),
     }
 
@@ -271,8 +282,10 @@ def result_of(work: Work, shot: int, contestants, times) -> dict[str, Any]:
     rows = {}
     for name, one in times.items():
         contestant = contestants[name]
-        rows[name] = {'seconds': one.record(), 'shown': str(one), 'miou': miou(contestant.last, classes),
-                      'from_ours': difference(work, shot, reference.last, contestant.last)}  # fmt: skip
+        count = len(contestant.last)
+        rows[name] = {'seconds': one.record(), 'shown': str(one), 'episodes': count,
+                      'miou': miou(contestant.last, classes[:count]),
+                      'from_ours': difference(work, shot, reference.last[:count], contestant.last)}  # fmt: skip
         if name.startswith('ours'):
             rows[name]['where'] = contestant.seconds
             for kind in ('loop', 'cached'):
@@ -309,7 +322,9 @@ if __name__ == '__main__':
     REPEATS = flags.DEFINE_integer('repeats', 3, 'timed evaluations, of which the median is taken')
     CHECK = flags.DEFINE_integer('check', 50, 'episodes that are compared before')
     PEER_BATCH = flags.DEFINE_integer('peer_batch', 1, "episodes that PyTorch's loop segments at a time")
+    LOOP = flags.DEFINE_integer(
+        'loop_episodes', 0, "that PyTorch's loop is timed on, the first ones, its time then multiplied; 0: all")
     OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
     commandline.run(lambda: main(
         CONFIG.value, Path(WORKDIR.value) if WORKDIR.value else None, SETTINGS.value, DTYPES.value, REPEATS.value,
-        CHECK.value, PEER_BATCH.value, Path(OUT.value) if OUT.value else None))  # fmt: skip
+        CHECK.value, PEER_BATCH.value, LOOP.value, Path(OUT.value) if OUT.value else None))  # fmt: skip

@@ -41,6 +41,10 @@ class Times(NamedTuple):
     def __str__(self):
         return f'{self.median:.4g} s ({min(self.runs):.4g} to {max(self.runs):.4g})'
 
+    def times(self, factor: float) -> 'Times':
+        """Of as many times the work."""
+        return Times(self.compilation, [factor * one for one in self.runs])
+
     def record(self) -> dict[str, Any]:
         """For the JSON file."""
         found = {'median': self.median, 'lowest': min(self.runs), 'highest': max(self.runs), 'runs': self.runs}

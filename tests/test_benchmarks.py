@@ -117,13 +117,14 @@ def tiny_evaluation(prepared_data):
 @pytest.mark.slow
 def test_evaluations_count_the_same_pixels_and_are_timed(tiny_evaluation, tmp_path, capsys):
     out = tmp_path / 'evaluation.json'
-    record = evaluation.main(tiny_evaluation, repeats=2, check=7, peer_batch=2, out=out)
+    record = evaluation.main(tiny_evaluation, repeats=2, check=7, peer_batch=2, loop_episodes=10, out=out)
     assert json.loads(out.read_text()) == record
     assert record['shots'].keys() == record['checked'].keys() == {'2'}
     for shot in record['shots'].values():
         assert shot['episodes'] == 15
-        ours, loop, cached = (shot['rows'][name] for name in ('ours float32', 'PyTorch, loop, eager',
+        ours, loop, cached = (shot['rows'][name] for name in ('ours float32', 'PyTorch, loop, eager (of 10)',
                                                               'PyTorch, cached, eager'))  # fmt: skip
+        assert loop['episodes'] == 10 and cached['episodes'] == 15
         assert 0 < ours['miou'] < 1 and ours['where'].keys() == {'read', 'encode', 'episodes'}
         for other in (loop, cached):
             assert other['from_ours']['share_of_pixels'] < 1e-3 and other['from_ours']['miou'] < 1e-3

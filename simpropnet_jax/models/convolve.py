@@ -100,7 +100,7 @@ def _fastest(x, kernel, dilation):
 
 
 def _by_winograd(x, kernel, dilation):
-    """Where its transformations, which grow with the channels, cost little beside its products, which grow with both."""
+    """Where its transformations, of x and of the result, cost little beside its products, of both."""
     return x.dtype == jnp.float32 and kernel.shape[0] == 3 and dilation <= 2 and min(kernel.shape[2:]) >= 128
 
 

@@ -1,7 +1,7 @@
 """3x3 convolutions by 2.8 times fewer multiplications: Winograd's minimal filtering, F(3x3, 3x3).
 
 A tile of 3x3 outputs reads 5x5 inputs d and the kernel g. In one dimension, with the three matrices below,
-    (d * g) = A^T [(G g) . (B^T d)]          (Lavin and Gray 2016, Fast Algorithms for Convolutional Neural Networks, Eq. 5)
+    (d * g) = A^T [(G g) . (B^T d)]            (Lavin and Gray 2016, Fast Algorithms for Convolutional Networks, Eq. 5)
 so that over tiles and channels there are 25 products of matrices, one for each point of the transformed 5x5 tile. The
 result is the convolution's, but for rounding: some 2e-6 of its size in float32, where a direct sum has 4e-7.
 

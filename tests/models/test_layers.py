@@ -10,7 +10,10 @@ from simpropnet_jax.models.convolve import convolve
 
 
 @pytest.mark.parametrize('dtype,tolerance', [('float32', 5e-6), ('bfloat16', 0.02)])
-@pytest.mark.parametrize('channels,dilation', [((20, 6), 1), ((20, 6), 6), ((20, 6), 12), ((512, 128), 2), ((128, 130), 1), ((2, 6), 1)])
+@pytest.mark.parametrize(
+    'channels,dilation',
+    [((20, 6), 1), ((128, 6), 6), ((20, 6), 12), ((512, 128), 2), ((128, 130), 1), ((2, 6), 1)],
+)
 def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolerance):
     rng = np.random.default_rng(dilation)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)
