@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(given: argparse.Namespace):
-    from simpropnet_jax.inference import predict
+    from simpropnet_jax.inference.run import predict
 
     unreadable = predict(given.checkpoint, [tuple(pair) for pair in given.support], given.query, given.out)
     sys.exit(1 if unreadable else 0)

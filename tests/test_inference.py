@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from configs import deeplabv3plus, shapes
-from simpropnet_jax import experiment, inference
-from simpropnet_jax.inference import Segmenter, output_names, predict, read_support, resize_aligned
+from simpropnet_jax import experiment
+from simpropnet_jax.inference import Segmenter, read_support
+from simpropnet_jax.inference import segmenter as segmenter_module
+from simpropnet_jax.inference.run import output_names, predict
+from simpropnet_jax.inference.segmenter import resize_aligned
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
 from tests.fakes import SMALL
@@ -83,7 +86,7 @@ def test_void_is_neither_foreground_nor_background(segmenter):
 
 def test_one_compilation_serves_queries_of_any_size_and_one_a_number_of_shots(trained, monkeypatch):
     traced = []
-    monkeypatch.setattr(inference, 'normalise', lambda x, how: traced.append(x.shape) or normalise(x, how))
+    monkeypatch.setattr(segmenter_module, 'normalise', lambda x, how: traced.append(x.shape) or normalise(x, how))
     segmenter = Segmenter.from_checkpoint(trained[0])
     supports = [(picture(40, 60), mask(40, 60)), (picture(61, 30), mask(61, 30))]
     for shots in (1, 2, 1, 2):
