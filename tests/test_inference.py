@@ -143,7 +143,7 @@ def given(tmp_path, trained):
         Image.fromarray(picture(40, 60)).save(pair[0])
         Image.fromarray(mask(40, 60)).save(pair[1])
         supports.append(pair)
-    return {'checkpoint': trained[0], 'supports': supports, 'query': folder, 'out': tmp_path / 'out'}
+    return {'checkpoint': trained[0], 'given': supports, 'query': [folder], 'out': tmp_path / 'out'}
 
 
 def test_a_folder_of_queries(given, segmenter, monkeypatch, capsys):
@@ -155,9 +155,10 @@ def test_a_folder_of_queries(given, segmenter, monkeypatch, capsys):
     out = given['out']
     assert capsys.readouterr().out == f'3 of 4 pictures segmented: masks and overlays are in {out}\n'
     names = {'a.jpg', 'a.png', 'b'}
-    assert {path.name for path in out.iterdir()} == {f'{n}{e}' for n in names for e in ('_mask.png', '_overlay.jpg')}
+    masks = {f'{n}{e}' for n in names for e in ('_mask.png', '_overlay.jpg')}
+    assert {path.name for path in out.iterdir()} == masks | {'run.json', 'done.jsonl'}
     for query, name in (('a.jpg', 'a.jpg'), ('a.png', 'a.png'), ('b.png', 'b')):
-        expected, _ = segmenter.segment(given['query'] / query, given['supports'])
+        expected, _ = segmenter.segment(given['query'][0] / query, given['given'])
         written = Image.open(out / f'{name}_mask.png')
         assert written.mode == 'L'
         np.testing.assert_array_equal(np.asarray(written), expected * np.uint8(255))
@@ -177,21 +178,21 @@ MISTAKES = {
     r'none is not a checkpoint: it has no config.json; give a folder that train.py wrote':
         lambda g: g.update(checkpoint=Path('none')),
     r'empty has no checkpoints: train there first': lambda g: g.update(checkpoint=without_checkpoints(g)),
-    r'there is no support: give at least one image with its mask': lambda g: g.update(supports=[]),
+    r'there is no support: give at least one image with its mask': lambda g: g.update(given=[]),
     r'support0_mask.png has no foreground: every pixel is 0; mark the object':
-        lambda g: rewrite(g['supports'][0][1], np.zeros((40, 60), np.uint8)),
+        lambda g: rewrite(g['given'][0][1], np.zeros((40, 60), np.uint8)),
     r'support0_mask.png is 40 x 60 pixels, but .*support0.png is 60 x 40; a mask must have the size of its image':
-        lambda g: rewrite(g['supports'][0][1], mask(60, 40)),
+        lambda g: rewrite(g['given'][0][1], mask(60, 40)),
     r'support0_mask.png is too small: the network sees 33 x 33 of its 400 x 400 pixels, none of them foreground':
-        lambda g: [rewrite(g['supports'][0][0], picture(400, 400)), rewrite(g['supports'][0][1], speck(400))],
-    r'there is no file .*missing.png': lambda g: g.update(supports=[(Path('missing.png'), g['supports'][0][1])]),
-    r'there is no file or folder .*missing to segment': lambda g: g.update(query=Path('missing')),
-    r'bad.jpg is not a picture of any known format': lambda g: g.update(query=g['query'] / 'bad.jpg'),
-    r'there are no pictures in .*checkpoints': lambda g: g.update(query=g['checkpoint'] / 'checkpoints'),
-    r'photos is the folder of the queries: the output needs another': lambda g: g.update(out=g['query']),
+        lambda g: [rewrite(g['given'][0][0], picture(400, 400)), rewrite(g['given'][0][1], speck(400))],
+    r'there is no file .*missing.png': lambda g: g.update(given=[(Path('missing.png'), g['given'][0][1])]),
+    r'there is no file or folder .*missing to segment': lambda g: g.update(query=[Path('missing')]),
+    r'bad.jpg is not a picture of any known format': lambda g: g.update(query=[g['query'][0] / 'bad.jpg']),
+    r'there are no pictures in .*checkpoints': lambda g: g.update(query=[g['checkpoint'] / 'checkpoints']),
+    r'photos is the folder of the queries: the output needs another': lambda g: g.update(out=g['query'][0]),
     r'config.json is a file: the output needs a folder': lambda g: g.update(out=g['checkpoint'] / 'config.json'),
     r'the output would replace .*support0_mask.png: give another folder':
-        lambda g: g.update(query=g['supports'][0][0], out=g['out'].parent),
+        lambda g: g.update(query=[g['given'][0][0]], out=g['out'].parent),
 }  # fmt: skip
 
 

@@ -39,10 +39,15 @@ def test_a_folder_with_a_damaged_file_is_segmented_but_for_that(files):
     assert done.returncode == 1, done.stderr[-2000:]
     assert done.stdout == f'2 of 3 pictures segmented: masks and overlays are in {out}\n'
     assert 'broken.png is not a picture' in done.stderr.splitlines()[-1]
-    assert {p.name for p in out.iterdir()} == {f'{n}_{e}' for n in ('one', 'two') for e in ('mask.png', 'overlay.jpg')}
+    masks = {f'{n}_{e}' for n in ('one', 'two') for e in ('mask.png', 'overlay.jpg')}
+    assert {p.name for p in out.iterdir()} == masks | {'run.json', 'done.jsonl'}
     assert set(np.unique(Image.open(out / 'one_mask.png'))) <= {0, 255}
-    done = run('--checkpoint', files / 'run', *support, '--query', files / 'photos' / 'one.jpg', '--out', out)
+    one = ('--query', files / 'photos' / 'one.jpg', '--out', out)
+    done = run('--checkpoint', files / 'run', *support, *one)
+    assert done.returncode == 2 and 'out has masks made with other supports or classes: give another' in done.stderr
+    done = run('--checkpoint', files / 'run', *support, *one, '--overwrite')
     assert done.returncode == 0 and '1 of 1 pictures' in done.stdout, done.stderr[-2000:]
+    assert not (out / 'two_mask.png').exists()
 
 
 def test_a_mistake_ends_in_one_sentence(files):
@@ -50,8 +55,8 @@ def test_a_mistake_ends_in_one_sentence(files):
     support = ['--support', files / 'image.jpg', files / 'mask.png']
     for words, sentence in (
         (enough, 'the following arguments are required: --support; --help says more'),
-        ([*enough, '--support', 'image.jpg'], 'argument --support: expected 2 arguments; --help says more'),
-        ([*enough, *support, 'more.jpg'], "unexpected argument 'more.jpg'; all arguments are flags"),
+        ([*enough, '--support', 'image.jpg'], 'takes IMAGE MASK, or CLASS IMAGE MASK, got 1 values: image.jpg'),
+        (['more.jpg', *enough, *support], "unexpected argument 'more.jpg'; all arguments are flags"),
         ([*enough, *support], 'run is not a checkpoint: it has no config.json'),
     ):
         done = run(*words)

@@ -10,6 +10,7 @@ and, for many queries, the supports looked at once:
         mask, probability = segmenter.segment_with(probe, query)
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -44,10 +45,11 @@ class Segmenter:
       module: with `encode`, `encode_support`, `probe`, `decode`; `variables` its {'params': ...}.
       size: side in pixels of the square that pictures are stretched to for the network.
       convention: of the backbone's weights, see `models.normalise`.
+      step: of the checkpoint that they are from.
     """
 
-    def __init__(self, module, variables: dict, *, size: int, convention: str):
-        self.size = size
+    def __init__(self, module, variables: dict, *, size: int, convention: str, step: int | None = None):
+        self.size, self.step = size, step
         self._variables = variables
 
         def probe(variables, supports, labels):
@@ -57,12 +59,14 @@ class Segmenter:
             features = run('encode_support', normalise(supports, convention), masks)
             return run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid[None])
 
-        def difference(variables, probe, query):
-            features = module.apply(variables, normalise(query[None], convention), method='encode')
+        def encode(variables, query):
+            return module.apply(variables, normalise(query[None], convention), method='encode')
+
+        def difference(variables, features, probe):
             logits = module.apply(variables, features, probe, method='decode')[0].astype(jnp.float32)
             return logits[..., 1] - logits[..., 0]
 
-        self._probe, self._difference = jax.jit(probe), jax.jit(difference)
+        self._probe, self._encode, self._difference = jax.jit(probe), jax.jit(encode), jax.jit(difference)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike, which: str = 'best') -> 'Segmenter':
@@ -86,8 +90,15 @@ class Segmenter:
                 'give the work directory of a few-shot method'
             )
         device = SingleDeviceSharding(jax.local_devices()[0])
-        variables, _ = experiment.restore_variables(method, workdir, which, device)
-        return cls(method.module, variables, size=config.eval.size, convention=config.model.convention)
+        variables, step = experiment.restore_variables(method, workdir, which, device)
+        return cls(method.module, variables, size=config.eval.size, convention=config.model.convention, step=step)
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights, in hexadecimal: two checkpoints of one hash segment alike."""
+        result = hashlib.sha256()
+        for value in jax.tree.leaves(self._variables):
+            result.update(np.asarray(value).tobytes())
+        return result.hexdigest()
 
     def probe(self, supports: Sequence[tuple[Picture, Picture]]) -> Any:
         """What the method keeps of the supports, a small pytree on the device; for `segment_with`.
@@ -100,16 +111,7 @@ class Segmenter:
         """
         if not supports:
             raise ValueError('there is no support: give at least one image with its mask')
-        pictures, labels = [], []
-        for image, mask in supports:
-            pixels, label = read_support(image, mask)
-            pictures.append(_stretched(pixels, self.size))
-            labels.append(_stretched(label, self.size, Image.NEAREST))
-            if not (labels[-1] == images.FOREGROUND).any():
-                raise ValueError(
-                    f'the foreground of {_name(mask, "the mask")} is too small: the network sees '
-                    f'{_size(labels[-1])} of its {_size(label)} pixels, none of them foreground; crop around the object'
-                )
+        pictures, labels = zip(*(stretched_support(image, mask, self.size) for image, mask in supports), strict=True)
         return self._probe(self._variables, np.stack(pictures), np.stack(labels))
 
     def segment_with(self, probe: Any, query: Picture) -> Segmentation:
@@ -119,10 +121,20 @@ class Segmenter:
           FileNotFoundError, ValueError: the query cannot be read.
         """
         image = _image(query)
-        coarse = np.asarray(self._difference(self._variables, probe, _stretched(image, self.size)))
-        # The host resizes: the device would compile anew for every size.
-        difference = resize_aligned(coarse, image.shape[:2])
+        difference = resize_aligned(self.log_odds([probe], image)[0], image.shape[:2])
         return Segmentation(difference > 0, 0.5 + 0.5 * np.tanh(0.5 * difference))
+
+    def log_odds(self, probes: Sequence[Any], query: Picture) -> Float32[np.ndarray, 'N h w']:
+        """Logarithm of foreground over background for each of several probes, at the resolution of the network.
+
+        The query is encoded once. To its own size: `resize_aligned`, or `combine.winners`, which also decides.
+
+        Raises:
+          FileNotFoundError, ValueError: the query cannot be read.
+        """
+        # The host resizes, here and to the query's size: the device would compile anew for every size.
+        features = self._encode(self._variables, _stretched(_image(query), self.size))
+        return np.stack(jax.device_get([self._difference(self._variables, features, probe) for probe in probes]))
 
     def segment(self, query: Picture, supports: Sequence[tuple[Picture, Picture]]) -> Segmentation:
         """The mask of one query; see `probe` and `segment_with`."""
@@ -147,6 +159,24 @@ def read_support(image: Picture, mask: Picture) -> tuple[UInt8[np.ndarray, 'H W 
         found = '0 or void (255 in a palette)' if (label == images.VOID).any() else '0'
         raise ValueError(f'{name} has no foreground: every pixel is {found}; mark the object with another value')
     return pixels, label
+
+
+def stretched_support(
+    image: Picture, mask: Picture, size: int
+) -> tuple[UInt8[np.ndarray, 'S S 3'], UInt8[np.ndarray, 'S S']]:
+    """An image and its label as the network sees them, stretched to a square; stretched again they stay what they are.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_support`, or no foreground is left.
+    """
+    pixels, label = read_support(image, mask)
+    square = _stretched(label, size, Image.NEAREST)
+    if not (square == images.FOREGROUND).any():
+        raise ValueError(
+            f'the foreground of {_name(mask, "the mask")} is too small: the network sees '
+            f'{_size(square)} of its {_size(label)} pixels, none of them foreground; crop around the object'
+        )
+    return _stretched(pixels, size), square
 
 
 def resize_aligned(values: Float32[np.ndarray, 'h w'], size: tuple[int, int]) -> Float32[np.ndarray, 'H W']:
