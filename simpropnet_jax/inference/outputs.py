@@ -64,7 +64,7 @@ def write_overlay(
     image: UInt8[np.ndarray, 'H W 3'], label: UInt8[np.ndarray, 'H W'], path: Path, named: bool
 ) -> None:  # fmt: skip
     """Writes the picture with each class tinted, at its own size where JPEG allows it."""
-    colors = palette() if named else np.array([(0, 0, 0), visualize.PREDICTION], np.uint8)
+    colors = palette().tolist() if named else [(0, 0, 0), visualize.PREDICTION]
     tinted, step = np.empty_like(image), max(1, BAND // image.shape[1])
     for start in range(0, len(image), step):
         first = max(start - 1, 0)  # an outline hangs on the rows above and below
