@@ -31,14 +31,17 @@ def winners(
     """
     least = math.log(threshold) - math.log1p(-threshold)
     rows, columns = (host_interpolation_matrix(*n) for n in zip(log_odds.shape[1:], size, strict=True))
-    label = np.empty(size, np.uint8)
+    label = np.zeros(size, np.uint8)
     sums, counts = np.zeros(len(log_odds) + 1), np.zeros(len(log_odds) + 1)
     step = max(1, BAND // size[1])
     for start in range(0, size[0], step):
-        band = rows[start : start + step] @ log_odds @ columns.T
-        best = band.max(0)
-        won = np.where(best > least, band.argmax(0) + 1, 0).astype(np.uint8)  # argmax: the first of equals
-        label[start : start + step] = won
+        won = label[start : start + step]
+        best = np.full(won.shape, least, np.float32)
+        for number, one in enumerate(log_odds, 1):
+            values = rows[start : start + step] @ one @ columns.T
+            better = values > best  # so that the first of equals stays
+            np.copyto(best, values, where=better)
+            np.copyto(won, np.uint8(number), where=better)
         probability = 0.5 + 0.5 * np.tanh(0.5 * best)
         sums += np.bincount(won.ravel(), probability.ravel(), len(sums))
         counts += np.bincount(won.ravel(), minlength=len(counts))

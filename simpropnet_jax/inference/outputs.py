@@ -64,13 +64,12 @@ def write_overlay(
     image: UInt8[np.ndarray, 'H W 3'], label: UInt8[np.ndarray, 'H W'], path: Path, named: bool
 ) -> None:  # fmt: skip
     """Writes the picture with each class tinted, at its own size where JPEG allows it."""
-    colors = palette().tolist() if named else [(0, 0, 0), visualize.PREDICTION]
+    colors = palette() if named else np.array([(0, 0, 0), visualize.PREDICTION], np.uint8)
     tinted, step = np.empty_like(image), max(1, BAND // image.shape[1])
     for start in range(0, len(image), step):
         first = max(start - 1, 0)  # an outline hangs on the rows above and below
-        band, numbers = image[first : start + step + 1], label[first : start + step + 1]
-        for number in np.unique(numbers[numbers > 0]).tolist():
-            band = visualize.overlay(band, numbers == number, colors[number])
+        rows = slice(first, start + step + 1)
+        band = visualize.overlay_classes(image[rows], label[rows], colors)
         tinted[start : start + step] = band[start - first :][:step]
     result = Image.fromarray(tinted)
     if max(result.size) > LONGEST_JPEG:
