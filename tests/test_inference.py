@@ -75,6 +75,16 @@ def test_a_segmentation_is_encode_probe_decode(trained, segmenter, shots):
     assert found.dtype == bool and probability.dtype == np.float32 and found.shape == probability.shape == (50, 71)
 
 
+def test_several_classes_need_one_look_at_the_query(segmenter, monkeypatch):
+    seen, encode, query = [], segmenter._encode, picture(50, 71)
+    probes = [segmenter.probe([(picture(40, 60), mask(40, 60))]) for _ in range(3)]
+    monkeypatch.setattr(segmenter, '_encode', lambda *given: seen.append(1) or encode(*given))
+    log_odds = segmenter.log_odds(probes, query)
+    assert len(seen) == 1 and len({one.tobytes() for one in log_odds}) == 3
+    for probe, one in zip(probes, log_odds, strict=True):
+        np.testing.assert_array_equal(resize_aligned(one, (50, 71)) > 0, segmenter.segment_with(probe, query).mask)
+
+
 def test_void_is_neither_foreground_nor_background(segmenter):
     image, label = picture(40, 60), mask(40, 60)
     probes = [segmenter.probe([(image, np.where(label == 255, other, label))]) for other in (255, 0, 1)]
