@@ -37,7 +37,7 @@ def find(given: Sequence[str | os.PathLike], out: Path) -> list[Query]:
     found, places, several = {}, set(), len(given) > 1
     for value in given:
         for path, place in _expanded(os.path.expanduser(value), several, out.resolve()):
-            own = path.resolve()
+            own = Path(os.path.abspath(path))  # links stay: two may lead to one picture, and each gets its mask
             if own not in found:
                 parents = list(own.parts[1:-1])
                 while place in places:  # 1.jpg of another folder: as many of its own folders as tell them apart

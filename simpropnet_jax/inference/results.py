@@ -157,7 +157,7 @@ def _write_list(file, entries):
 
 
 def _key(query):
-    return os.fspath(query.path.resolve())
+    return os.path.abspath(query.path)
 
 
 def _stamp(path):

@@ -116,7 +116,7 @@ def _made_by(path, segmenter, squares, threshold, kinds):
 def _named(queries, results):
     """Each query with the name of its output; pictures that are finished keep theirs."""
     others = results.names
-    own = {query.place: query.path.resolve() for query in queries}
+    own = {query.place: Path(os.path.abspath(query.path)) for query in queries}
     kept = {place: others.pop(path) for place, path in own.items() if path in others}
     return list(zip(queries, output_names(list(own), kept, others.values()), strict=True))
 

@@ -33,6 +33,9 @@ def test_files_folders_and_patterns(photos):
     each_once = ['a.jpg', 'x[1].jpg', *everything[1:4]]
     assert places('photos', 'photos/**/*', 'more') == [*(f'photos/{one}' for one in each_once), 'more/a.jpg']
     assert places('photos/a.jpg', 'photos/deep/a.jpg', 'more/a.jpg') == ['a.jpg', 'deep/a.jpg', 'more/a.jpg']
+    (photos / 'photos/link.jpg').symlink_to('a.jpg')  # a second name of a picture, and so a second mask
+    assert places('photos') == ['a.jpg', 'link.jpg', 'x[1].jpg']
+    (photos / 'photos/link.jpg').unlink()
     assert places('photos/deep/../*.jpg') == ['a.jpg', 'x[1].jpg']
     assert places('photos/*/../a.jpg') == ['a.jpg']  # nothing climbs out of the output's folder
 
