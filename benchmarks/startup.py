@@ -94,7 +94,8 @@ def pictures(workdir: Path, folder: Path) -> tuple[tuple[Path, Path], list[Path]
 def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Path) -> float:
     """Seconds of predict.py on one query, or on the folder of all."""
     query = queries[0] if len(queries) == 1 else queries[0].parent
-    command = ['predict.py', '--checkpoint', workdir, '--support', *support, '--query', query, '--out', folder / 'out']
+    command = ['predict.py', '--checkpoint', workdir, '--support', *support, '--query', query, '--overwrite',
+               '--out', folder / 'out']  # fmt: skip
     start = time.perf_counter()
     with started(command, cache) as process:
         _finished(process, process.communicate()[0])

@@ -12,6 +12,7 @@ What a mask may be:
 """
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ ENDINGS = ('.avif', '.bmp', '.gif', '.jfif', '.jp2', '.jpeg', '.jpg', '.pbm', '.
 
 FOREGROUND, VOID = 1, 255
 BLACK = (0, 0, 0)
+MOST_PIXELS = 200_000_000  # of a picture: larger ones would need gigabytes of memory
 # Class ids end far below, shades of gray (soft edges, JPEG) do not: beside 255 such a value cannot mean a class.
 LOWEST_SHADE = 200
 
@@ -100,14 +102,18 @@ def _check_palette(image, values, path):
         )
 
 
+def is_picture(path: Path) -> bool:
+    """Whether it is a file that by its name is a picture, and not hidden."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith('.') and path.is_file()
+
+
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures in a folder, by name, without those of its subfolders and hidden ones.
 
     Raises:
       ValueError: there is none.
     """
-    found = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith('.'))
-    pictures = sorted(path for path in found if path.is_file())
+    pictures = sorted(path for path in folder.iterdir() if is_picture(path))
     if not pictures:
         raise ValueError(f'there are no pictures in {folder}: no file there ends in {", ".join(ENDINGS)}')
     return pictures
@@ -119,14 +125,40 @@ def _open(path) -> Image.Image:
         raise FileNotFoundError(f'there is no file {path}')
     if Path(path).is_dir():
         raise ValueError(f'{path} is a folder, not a picture')
+    if not Path(path).is_file():  # a pipe or a device, which may never end
+        raise ValueError(f'{path} is not a file')
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise _TooLarge(
+                    f'{path} is {width} x {height} pixels, more than {MOST_PIXELS // 10**6} million: make it smaller'
+                )
             image.load()
             return ImageOps.exif_transpose(image)
+    except _TooLarge:
+        raise
     except UnidentifiedImageError as error:
         raise ValueError(f'{path} is not a picture of any known format') from error
     except Exception as error:  # damaged: Pillow raises as many types as there are formats
         raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+
+
+class _TooLarge(ValueError):
+    """More pixels than are read."""
+
+
+_opening = threading.Lock()
+
+
+def opened(path) -> Image.Image:
+    """Opens a file, of which no pixel is read yet, without Pillow's own limit on their number, which is smaller."""
+    with _opening:  # the limit is one for all threads
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -32,6 +32,24 @@ def overlay(image: np.ndarray, mask: np.ndarray, color: Sequence[int], void: np.
     return result.astype(np.uint8)
 
 
+def overlay_classes(image: np.ndarray, label: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """As `overlay` for several classes at once, in whole numbers and so in less time and memory.
+
+    Args:
+      image: u8 [H, W, 3].
+      label: u8 [H, W], 0 where nothing is tinted.
+      colors: u8 [N, 3], of which the label is the index.
+    """
+    color = colors[label]
+    tinted = ((115 * image.astype(np.uint16) + 141 * color.astype(np.uint16)) >> 8).astype(np.uint8)  # of 256
+    result = np.where(label[..., None] > 0, tinted, image)
+    near = np.pad(label, 1, 'edge')
+    same = [near[:-2, 1:-1], near[2:, 1:-1], near[1:-1, :-2], near[1:-1, 2:]]
+    outline = np.logical_or.reduce([label != one for one in same]) & (label > 0)
+    result[outline] = color[outline]
+    return result
+
+
 def heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map, float [h, w], from its lowest value (dark blue) to its highest (yellow), u8 [H, W, 3]."""
     low, high = float(values.min()), float(values.max())

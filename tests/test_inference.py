@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from configs import deeplabv3plus, shapes
-from simpropnet_jax import experiment, inference
-from simpropnet_jax.inference import Segmenter, output_names, predict, read_support, resize_aligned
+from simpropnet_jax import experiment
+from simpropnet_jax.inference import Segmenter, read_support
+from simpropnet_jax.inference import segmenter as segmenter_module
+from simpropnet_jax.inference.run import output_names, predict
+from simpropnet_jax.inference.segmenter import resize_aligned
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
 from tests.fakes import SMALL
@@ -72,6 +75,16 @@ def test_a_segmentation_is_encode_probe_decode(trained, segmenter, shots):
     assert found.dtype == bool and probability.dtype == np.float32 and found.shape == probability.shape == (50, 71)
 
 
+def test_several_classes_need_one_look_at_the_query(segmenter, monkeypatch):
+    seen, encode, query = [], segmenter._encode, picture(50, 71)
+    probes = [segmenter.probe([(picture(40, 60), mask(40, 60))]) for _ in range(3)]
+    monkeypatch.setattr(segmenter, '_encode', lambda *given: seen.append(1) or encode(*given))
+    log_odds = segmenter.log_odds(probes, query)
+    assert len(seen) == 1 and len({one.tobytes() for one in log_odds}) == 3
+    for probe, one in zip(probes, log_odds, strict=True):
+        np.testing.assert_array_equal(resize_aligned(one, (50, 71)) > 0, segmenter.segment_with(probe, query).mask)
+
+
 def test_void_is_neither_foreground_nor_background(segmenter):
     image, label = picture(40, 60), mask(40, 60)
     probes = [segmenter.probe([(image, np.where(label == 255, other, label))]) for other in (255, 0, 1)]
@@ -83,7 +96,7 @@ def test_void_is_neither_foreground_nor_background(segmenter):
 
 def test_one_compilation_serves_queries_of_any_size_and_one_a_number_of_shots(trained, monkeypatch):
     traced = []
-    monkeypatch.setattr(inference, 'normalise', lambda x, how: traced.append(x.shape) or normalise(x, how))
+    monkeypatch.setattr(segmenter_module, 'normalise', lambda x, how: traced.append(x.shape) or normalise(x, how))
     segmenter = Segmenter.from_checkpoint(trained[0])
     supports = [(picture(40, 60), mask(40, 60)), (picture(61, 30), mask(61, 30))]
     for shots in (1, 2, 1, 2):
@@ -140,7 +153,7 @@ def given(tmp_path, trained):
         Image.fromarray(picture(40, 60)).save(pair[0])
         Image.fromarray(mask(40, 60)).save(pair[1])
         supports.append(pair)
-    return {'checkpoint': trained[0], 'supports': supports, 'query': folder, 'out': tmp_path / 'out'}
+    return {'checkpoint': trained[0], 'given': supports, 'query': [folder], 'out': tmp_path / 'out'}
 
 
 def test_a_folder_of_queries(given, segmenter, monkeypatch, capsys):
@@ -152,9 +165,10 @@ def test_a_folder_of_queries(given, segmenter, monkeypatch, capsys):
     out = given['out']
     assert capsys.readouterr().out == f'3 of 4 pictures segmented: masks and overlays are in {out}\n'
     names = {'a.jpg', 'a.png', 'b'}
-    assert {path.name for path in out.iterdir()} == {f'{n}{e}' for n in names for e in ('_mask.png', '_overlay.jpg')}
+    masks = {f'{n}{e}' for n in names for e in ('_mask.png', '_overlay.jpg')}
+    assert {path.name for path in out.iterdir()} == masks | {'run.json', 'done.jsonl'}
     for query, name in (('a.jpg', 'a.jpg'), ('a.png', 'a.png'), ('b.png', 'b')):
-        expected, _ = segmenter.segment(given['query'] / query, given['supports'])
+        expected, _ = segmenter.segment(given['query'][0] / query, given['given'])
         written = Image.open(out / f'{name}_mask.png')
         assert written.mode == 'L'
         np.testing.assert_array_equal(np.asarray(written), expected * np.uint8(255))
@@ -174,21 +188,21 @@ MISTAKES = {
     r'none is not a checkpoint: it has no config.json; give a folder that train.py wrote':
         lambda g: g.update(checkpoint=Path('none')),
     r'empty has no checkpoints: train there first': lambda g: g.update(checkpoint=without_checkpoints(g)),
-    r'there is no support: give at least one image with its mask': lambda g: g.update(supports=[]),
+    r'there is no support: give at least one image with its mask': lambda g: g.update(given=[]),
     r'support0_mask.png has no foreground: every pixel is 0; mark the object':
-        lambda g: rewrite(g['supports'][0][1], np.zeros((40, 60), np.uint8)),
+        lambda g: rewrite(g['given'][0][1], np.zeros((40, 60), np.uint8)),
     r'support0_mask.png is 40 x 60 pixels, but .*support0.png is 60 x 40; a mask must have the size of its image':
-        lambda g: rewrite(g['supports'][0][1], mask(60, 40)),
+        lambda g: rewrite(g['given'][0][1], mask(60, 40)),
     r'support0_mask.png is too small: the network sees 33 x 33 of its 400 x 400 pixels, none of them foreground':
-        lambda g: [rewrite(g['supports'][0][0], picture(400, 400)), rewrite(g['supports'][0][1], speck(400))],
-    r'there is no file .*missing.png': lambda g: g.update(supports=[(Path('missing.png'), g['supports'][0][1])]),
-    r'there is no file or folder .*missing to segment': lambda g: g.update(query=Path('missing')),
-    r'bad.jpg is not a picture of any known format': lambda g: g.update(query=g['query'] / 'bad.jpg'),
-    r'there are no pictures in .*checkpoints': lambda g: g.update(query=g['checkpoint'] / 'checkpoints'),
-    r'photos is the folder of the queries: the output needs another': lambda g: g.update(out=g['query']),
+        lambda g: [rewrite(g['given'][0][0], picture(400, 400)), rewrite(g['given'][0][1], speck(400))],
+    r'there is no file .*missing.png': lambda g: g.update(given=[(Path('missing.png'), g['given'][0][1])]),
+    r'there is no file or folder .*missing to segment': lambda g: g.update(query=[Path('missing')]),
+    r'bad.jpg is not a picture of any known format': lambda g: g.update(query=[g['query'][0] / 'bad.jpg']),
+    r'there are no pictures in .*checkpoints': lambda g: g.update(query=[g['checkpoint'] / 'checkpoints']),
+    r'photos is the folder of the queries: the output needs another': lambda g: g.update(out=g['query'][0]),
     r'config.json is a file: the output needs a folder': lambda g: g.update(out=g['checkpoint'] / 'config.json'),
     r'the output would replace .*support0_mask.png: give another folder':
-        lambda g: g.update(query=g['supports'][0][0], out=g['out'].parent),
+        lambda g: g.update(query=[g['given'][0][0]], out=g['out'].parent),
 }  # fmt: skip
 
 

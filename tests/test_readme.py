@@ -170,7 +170,8 @@ def test_the_readme_from_training_to_a_mask(newcomer, prepared_data, capsys, mon
         done = python(*words, *(small if words[0] == 'train.py' else ()), cwd=newcomer)
         assert done.returncode == 0, done.stderr[-2000:]
     masks = {path.name for path in (newcomer / 'masks').iterdir()}
-    assert masks == {f'{name}_{what}' for name in '12' for what in ('mask.png', 'overlay.jpg')}
+    written = {f'{name}_{what}' for name in '12' for what in ('mask.png', 'overlay.jpg')}
+    assert masks == written | {'run.json', 'done.jsonl'}
     monkeypatch.chdir(newcomer)
     tables.main(sorted(glob.glob('runs/*/eval/*.json')))
     assert 'split-3' in capsys.readouterr().out

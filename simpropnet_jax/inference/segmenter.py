@@ -10,12 +10,9 @@ and, for many queries, the supports looked at once:
         mask, probability = segmenter.segment_with(probe, query)
 """
 
-import collections
-import logging
+import hashlib
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,11 +23,9 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment, images, models, paths, visualize
+from simpropnet_jax import experiment, images, models, paths
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.normalise import normalise
-
-logger = logging.getLogger(__name__)
 
 Picture = str | os.PathLike | np.ndarray
 """A file, or an array: an image u8 RGB [H, W, 3], or a mask of bool or numbers [H, W]; see `images`."""
@@ -50,10 +45,11 @@ class Segmenter:
       module: with `encode`, `encode_support`, `probe`, `decode`; `variables` its {'params': ...}.
       size: side in pixels of the square that pictures are stretched to for the network.
       convention: of the backbone's weights, see `models.normalise`.
+      step: of the checkpoint that they are from.
     """
 
-    def __init__(self, module, variables: dict, *, size: int, convention: str):
-        self.size = size
+    def __init__(self, module, variables: dict, *, size: int, convention: str, step: int | None = None):
+        self.size, self.step = size, step
         self._variables = variables
 
         def probe(variables, supports, labels):
@@ -63,12 +59,14 @@ class Segmenter:
             features = run('encode_support', normalise(supports, convention), masks)
             return run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid[None])
 
-        def difference(variables, probe, query):
-            features = module.apply(variables, normalise(query[None], convention), method='encode')
+        def encode(variables, query):
+            return module.apply(variables, normalise(query[None], convention), method='encode')
+
+        def difference(variables, features, probe):
             logits = module.apply(variables, features, probe, method='decode')[0].astype(jnp.float32)
             return logits[..., 1] - logits[..., 0]
 
-        self._probe, self._difference = jax.jit(probe), jax.jit(difference)
+        self._probe, self._encode, self._difference = jax.jit(probe), jax.jit(encode), jax.jit(difference)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike, which: str = 'best') -> 'Segmenter':
@@ -92,8 +90,15 @@ class Segmenter:
                 'give the work directory of a few-shot method'
             )
         device = SingleDeviceSharding(jax.local_devices()[0])
-        variables, _ = experiment.restore_variables(method, workdir, which, device)
-        return cls(method.module, variables, size=config.eval.size, convention=config.model.convention)
+        variables, step = experiment.restore_variables(method, workdir, which, device)
+        return cls(method.module, variables, size=config.eval.size, convention=config.model.convention, step=step)
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights, in hexadecimal: two checkpoints of one hash segment alike."""
+        result = hashlib.sha256()
+        for value in jax.tree.leaves(self._variables):
+            result.update(np.asarray(value).tobytes())
+        return result.hexdigest()
 
     def probe(self, supports: Sequence[tuple[Picture, Picture]]) -> Any:
         """What the method keeps of the supports, a small pytree on the device; for `segment_with`.
@@ -106,16 +111,7 @@ class Segmenter:
         """
         if not supports:
             raise ValueError('there is no support: give at least one image with its mask')
-        pictures, labels = [], []
-        for image, mask in supports:
-            pixels, label = read_support(image, mask)
-            pictures.append(_stretched(pixels, self.size))
-            labels.append(_stretched(label, self.size, Image.NEAREST))
-            if not (labels[-1] == images.FOREGROUND).any():
-                raise ValueError(
-                    f'the foreground of {_name(mask, "the mask")} is too small: the network sees '
-                    f'{_size(labels[-1])} of its {_size(label)} pixels, none of them foreground; crop around the object'
-                )
+        pictures, labels = zip(*(stretched_support(image, mask, self.size) for image, mask in supports), strict=True)
         return self._probe(self._variables, np.stack(pictures), np.stack(labels))
 
     def segment_with(self, probe: Any, query: Picture) -> Segmentation:
@@ -125,10 +121,20 @@ class Segmenter:
           FileNotFoundError, ValueError: the query cannot be read.
         """
         image = _image(query)
-        coarse = np.asarray(self._difference(self._variables, probe, _stretched(image, self.size)))
-        # The host resizes: the device would compile anew for every size.
-        difference = resize_aligned(coarse, image.shape[:2])
+        difference = resize_aligned(self.log_odds([probe], image)[0], image.shape[:2])
         return Segmentation(difference > 0, 0.5 + 0.5 * np.tanh(0.5 * difference))
+
+    def log_odds(self, probes: Sequence[Any], query: Picture) -> Float32[np.ndarray, 'N h w']:
+        """Logarithm of foreground over background for each of several probes, at the resolution of the network.
+
+        The query is encoded once. To its own size: `resize_aligned`, or `combine.winners`, which also decides.
+
+        Raises:
+          FileNotFoundError, ValueError: the query cannot be read.
+        """
+        # The host resizes, here and to the query's size: the device would compile anew for every size.
+        features = self._encode(self._variables, _stretched(_image(query), self.size))
+        return np.stack(jax.device_get([self._difference(self._variables, features, probe) for probe in probes]))
 
     def segment(self, query: Picture, supports: Sequence[tuple[Picture, Picture]]) -> Segmentation:
         """The mask of one query; see `probe` and `segment_with`."""
@@ -155,91 +161,28 @@ def read_support(image: Picture, mask: Picture) -> tuple[UInt8[np.ndarray, 'H W 
     return pixels, label
 
 
+def stretched_support(
+    image: Picture, mask: Picture, size: int
+) -> tuple[UInt8[np.ndarray, 'S S 3'], UInt8[np.ndarray, 'S S']]:
+    """An image and its label as the network sees them, stretched to a square; stretched again they stay what they are.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_support`, or no foreground is left.
+    """
+    pixels, label = read_support(image, mask)
+    square = _stretched(label, size, Image.NEAREST)
+    if not (square == images.FOREGROUND).any():
+        raise ValueError(
+            f'the foreground of {_name(mask, "the mask")} is too small: the network sees '
+            f'{_size(square)} of its {_size(label)} pixels, none of them foreground; crop around the object'
+        )
+    return _stretched(pixels, size), square
+
+
 def resize_aligned(values: Float32[np.ndarray, 'h w'], size: tuple[int, int]) -> Float32[np.ndarray, 'H W']:
     """`layers.resize_bilinear` (aligned corners) on the host, for sizes that are not known beforehand."""
     rows, columns = (host_interpolation_matrix(n_in, n_out) for n_in, n_out in zip(values.shape, size, strict=True))
     return rows @ values @ columns.T
-
-
-def predict(
-    checkpoint: str | os.PathLike, supports: Sequence[tuple[Path, Path]], query: Path, out: Path
-) -> list[Path]:  # fmt: skip
-    """Writes OUT/<stem>_mask.png (0 and 255) and OUT/<stem>_overlay.jpg for one picture or a folder of them.
-
-    Where two queries have one stem, each keeps its ending: cat.jpg_mask.png.
-
-    Args:
-      checkpoint: the folder that train.py wrote.
-      supports: (image, mask) files.
-      query: a picture, or a folder of pictures (without its subfolders).
-      out: made if it is not there.
-    Returns:
-      The queries of a folder that could not be read; they are logged at the end.
-    Raises:
-      ValueError, OSError: in one sentence, what is wrong, before anything is compiled or written.
-    """
-    if not query.exists():
-        raise FileNotFoundError(f'there is no file or folder {query} to segment')
-    queries = images.pictures_in(query) if query.is_dir() else [query]
-    names = output_names(queries)
-    _check_out(out, query, [*queries, *(path for pair in supports for path in pair)], names)
-    for image, mask in supports:
-        read_support(image, mask)
-    if not query.is_dir():
-        images.read_image(query)
-    segmenter = Segmenter.from_checkpoint(checkpoint)
-    probe = segmenter.probe(supports)
-    out.mkdir(parents=True, exist_ok=True)
-    unreadable = {}
-    for path, name in zip(_progress(queries), names, strict=True):
-        try:
-            image = images.read_image(path)
-        except (ValueError, OSError) as error:
-            unreadable[path] = error
-            continue
-        mask, _ = segmenter.segment_with(probe, image)
-        visualize.save(mask.astype(np.uint8) * 255, out / f'{name}_mask.png')
-        visualize.save(visualize.overlay(image, mask, visualize.PREDICTION), out / f'{name}_overlay.jpg')
-    for error in unreadable.values():
-        logger.error('left out: %s', error)
-    print(f'{len(queries) - len(unreadable)} of {len(queries)} pictures segmented: masks and overlays are in {out}')
-    return list(unreadable)
-
-
-def output_names(queries: Sequence[Path]) -> list[str]:
-    """What the output of each query is called: its stem, or its whole name where others have the stem too."""
-    stems = collections.Counter(path.stem.lower() for path in queries)  # a.jpg and A.jpg are one file on some systems
-    taken = {stem for stem, count in stems.items() if count == 1}
-    names = []
-    for path in queries:
-        name = path.stem
-        if stems[name.lower()] > 1:
-            name = path.name
-            while name.lower() in taken:
-                name += '_'
-            taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _check_out(out, query, inputs, names):
-    """Refuses a folder where the output would replace, or mix with, what was given."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f'{out} is a file: the output needs a folder')
-    if out.resolve() == query.resolve():
-        raise ValueError(f'{out} is the folder of the queries: the output needs another one')
-    written = {(out / f'{name}{ending}').resolve() for name in names for ending in ('_mask.png', '_overlay.jpg')}
-    replaced = [path for path in inputs if path.resolve() in written]
-    if replaced:
-        raise ValueError(f'the output would replace {replaced[0]}: give another folder than {out}')
-
-
-def _progress(queries):
-    """The queries, with a bar and the time left where there are several."""
-    from tqdm import tqdm
-
-    pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
-    return tqdm(queries, desc='segment', unit='picture', leave=False, mininterval=pause, disable=len(queries) == 1)
 
 
 def _image(picture):

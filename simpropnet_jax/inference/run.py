@@ -1,0 +1,168 @@
+"""Pictures, few or ten thousand, segmented from the command line: files in, files out."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simpropnet_jax import images
+from simpropnet_jax.checkpoint import write_json
+from simpropnet_jax.inference import coco, combine, outputs, supports
+from simpropnet_jax.inference.queries import Query, find, output_names, read_ahead
+from simpropnet_jax.inference.results import Results
+from simpropnet_jax.inference.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+
+WRITE = ('mask', 'overlay')  # what is written if nothing is said
+
+
+def predict(
+    checkpoint: str | os.PathLike, given: Sequence[Sequence[str | os.PathLike]], query: Sequence[str | os.PathLike],
+    out: Path, *, write: Sequence[str] = WRITE, threshold: float = 0.5, overwrite: bool = False,
+) -> list[Path]:  # fmt: skip
+    """Writes masks and what else is asked for, of pictures, folders and patterns; goes on with a folder half done.
+
+    Args:
+      checkpoint: the folder that train.py wrote.
+      given: the supports, (image, mask) or (class, image, mask) files; see `supports`.
+      query: pictures, folders (without their subfolders) or patterns; see `queries`.
+      out: made if it is not there; what is in it: `outputs.KINDS`, and the books that `results` keeps.
+      write: kinds of output, of `outputs.KINDS`.
+      threshold: probability that a class must exceed, between 0 and 1.
+      overwrite: results of other supports, checkpoint, threshold or kinds in `out` are removed; else they are an error.
+    Returns:
+      The pictures that could not be read; they are logged at the end.
+    Raises:
+      ValueError, OSError: in one sentence, what is wrong, before anything is compiled or written.
+    """
+    kinds, named_supports = outputs.check_kinds(write), supports.parse(given)
+    if not 0 < threshold < 1:
+        raise ValueError(f'--threshold must be between 0 and 1, both excluded, got {threshold}')
+    _check_folder(out, query)
+    queries = find(query, out)
+    if len(queries) == 1:
+        images.read_image(queries[0].path)
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    squares = supports.read_all(named_supports, segmenter.size)
+    results = Results(out, _made_by(checkpoint, segmenter, squares, threshold, kinds), overwrite)
+    named = _named(queries, results)
+    _check_inputs(out, [*(one.path for one in queries), *(path for one in named_supports for path in one[1:])], named)
+    results.begin()
+    classes = list(squares)
+    if None not in classes:
+        _write_legend(classes, out)
+    todo = [(query, name) for query, name in named if not results.has(query)]
+    if len(todo) < len(named):
+        logger.info('%d of %d pictures are finished already', len(named) - len(todo), len(named))
+    probes = [segmenter.probe(squares[one]) for one in classes] if todo else []
+    unreadable = segment_all(segmenter, probes, todo, results, threshold, len(named))
+    _finish(results, kinds)
+    for error in unreadable.values():
+        logger.error('left out: %s', error)
+    print(f'{len(named) - len(unreadable)} of {len(named)} pictures segmented: {_said(kinds)} are in {out}')
+    return list(unreadable)
+
+
+def segment_all(
+    segmenter: Segmenter, probes: Sequence[Any], todo: Sequence[tuple[Query, str]], results: Results,
+    threshold: float = 0.5, total: int | None = None,
+) -> dict[Path, Exception]:  # fmt: skip
+    """Segments pictures one after the other while the next are read; in memory are never more than a few.
+
+    Args:
+      probes: one a class.
+      todo: pictures and the names of their output.
+      total: pictures with those that are finished, for the progress.
+    Returns: the pictures that cannot be read, and why.
+    """
+    kinds, named = results.run['write'], results.run['supports'][0][0] is not None
+    unreadable = {}
+    with contextlib.closing(read_ahead([query.path for query, _ in todo])) as reading:
+        for (query, name), image in _progress(zip(todo, reading, strict=True), len(todo), total or len(todo)):
+            if isinstance(image, Exception):
+                unreadable[query.path] = image
+                continue
+            size = image.shape[:2]
+            label, scores = combine.winners(segmenter.log_odds(probes, image), size, threshold)
+            files = outputs.files_of(results.out, name, kinds)
+            if 'mask' in files:
+                outputs.write_mask(label, files['mask'], named)
+            if 'overlay' in files:
+                outputs.write_overlay(image, label, files['overlay'], named)
+            results.add(query, name, size, list(_annotations(label, scores)) if 'coco' in kinds else [])
+    return unreadable
+
+
+def _annotations(label, scores):
+    """One a class that is there: without its image, which has no number yet."""
+    for number, score in enumerate(scores.tolist(), 1):
+        mask = label == number
+        if mask.any():
+            yield {'category_id': number, 'iscrowd': 0, 'score': round(score, 4), **coco.run_lengths(mask)}
+
+
+def _made_by(path, segmenter, squares, threshold, kinds):
+    """What run.json says: `results.MADE_BY`, and where the checkpoint was."""
+    return {
+        'checkpoint': os.fspath(path), 'step': segmenter.step, 'weights': segmenter.weights_hash(),
+        'size': segmenter.size, 'supports': [[name, supports.fingerprint(pairs)] for name, pairs in squares.items()],
+        'threshold': threshold, 'write': list(kinds)}  # fmt: skip
+
+
+def _named(queries, results):
+    """Each query with the name of its output; pictures that are finished keep theirs."""
+    others = results.names
+    own = {query.place: Path(os.path.abspath(query.path)) for query in queries}
+    kept = {place: others.pop(path) for place, path in own.items() if path in others}
+    return list(zip(queries, output_names(list(own), kept, others.values()), strict=True))
+
+
+def _write_legend(classes, out):
+    colors = outputs.palette().tolist()
+    rows = [(0, 'background'), *enumerate(classes, 1)]
+    write_json(out / 'classes.json', [{'index': i, 'name': name, 'color': colors[i]} for i, name in rows])
+
+
+def _finish(results, kinds):
+    """What is made of all pictures, once they are there."""
+    if 'coco' in kinds:
+        results.write_coco()
+    if 'sheet' in kinds:
+        outputs.write_sheets(results.overlays(), results.out)
+
+
+def _said(kinds):
+    words = {'mask': 'masks', 'overlay': 'overlays', 'coco': 'predictions.json', 'sheet': 'sheets'}
+    *first, last = [words[kind] for kind in kinds]
+    return f'{", ".join(first)} and {last}' if first else last
+
+
+def _check_folder(out, given):
+    """Refuses a folder where the output would mix with what was given."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'{out} is a file: the output needs a folder')
+    for value in given:
+        if out.resolve() == Path(value).expanduser().resolve():
+            raise ValueError(f'{out} is the folder of the queries: the output needs another one')
+
+
+def _check_inputs(out, inputs, named):
+    """Refuses a folder where the output would replace what was given."""
+    written = {path.resolve() for _, name in named for path in outputs.files_of(out, name, outputs.ENDINGS).values()}
+    written.add((out / 'predictions.json').resolve())
+    replaced = [path for path in inputs if path.resolve() in written]
+    if replaced:
+        raise ValueError(f'the output would replace {replaced[0]}: give another folder than {out}')
+
+
+def _progress(steps, count, total):
+    """The steps, with a bar and the time left where there are several."""
+    from tqdm import tqdm
+
+    pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
+    return tqdm(steps, desc='segment', unit='picture', leave=False, mininterval=pause, disable=count <= 1, total=total,
+                initial=total - count)  # fmt: skip
