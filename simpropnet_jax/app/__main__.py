@@ -14,12 +14,15 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from simpropnet_jax import commandline, mistakes
 
@@ -43,9 +46,12 @@ def main(given: argparse.Namespace):
     if given.max_upload < 1:
         raise ValueError(f'--max_upload must be at least 1 (MB), got {given.max_upload}')
     _check_gradio()
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # the page has a limit of its own
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder is deleted then, too
     with _folder(given.folder) as folder:
-        # Before Gradio is imported, which reads them once: what is uploaded, made or cached is put in one folder.
-        os.environ |= {'GRADIO_TEMP_DIR': str(folder), 'GRADIO_ANALYTICS_ENABLED': 'False', 'HF_HOME': str(folder)}
+        # Before Gradio is imported, which reads them once: all that is uploaded, made or cached goes into one folder.
+        os.environ |= dict.fromkeys(('GRADIO_TEMP_DIR', 'HF_HOME', 'MPLCONFIGDIR'), str(folder))
+        os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
         tempfile.tempdir = str(folder)
         from simpropnet_jax.app import page
         from simpropnet_jax.inference import Segmenter

@@ -135,14 +135,18 @@ def _wire(session, example, result):
 
 
 def _plainly(event):
-    """A user's mistake is said in the page in one sentence, of which nothing is read as HTML."""
+    """What goes wrong is said in the page in one sentence, of which nothing is read as HTML."""
 
     @functools.wraps(event)
     def guarded(*given):
         try:
             return event(*given)
         except (ValueError, OSError) as error:
-            raise gr.Error(html.escape(str(error)), title='That did not work', print_exception=False) from error
+            sentence = str(error)
+        except Exception as error:
+            logger.exception('not expected:')
+            sentence = f'something went wrong ({type(error).__name__}); the log of the program says more'
+        raise gr.Error(html.escape(sentence), title='That did not work', print_exception=False)
 
     return guarded
 

@@ -146,7 +146,7 @@ def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> Sup
     return Support(Path(image).name, _smaller(pixels, Image.BILINEAR), _smaller(label, Image.NEAREST))
 
 
-def painted_support(picture: Picture, layers: Sequence[UInt8[np.ndarray, 'a b 4']]) -> Support:
+def painted_support(picture: Picture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]) -> Support:
     """An example whose mask was painted: where a layer of paint is at least half as opaque as it is at most.
 
     Args:
