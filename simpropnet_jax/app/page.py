@@ -81,7 +81,7 @@ def _example_column():
     editor = gr.ImageEditor(
         label='Paint over the object', visible=False, sources=(), transforms=(), layers=False, height=460, buttons=[],
         canvas_size=(sessions.SIDE, sessions.SIDE), format='png', elem_id='editor',
-        brush=gr.Brush(default_size=24, colors=[PAINT], default_color=PAINT, color_mode='fixed'),
+        brush=_brush(400),
     )  # fmt: skip
     with gr.Accordion('Or give a mask that is ready', open=False, visible=False) as ready:
         mask = gr.File(label='Drop its mask: black is background; the same size as the picture', height=130,
@@ -93,6 +93,11 @@ def _example_column():
         clear = gr.Button('Remove all', size='sm', elem_id='clear')
     return dict(picture=picture, editor=editor, ready=ready, mask=mask, add=add, gallery=gallery, changes=changes,
                 remove=remove, clear=clear)  # fmt: skip
+
+
+def _brush(side):
+    """Of a size that suits a picture with this shorter side in pixels."""
+    return gr.Brush(default_size=max(3, side // 24), colors=[PAINT], default_color=PAINT, color_mode='fixed')
 
 
 def _result_column():
@@ -162,9 +167,10 @@ def _draft(session, path):
     except ValueError as error:
         _warn(str(error))
         return _no_draft(session)
+    brush = _brush(min(session.draft.image.shape[:2]))
     paper = {'background': session.draft.image, 'layers': [], 'composite': None}
     shown = gr.update(visible=True)
-    return gr.skip(), gr.update(value=paper, visible=True), shown, shown, gr.update(interactive=True)
+    return gr.skip(), gr.update(value=paper, visible=True, brush=brush), shown, shown, gr.update(interactive=True)
 
 
 def _no_draft(session):

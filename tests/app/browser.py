@@ -91,16 +91,15 @@ class Browser:
         """Files to the place to drop them."""
         self.find(f'#{name} input[type=file]').send_keys('\n'.join(map(str, paths)))
 
-    def paint(self, *strokes):
-        """Strokes over the picture: lists of (x, y), fractions of its width and height."""
+    def paint(self, size, *strokes):
+        """Strokes over a picture of a size: lists of its pixels (x, y)."""
         from selenium.webdriver.common.action_chains import ActionChains
 
         canvas = self.find('#editor canvas')
-        self.until(lambda: float(self.find('#editor .zoom-number').text.strip(' %') or 0) > 0)
+        zoom = self.until(lambda: float(self.find('#editor .zoom-number').text.strip(' %') or 0)) / 100
         hand = ActionChains(self.driver, 30)
         for stroke in strokes:
-            points = [(round((x - 0.5) * canvas.size['width']), round((y - 0.5) * canvas.size['height']))
-                      for x, y in stroke]  # fmt: skip
+            points = [(round(zoom * (x - size[0] / 2)), round(zoom * (y - size[1] / 2))) for x, y in stroke]
             hand.move_to_element_with_offset(canvas, *points[0]).click_and_hold()
             for point in points[1:]:
                 hand.move_to_element_with_offset(canvas, *point)

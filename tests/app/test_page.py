@@ -54,10 +54,12 @@ def test_paint_segment_move_the_threshold_download(page, tmp_path):
         assert 'text.jpg is not a picture' in person.warning()
         person.until(lambda: '2 of your pictures' in person.find('#said').text)
         person.give('example', tmp_path / 'cat.jpg')
-        person.paint([(0.4, 0.5), (0.6, 0.5)], [(0.4, 0.6), (0.6, 0.6)])
+        person.paint((400, 300), [(160, 150), (240, 150)], [(160, 180), (240, 180)])
         person.click('add')
         person.until(lambda: len(person.shown('results')) == 2)
-        assert len(person.shown('examples')) == 1
+        (example,) = person.shown('examples')
+        tint = np.asarray(Image.open(urllib.request.urlopen(example)).convert('RGB'), int) @ (-1, 2, -1)
+        assert tint[150:180, 160:240].mean() > 100 > 20 > tint[:100].mean()  # green where it was painted alone
         person.set_threshold(0)
         with zipfile.ZipFile(person.download()) as archive:
             masks = {name: np.asarray(Image.open(archive.open(name))) for name in archive.namelist() if 'mask' in name}
