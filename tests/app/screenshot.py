@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.shapes5i import draw
 from tests.app import browser
 
 CLASS = 3  # of fold 0, which the demo holds out
 FIRST_SCENE = 1_000_000  # of the list 'val'
 OF_EXAMPLES, OF_QUERIES = 2, 6
+WIDTH, COLOURS = 1050, 200  # of the picture
 
 
 def scenes(count):
@@ -55,11 +57,16 @@ def main(flags: argparse.Namespace):
                     person.click('add')
                     person.until(lambda: len(person.shown('results')) == OF_QUERIES)
             picture = Image.open(io.BytesIO(person.driver.get_screenshot_as_png())).convert('RGB')
-            picture.resize((1050, 1050 * picture.height // picture.width), Image.LANCZOS).quantize(128).save(flags.out)
+            small = picture.resize((WIDTH, WIDTH * picture.height // picture.width), Image.LANCZOS)
+            small.quantize(palette=small.quantize(COLOURS)).save(flags.out)  # dithered: a third of the bytes
+
+
+def parser() -> argparse.ArgumentParser:
+    result = mistakes.Parser(__doc__, prog='python -m tests.app.screenshot')
+    result.add_argument('--checkpoint', type=Path, required=True, help='of the demo')
+    result.add_argument('--out', type=Path, required=True, help='the picture')
+    return result
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--checkpoint', type=Path, default=Path('runs/demo'), help='of the demo')
-    parser.add_argument('--out', type=Path, default=Path('docs/app.png'), help='the picture')
-    main(parser.parse_args())
+    main(parser().parse_args())
