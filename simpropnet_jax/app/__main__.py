@@ -47,6 +47,7 @@ def main(given: argparse.Namespace):
         raise ValueError(f'--max_upload must be at least 1 (MB), got {given.max_upload}')
     _check_gradio()
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # the page has a limit of its own
+    Image.core.set_block_size(64 * 2**20)  # larger than what the C library keeps for itself when it is freed
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder is deleted then, too
     with _folder(given.folder) as folder:
         # Before Gradio is imported, which reads them once: all that is uploaded, made or cached goes into one folder.

@@ -1,5 +1,9 @@
 """What the page's server refuses, and what it tells the browser to refuse: anything that is elsewhere."""
 
+import contextlib
+
+from starlette.requests import ClientDisconnect
+
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
     "form-action 'self'"
@@ -24,4 +28,5 @@ class Guard:
                 message['headers'] = [*message['headers'], (b'content-security-policy', POLICY.encode())]
             await send(message)
 
-        await self.app(scope, receive, send_with_policy)
+        with contextlib.suppress(ClientDisconnect):  # a page that was closed in the middle of an upload is no error
+            await self.app(scope, receive, send_with_policy)

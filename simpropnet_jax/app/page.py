@@ -87,7 +87,7 @@ def _example_column():
         mask = gr.File(label='Drop its mask: black is background; the same size as the picture', height=130,
                        elem_id='mask')  # fmt: skip
     add = gr.Button('Add this example', variant='primary', interactive=False, elem_id='add')
-    gallery = gr.Gallery(label='Examples', visible=False, columns=4, height=180, elem_id='examples', **GALLERY)
+    gallery = gr.Gallery(label='Examples', visible=False, columns=5, height=180, elem_id='examples', **GALLERY)
     with gr.Row(visible=False) as changes:
         remove = gr.Button('Remove the last', size='sm', elem_id='remove')
         clear = gr.Button('Remove all', size='sm', elem_id='clear')
@@ -140,24 +140,24 @@ def _wire(session, example, result):
 
 
 def _plainly(event):
-    """What goes wrong is said in the page in one sentence, of which nothing is read as HTML."""
+    """What goes wrong is said in the page in one sentence, and what the page shows stays as it is."""
 
     @functools.wraps(event)
     def guarded(*given):
         try:
             return event(*given)
         except (ValueError, OSError) as error:
-            sentence = str(error)
+            _warn(str(error))
         except Exception as error:
             logger.exception('not expected:')
-            sentence = f'something went wrong ({type(error).__name__}); the log of the program says more'
-        raise gr.Error(html.escape(sentence), title='That did not work', print_exception=False)
+            _warn(f'something went wrong ({type(error).__name__}); the log of the program says more')
+        return gr.skip()
 
     return guarded
 
 
 def _warn(sentence):
-    gr.Warning(html.escape(sentence), title='Left out')
+    gr.Warning(html.escape(sentence))  # Gradio would show what is HTML in it, such as the name of a file
 
 
 def _draft(session, path):
@@ -242,6 +242,11 @@ def _overlays(session, threshold):
 
 
 def _zip(session, threshold):
+    """A file to download; none where that fails, so that no older one is taken for it."""
     path = Path(tempfile.mkdtemp()) / 'masks.zip'
-    session.write_zip(path, threshold)
+    try:
+        session.write_zip(path, threshold)
+    except (ValueError, OSError) as error:
+        _warn(str(error))
+        return None
     return str(path)

@@ -15,7 +15,7 @@ from simpropnet_jax import images, visualize
 from simpropnet_jax.inference import Segmenter, read_support
 
 SIDE = 800  # pixels: the longer side of what is kept, shown and given to the network, whose own input is smaller
-MOST_PIXELS = 120_000_000  # of a picture; reading it takes some ten bytes each, for a moment
+MOST_PIXELS = 120_000_000  # of a picture; reading it takes some fifteen bytes each, for a moment
 MOST_SUPPORTS, MOST_QUERIES = 10, 50  # of one user: all are kept in memory
 FORMATS = sorted({Image.registered_extensions()[e] for e in images.ENDINGS if e in Image.registered_extensions()})
 

@@ -60,6 +60,7 @@ class Browser:
         options.add_experimental_option('prefs', {'download.default_directory': str(downloads)})
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(BINARIES['chromedriver']))
         self.downloads = downloads
+        self._zooms = []
         self.driver.get(address)
 
     def __enter__(self):
@@ -96,7 +97,7 @@ class Browser:
         from selenium.webdriver.common.action_chains import ActionChains
 
         canvas = self.find('#editor canvas')
-        zoom = self.until(lambda: float(self.find('#editor .zoom-number').text.strip(' %') or 0)) / 100
+        zoom = self.until(self._fitted) / 100
         hand = ActionChains(self.driver, 30)
         for stroke in strokes:
             points = [(round(zoom * (x - size[0] / 2)), round(zoom * (y - size[1] / 2))) for x, y in stroke]
@@ -105,6 +106,12 @@ class Browser:
                 hand.move_to_element_with_offset(canvas, *point)
             hand.release()
         hand.perform()
+
+    def _fitted(self, polls=5):
+        """The zoom in percent, once the picture is there (100 before) and has kept its place for some polls."""
+        said = self.find('#editor .zoom-number').text.strip(' %')
+        self._zooms = [*self._zooms, said][-polls:]
+        return float(said or 0) if self._zooms == [said] * polls and said != '100' else 0
 
     def shown(self, name):
         """Addresses of the pictures in a gallery."""

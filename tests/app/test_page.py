@@ -60,6 +60,12 @@ def test_paint_segment_move_the_threshold_download(page, tmp_path):
         (example,) = person.shown('examples')
         tint = np.asarray(Image.open(urllib.request.urlopen(example)).convert('RGB'), int) @ (-1, 2, -1)
         assert tint[145:155, 160:240].mean() > 100 > 20 > tint[:100].mean()  # green where it was painted alone
+        person.driver.switch_to.new_window('tab')  # another person
+        person.driver.get(address)
+        person.until(lambda: person.find('#said').text == '' and not person.find('#download').is_enabled())
+        assert not person.shown('examples') and not person.shown('results')
+        person.driver.close()
+        person.driver.switch_to.window(person.driver.window_handles[0])
         person.set_threshold(0)
         with zipfile.ZipFile(person.download()) as archive:
             masks = {name: np.asarray(Image.open(archive.open(name))) for name in archive.namelist() if 'mask' in name}
