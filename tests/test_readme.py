@@ -20,10 +20,12 @@ import study
 from configs import hpascal
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import demo, fieldhelp
+from simpropnet_jax.app import __main__ as app
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.evaluation import tables
+from tests.app import screenshot
 from tests.fakes import SMALL, fake_source
 
 ROOT = Path(__file__).parent.parent
@@ -81,6 +83,10 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch, refused):
             pascal5i._parse(flags)
         case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
             assert files == 'runs/*/eval/*.json'
+        case ['python', '-m', 'simpropnet_jax.app', *flags]:
+            app.parser().parse_args(flags)
+        case ['python', '-m', 'tests.app.screenshot', *flags]:
+            screenshot.parser().parse_args(flags)
         case ['python', '-m', module, *flags] if module.endswith(READING):
             monkeypatch.chdir(tmp_path)
             with refused('.*(there is no|has no)'):  # what it reads

@@ -1,0 +1,141 @@
+"""The page in headless Chromium: a server of its own, and the steps that a person would take."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+BINARIES = {name: shutil.which(name) for name in ('chromium', 'chromedriver')}  # of Debian: nothing is downloaded
+WAIT = 60  # seconds, where a machine is busy
+
+
+@contextlib.contextmanager
+def served(checkpoint, folder):
+    """The address of a page, served by the command in a process of its own, whose every file is to be in `folder`.
+
+    Its home, its temporary and its working folder are the folders home, temporary and working in there.
+    """
+    for name in ('home', 'temporary', 'working'):
+        (folder / name).mkdir()
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    env = {'HOME': folder / 'home', 'TMPDIR': folder / 'temporary', 'PYTHONPATH': ROOT, 'XLA_FLAGS': ''}
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'simpropnet_jax.app', '--checkpoint', str(checkpoint), '--port', str(port)],
+        cwd=folder / 'working', text=True, stderr=subprocess.PIPE,
+        env=os.environ | {name: str(value) for name, value in env.items()})  # fmt: skip
+    said = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if 'in a browser' in line:
+                break
+        else:
+            raise RuntimeError(f'the page was not served: {"".join(said)}')
+        yield f'http://127.0.0.1:{port}/'
+    finally:
+        process.terminate()
+        said += process.communicate(timeout=WAIT)[1].splitlines()
+        print(*said, sep='\n')
+
+
+class Browser:
+    """A person at the page. Files are chosen and not dropped, which Gradio treats alike."""
+
+    def __init__(self, address, downloads, size=(1400, 1200)):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = BINARIES['chromium']
+        for flag in ('headless=new', 'no-sandbox', 'disable-dev-shm-usage', 'enable-unsafe-swiftshader',
+                     'hide-scrollbars', f'window-size={size[0]},{size[1]}'):  # fmt: skip
+            options.add_argument(f'--{flag}')
+        options.set_capability('goog:loggingPrefs', {'performance': 'ALL'})
+        options.add_experimental_option('prefs', {'download.default_directory': str(downloads)})
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(BINARIES['chromedriver']))
+        self.downloads = downloads
+        self._zooms = []
+        self.driver.get(address)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.driver.quit()
+
+    def until(self, true):
+        """Waits until true() is; an element that is drawn anew meanwhile is looked for again."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, WAIT, 0.1, [StaleElementReferenceException]).until(lambda _: true())
+
+    def find(self, selector):
+        """The first element, as soon as there is one."""
+        return self.until(lambda: self.all(selector))[0]
+
+    def all(self, selector):
+        return self.driver.find_elements('css selector', selector)
+
+    def click(self, name):
+        """A button, as soon as it can be clicked."""
+        self.until(lambda: self.find(f'#{name}').is_enabled())
+        self.find(f'#{name}').click()
+
+    def give(self, name, *paths):
+        """Files to the place to drop them."""
+        self.find(f'#{name} input[type=file]').send_keys('\n'.join(map(str, paths)))
+
+    def paint(self, size, *strokes):
+        """Strokes over a picture of a size: lists of its pixels (x, y)."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        canvas = self.find('#editor canvas')
+        zoom = self.until(self._fitted) / 100
+        hand = ActionChains(self.driver, 30)
+        for stroke in strokes:
+            points = [(round(zoom * (x - size[0] / 2)), round(zoom * (y - size[1] / 2))) for x, y in stroke]
+            hand.move_to_element_with_offset(canvas, *points[0]).click_and_hold()
+            for point in points[1:]:
+                hand.move_to_element_with_offset(canvas, *point)
+            hand.release()
+        hand.perform()
+
+    def _fitted(self, polls=5):
+        """The zoom in percent, once the picture is there (100 before) and has kept its place for some polls."""
+        said = self.find('#editor .zoom-number').text.strip(' %')
+        self._zooms = [*self._zooms, said][-polls:]
+        return float(said or 0) if self._zooms == [said] * polls and said != '100' else 0
+
+    def shown(self, name):
+        """Addresses of the pictures in a gallery."""
+        return [image.get_attribute('src') for image in self.all(f'#{name} img')]
+
+    def set_threshold(self, value):
+        before, number = self.shown('results'), self.find('#threshold input[type=number]')
+        number.clear()
+        number.send_keys(f'{value}\n')
+        self.until(lambda: self.shown('results') and self.shown('results') != before)
+
+    def download(self):
+        """The file, when it is there as a whole."""
+        self.click('download')
+        self.until(lambda: (self.downloads / 'masks.zip').exists())
+        return self.downloads / 'masks.zip'
+
+    def warning(self):
+        """What the page says went wrong."""
+        return self.until(lambda: self.find('.toast-body').text.strip())
+
+    def hosts(self):
+        """All hosts that the browser asked for anything."""
+        messages = [json.loads(entry['message'])['message'] for entry in self.driver.get_log('performance')]
+        addresses = [message['params']['request']['url'] for message in messages
+                     if message['method'] == 'Network.requestWillBeSent']  # fmt: skip
+        return {urllib.parse.urlsplit(address).netloc for address in addresses if address.startswith(('http', 'ws'))}
