@@ -126,7 +126,8 @@ def apply(config: ConfigDict, argument: str, switches: dict) -> ConfigDict:
     """Applies the text after the colon of `--config file.py:fold=2,cpu` to a config.
 
     Args:
-      argument: words separated by commas, in any order: `fold=N`, `seed=N`, one of the switches, `own`, one of `SHARED`.
+      argument: words separated by commas, in any order: `fold=N`, `seed=N`, one of the switches, `own`, one of
+        `SHARED`.
       switches: word -> function that changes the config; they are applied in their own order, before `SHARED`.
     Raises:
       ValueError: for any other word.

@@ -31,7 +31,7 @@ def get_config(argument: str = '') -> ConfigDict:
     common.own(config)
     config.data.void = before.data.void
     config.train.start = start
-    config.train.classes = 'all'  # 'all': your classes are known later; 'base': all but those that config.fold holds out
+    config.train.classes = 'all'  # evaluated on other images of these; 'base': of those that config.fold holds out
     config.train.learning_rate = before.train.learning_rate / 10  # small: what was learned is to stay
     config.train.poly_power = 0.9
     config.train.warmup_steps = 0

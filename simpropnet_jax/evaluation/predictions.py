@@ -218,7 +218,8 @@ def evaluate_predictions(
     source = experiment.open_data(config)
     protocol, episodes = experiment.prepare_evaluation(config, source)
     result, counts = score_predictions(folder, source, episodes, protocol, config.fold, progress)
-    result |= {'folds': len(source.index.held_out), 'inputs': 'predictions', 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
+    result |= {'inputs': 'predictions', 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
+    result |= {'folds': len(source.index.held_out)}
     result |= {'size': None, 'shots': compare.with_intervals(result['shots'], counts)}
     record = report.write_result(
         result_path(config, workdir, folder), result, episodes=counts, protocol=protocol.name,

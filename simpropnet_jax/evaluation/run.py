@@ -138,7 +138,8 @@ def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) ->
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     config, trained, start = method.config, step is not None, method.config.train.start
     return {
-        'method': method_name(config) + ' + fine-tuned' * bool(trained and start), 'fold': config.fold, 'data': experiment.data_word(config),
+        'method': method_name(config) + ' + fine-tuned' * bool(trained and start), 'fold': config.fold,
+        'data': experiment.data_word(config),
         'selection': config.select.on if trained else 'none', 'checkpoint_step': step,
         'checkpoint': str(workdir) if trained else None, 'weights': method.weights or start or config.model.weights,
     }  # fmt: skip

@@ -72,7 +72,8 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
       ValueError: results of different protocols, data or void rules, or two of one method, fold and shot.
     """
     header, rows = fold_rows(records)
-    return heading(records, f'mIoU, mean of {'four' if _folds(records) == 4 else _folds(records)} folds') + aligned(header, rows)
+    count = _folds(records)
+    return heading(records, f'mIoU, mean of {"four" if count == 4 else count} folds') + aligned(header, rows)
 
 
 def fold_rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
