@@ -49,7 +49,7 @@ def base() -> ConfigDict:
     train.weight_decay = 5e-4  # CANet's, on every trainable parameter
     train.clip = 0.0  # a gradient longer than this is shortened to it; 0: never (the papers)
     train.initial_gain = 0.0  # 0: a head's kernels are drawn from N(0, 0.01), CANet's; else this times He's deviation
-    train.frozen = ('backbone',)  # parts never trained, by path: 'backbone', 'decoder/classify'; () trains all
+    train.frozen = ('backbone',)  # parts never trained, by path: 'backbone', 'fusion/conv1'; () trains all
     train.log_every = 20  # steps between two lines of metrics
     train.steps_per_dispatch = 1  # steps that an accelerator makes at one call; above 1 needs resident images
 

@@ -21,7 +21,6 @@ import argparse
 import collections
 import itertools
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         findings = prepare(given.folder, given.coco, given.out, given.val, given.longest_side)
     print(findings, end='')
     if findings.mistakes:
-        sys.exit(2)
+        mistakes.stop(f'{given.folder} has mistakes, listed above; nothing was written')
     if given.out:
         print(NEXT.format(out=given.out), end='')
 
