@@ -37,7 +37,6 @@ def get_config(argument: str = '') -> ConfigDict:
     config.train.warmup_steps = 0
     config.train.steps = 300
     config.train.batch = 4
-    config.train.shot = 1
     config.train.history_drop = 1.0
     config.select.every = 100
     config.eval.size = before.eval.size

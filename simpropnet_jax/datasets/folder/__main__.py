@@ -110,7 +110,7 @@ def _draw_all(entries, names, longest, target, content, findings) -> Iterator[tu
         for part in (store.IMAGES, store.LABELS):
             (target / part).mkdir(parents=True)
     waiting, rest = collections.deque(), iter(entries)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, AHEAD)) as pool, tqdm(total=len(entries), leave=False) as bar:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, AHEAD)) as pool, tqdm(total=len(entries), disable=None) as bar:
         while True:
             for entry in itertools.islice(rest, AHEAD - len(waiting)):
                 waiting.append((entry, pool.submit(draw, entry, names, longest)))

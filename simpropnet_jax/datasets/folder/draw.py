@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -90,7 +89,7 @@ def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
             continue
         if read.shape != shape:
             size = lambda shape: f'{shape[1]} x {shape[0]}'
-            as_stored = read.shape == own_size[::-1] and Path(entry.image).exists()
+            as_stored = read.shape == own_size[::-1]
             why = ', as it is before its EXIF data turn it: save the image turned' * as_stored
             sizes = f'{mask.name} is {size(read.shape)}, {entry.image.name} {size(shape)}'
             findings.mistake('mask of another size than its image', sizes + why)

@@ -21,20 +21,22 @@ def read_folds(folder: Path, names: Sequence[str], findings: Findings) -> HeldOu
     """The class ids that each fold holds out: of folds.json, [["cat", "dog"], ["car"]]; without it one fold, of all.
 
     Raises:
-      ValueError: the file is no list of lists.
+      ValueError: the file is not that.
     """
     path = folder / FOLDS
     if not path.is_file():
         return (tuple(range(1, len(names))),)
     try:
-        listed = [[str(name) for name in one] for one in json.loads(path.read_text())]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f'{path} must be a list of lists of classes, [["cat", "dog"], ["car"]]: {error}') from error
+        listed = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'{path} cannot be read as JSON: {error}') from error
+    if not isinstance(listed, list) or not listed or not all(isinstance(one, list) for one in listed):
+        raise ValueError(f'{path} must be a list of lists of classes, such as [["cat", "dog"], ["car"]]')
     for fold, one in enumerate(listed):
-        for name in sorted(set(one) - set(names[1:])):
+        for name in sorted(set(map(str, one)) - set(names[1:])):
             kind = f'class in {FOLDS} that has no masks; there are {", ".join(names[1:])}'
             findings.mistake(kind, f'fold {fold}: {name}')
-        if not one or len(set(one)) < len(one):
+        if not one or len(set(map(str, one))) < len(one):
             findings.mistake(f'fold in {FOLDS} that is empty or has a class twice', f'fold {fold}: {one}')
     return tuple(tuple(sorted(names.index(name) for name in one if name in names)) for one in listed)
 
