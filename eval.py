@@ -40,7 +40,7 @@ flags.mark_flag_as_required('workdir')
 def main():
     hosts.start()
     from simpropnet_jax import experiment
-    from simpropnet_jax.episodes.protocols import PRESETS
+    from simpropnet_jax.episodes.protocols import OF_PAPERS
     from simpropnet_jax.evaluation import run
     from simpropnet_jax.evaluation.predictions import evaluate_predictions
 
@@ -51,7 +51,7 @@ def main():
         config = experiment.stored_config(workdir) if config is None else config
         evaluate_predictions(config, workdir, Path(PREDICTIONS.value), run.ProgressBar())
     elif names:
-        names = list(PRESETS) if names == ['all'] else names
+        names = list(OF_PAPERS) if names == ['all'] else names
         run.evaluate_protocols(config, workdir, names, CHECKPOINT.value, INPUTS.value)
     else:
         run.evaluate_run(config, workdir, CHECKPOINT.value, INPUTS.value)

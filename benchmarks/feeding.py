@@ -177,7 +177,7 @@ def time_steps(work: Work, feeds: dict[str, Feed], steps: int, repeats: int) -> 
 def stepper(work: Work, feed: Feed) -> Callable[[Any, int], Any]:
     """A function that makes the steps of one dispatch, of the training's first phase, and does not wait for them."""
     train = work.method.config.train
-    trainer = prepare_trainer(work.method, work.sampler, feed.make_step)
+    trainer = prepare_trainer(work.method, work.source, work.sampler, feed.make_step)
     state = [init_state(
         work.method, trainer.optimizers[0], frozen=train.frozen, seed=0, mesh=work.mesh,
         new_history=prepare_history(work.method, work.sampler))]  # fmt: skip

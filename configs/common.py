@@ -7,10 +7,10 @@ def base() -> ConfigDict:
     """The recipe of CANet's and SimPropNet's papers, as far as it does not depend on the method."""
     config = ConfigDict()
     config.seed = 0  # initial weights, episodes, augmentation, dropout
-    config.fold = 0  # 0..3: the five classes held out; the papers call them split-1 to split-4
+    config.fold = 0  # 0..3: the five classes held out; the papers call them split-1 to split-4. Your own: folds.json
 
     config.data = data = ConfigDict()
-    data.name = 'pascal5i/sbd'  # pascal5i/sbd, pascal5i/aug or pascal5i/subset, prepared; or shapes5i, the embedded one
+    data.name = 'pascal5i/sbd'  # pascal5i/sbd, /aug or /subset, prepared; shapes5i, embedded; folder, your own images
     data.dir = '~/tensorflow_datasets'  # where it was prepared, or a gs:// URL of a copy; shapes5i is drawn there
     data.train_list = 'trainaug'  # 'trainaug' (10,582 images, CANet's) or 'noval' (5,953 images, PFENet's)
     data.tiny_rule = 'oslsm'  # which objects are too small to train on: 'oslsm' (CANet's), 'px2048' (PFENet's), 'none'
@@ -23,12 +23,13 @@ def base() -> ConfigDict:
     config.model = ConfigDict()  # the method's own fields; see its config file
 
     config.train = train = ConfigDict()
+    train.start = ''  # work directory whose best weights the training starts from, all of them; '': see model.weights
     train.epochs = 180  # an epoch is (listed pairs // batch) steps; SimPropNet, 3.6
     train.steps = 0  # a number of steps in place of the epochs; 0: as many as the epochs give
     train.batch = 8  # pairs a step, over all devices and hosts
     train.shot = 1  # supports of a training episode
     train.size = 321  # side of the square that images are stretched to; 8n+1 fits the stride-8 features
-    train.classes = 'base'  # what is trained: 'base' (the fold's), or 'all' 20, of a supervised oracle
+    train.classes = 'base'  # what is trained: 'base' (the fold's), or 'all': a supervised oracle's, or your own
     train.sampling = 'listed_pairs'  # every (image, class) pair once an epoch (the papers), or 'classes': evenly
     train.support_scale = 1.5  # supports are scaled by U(1, this) and cropped back to `size` (CANet); 1: not
     train.support_flip = True  # supports are mirrored every other time (CANet)
@@ -48,7 +49,7 @@ def base() -> ConfigDict:
     train.weight_decay = 5e-4  # CANet's, on every trainable parameter
     train.clip = 0.0  # a gradient longer than this is shortened to it; 0: never (the papers)
     train.initial_gain = 0.0  # 0: a head's kernels are drawn from N(0, 0.01), CANet's; else this times He's deviation
-    train.frozen = ('backbone',)  # parameter paths that are never trained; () trains everything
+    train.frozen = ('backbone',)  # parts never trained, by path: 'backbone', 'fusion/conv1'; () trains all
     train.log_every = 20  # steps between two lines of metrics
     train.steps_per_dispatch = 1  # steps that an accelerator makes at one call; above 1 needs resident images
 
@@ -107,6 +108,16 @@ def tpc(when: str):
     return change
 
 
+def own(config: ConfigDict) -> None:
+    """Your own images: few, of any size, in a folder that `python -m simpropnet_jax.datasets.folder` prepared."""
+    config.data.name = 'folder'
+    config.data.tiny_rule = 'none'
+    config.train.sampling = 'classes'
+    config.select.episodes = 200
+    config.eval.protocol = 'folder'
+    config.eval.shots = (1,)
+
+
 # Words that every method's config takes after the colon.
 SHARED = {'crc': crc, 'tpc': tpc('before'), 'tpc_mixed': tpc('mixed'), 'tpc_after': tpc('after')}
 
@@ -115,13 +126,14 @@ def apply(config: ConfigDict, argument: str, switches: dict) -> ConfigDict:
     """Applies the text after the colon of `--config file.py:fold=2,cpu` to a config.
 
     Args:
-      argument: words separated by commas, in any order: `fold=N`, `seed=N`, one of the switches, one of `SHARED`.
+      argument: words separated by commas, in any order: `fold=N`, `seed=N`, one of the switches, `own`, one of
+        `SHARED`.
       switches: word -> function that changes the config; they are applied in their own order, before `SHARED`.
     Raises:
       ValueError: for any other word.
     """
     words = list(filter(None, argument.split(',')))
-    switches = {**switches, **SHARED}
+    switches = {**switches, 'own': own, **SHARED}
     for word in words:
         name, _, value = word.partition('=')
         if name in ('fold', 'seed') and value.lstrip('-').isdigit():

@@ -80,6 +80,7 @@ RULES = {
     'model.shots': one_of('average', 'attention'),
     'model.refinements': number(0),
     'model.dtype': one_of('float32', 'bfloat16'),
+    'train.start': ANY,
     'train.epochs': number(1),
     'train.steps': number(0),
     'train.batch': number(1),
@@ -143,7 +144,7 @@ LATER = {
     'train': {
         'classes': 'base', 'turn': False, 'crc': False, 'history_drop': 0.7, 'foreground_weight': 1.0,
         'optimizer': 'sgd', 'rate_factor': 1.0, 'poly_power': 0.0, 'warmup_steps': 0, 'clip': 0.0,
-        'initial_gain': 0.0, 'steps_per_dispatch': 1,
+        'initial_gain': 0.0, 'steps_per_dispatch': 1, 'start': '',
     },
     'tpc': {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
@@ -179,7 +180,8 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
         rule = RULES[name]
         if not rule.holds(value):
             raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
-    novel_classes(config.fold)
+    if config.data.name != 'folder':  # whose folds are known when it is opened
+        novel_classes(config.fold)
     if config.model.get('shots') == 'attention' and config.train.shot == 1:
         raise ValueError(
             "config.model.shots is 'attention', which one support teaches nothing: train with config.train.shot of 2 "

@@ -7,7 +7,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from simpropnet_jax import experiment, parallel
-from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.evaluation import trivial
 from simpropnet_jax.evaluation.evaluate import evaluate
 from simpropnet_jax.evaluation.run import evaluate_run, label_sizes
@@ -61,7 +60,7 @@ def _simpler_answers(config, workdir):
     method = experiment.prepare_method(config, workdir)
     source, mesh = experiment.open_data(config), parallel.make_mesh()
     protocol, episodes = experiment.prepare_evaluation(config, source)
-    classes, (_, side) = novel_classes(config.fold), label_sizes(config.eval, protocol)
+    classes, (_, side) = source.index.novel_classes(config.fold), label_sizes(config.eval, protocol)
     variables, _ = experiment.restore_variables(method, workdir, 'latest', parallel.replicated(mesh))
     encoder = {'params': {'backbone': variables['params']['backbone']}}
     prototype = Prototype(width=config.model.width, stride_on=method.module.stride_on)

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import checkpoint, models, parallel, paths
 from simpropnet_jax import config as config_rules
-from simpropnet_jax.datasets.folds import CLASS_NAMES, base_classes, novel_classes
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import protocols
@@ -33,7 +32,8 @@ logger = logging.getLogger(__name__)
 # Episodes that select a checkpoint come from a seed that no evaluation uses.
 SELECTION_SEED = 1_000_000
 
-ALL_CLASSES = tuple(range(1, len(CLASS_NAMES)))
+# Fields of a model that do not change what its weights mean.
+NOT_OF_WEIGHTS = ('weights', 'trained', 'convention', 'dropout', 'dtype')
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def prepare_method(config: ConfigDict, workdir: AnyPath) -> Method:
         config.model.convention = before.model.convention
     loaded, convention = None, 'torchvision'
     if not checkpoint.exist(workdir):
-        loaded = _pretrained(config.model)
+        loaded = _start(config) if config.train.start else _pretrained(config.model)
     if loaded:
         convention = loaded.convention
         logger.info('weights: %s', loaded.source)
@@ -114,6 +114,36 @@ def _pretrained(model):
             f"{loaded.convention!r}; leave it 'auto'"
         )
     return loaded
+
+
+def _start(config: ConfigDict) -> Backbone:
+    """All weights of the best checkpoint of the work directory that `train.start` names.
+
+    Raises:
+      ValueError: it is no such folder, or its method is another than the config's.
+    """
+    given = config.train.start
+    run = paths.given(given)
+    if not (run / 'config.json').exists():
+        raise ValueError(f'config.train.start is {given}, a folder in which nothing was trained: it has no config.json')
+    before = config_rules.load(run / 'config.json')
+    now, then = config.model.to_dict(), before.model.to_dict()
+    for name in sorted((now.keys() | then.keys()) - set(NOT_OF_WEIGHTS), key=lambda name: (name != 'name', name)):
+        if now.get(name) != then.get(name):
+            raise ValueError(
+                f'config.model.{name} is {now.get(name)!r}, but {given}, from which the training is to start, has '
+                f'{then.get(name)!r}: take --config configs/finetune.py:start={given}, which has all of its model'
+            )
+    if config.model.convention not in ('auto', before.model.convention):
+        raise ValueError(
+            f'config.model.convention is {config.model.convention!r}, but {given} has the convention '
+            f"{before.model.convention!r}; leave it 'auto'"
+        )
+    method = Method(before, models.build(before.model), {}, None)
+    variables, step = restore_variables(method, run, 'best', parallel.replicated(parallel.make_mesh()))
+    params = jax.tree.map(np.asarray, variables['params'])
+    source = f'{before.model.name} of {run}, step {step}, trained on {data_word(before)}, fold {before.fold}'
+    return Backbone(params, before.model.convention, source)
 
 
 def given_weights(weights: str) -> str | Backbone:
@@ -219,9 +249,15 @@ def prepare_sampler(config: ConfigDict, source: Source) -> TrainSampler:
         raise ValueError(
             "config.data.drop_novel_images must be False with config.train.classes 'all', got True: no class is novel"
         )
-    classes = ALL_CLASSES if everything else base_classes(config.fold)
-    dropped = novel_classes(config.fold) if data.drop_novel_images else ()
-    pairs = listed_pairs(source.index, data.train_list, classes, data.tiny_rule, dropped)
+    index = source.index
+    classes = tuple(range(1, len(index.class_names))) if everything else index.base_classes(config.fold)
+    if not classes:
+        raise ValueError(
+            f'fold {config.fold} holds out all classes of {data.dir}, so that none is left to train on: set '
+            "config.train.classes to 'all' to train on them, or prepare the data with a folds.json"
+        )
+    dropped = index.novel_classes(config.fold) if data.drop_novel_images else ()
+    pairs = listed_pairs(index, data.train_list, classes, data.tiny_rule, dropped)
     return TrainSampler(
         pairs, shot=train.shot, seed=config.seed, fold=config.fold, batch=train.batch, order=train.sampling
     )
@@ -261,14 +297,29 @@ def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, .
 
     Of our own protocol, whatever `config.eval` says: that may change from one call to the next, selection may not.
     """
-    classes = (base_classes if config.select.on == 'base_val' else novel_classes)(config.fold)
-    protocol = replace(protocols.get_protocol('simpropnet'), episodes=config.select.episodes)
+    index = source.index
+    classes = (index.base_classes if config.select.on == 'base_val' else index.novel_classes)(config.fold)
+    name = 'folder' if config.data.name == 'folder' else 'simpropnet'
+    protocol = replace(protocols.get_protocol(name), episodes=config.select.episodes)
     return classes, protocols.episodes(protocol, source.index, config.fold, 1, SELECTION_SEED, classes)
 
 
 def open_data(config: ConfigDict) -> Source:
     """The prepared data set."""
     return open_source(config.data.name, paths.given(config.data.dir))
+
+
+def data_word(config: ConfigDict) -> str:
+    """What results call the data set: its name, and where it is one's own, the name of its folder."""
+    name = config.data.name
+    return f'{name}/{paths.given(config.data.dir).name}' if name == 'folder' else name
+
+
+def training_words(config: ConfigDict, step: int | None) -> dict | None:
+    """What a result file says of the training: the classes it was on and from where it started. None: there is none."""
+    if step is None:
+        return None
+    return {'classes': config.train.classes, 'start': config.train.start or None}
 
 
 def stored_config(workdir: AnyPath) -> ConfigDict:

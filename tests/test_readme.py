@@ -17,11 +17,12 @@ from PIL import Image
 
 import predict
 import study
-from configs import hpascal
+from configs import hpascal, simpropnet
 from simpropnet_jax import config as config_rules
-from simpropnet_jax import demo, fieldhelp
+from simpropnet_jax import demo, experiment, fieldhelp
 from simpropnet_jax.app import __main__ as app
 from simpropnet_jax.datasets import shapes5i
+from simpropnet_jax.datasets.folder import __main__ as own_folder
 from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.evaluation import tables
@@ -61,6 +62,14 @@ def python(*words, cwd=ROOT, **env):
                           env=os.environ | {'XLA_FLAGS': ''} | env)  # fmt: skip
 
 
+def started(folder):
+    """A folder in which runs/fold2 was begun."""
+    (folder / 'runs' / 'fold2').mkdir(parents=True)
+    (folder / 'configs').symlink_to(ROOT / 'configs')
+    experiment.store_config(simpropnet.get_config('fold=2'), folder / 'runs' / 'fold2')
+    return folder
+
+
 def test_documents_have_no_commands_but_those_tested_here():
     assert set(re.findall(r'^ *```(\w+)', TEXT, re.M)) == {'sh', 'python'}
     assert not re.search(r'^    \S', re.sub(r'```.*?```', '', TEXT, flags=re.S), re.M)  # no block without a language
@@ -81,6 +90,8 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch, refused):
             assert folder.startswith('runs') and '\ntensorboard>' in (ROOT / 'requirements.txt').read_text()
         case ['python', '-m', 'simpropnet_jax.datasets.pascal5i', *flags]:  # --download: tests/test_download.py
             pascal5i._parse(flags)
+        case ['python', '-m', 'simpropnet_jax.datasets.folder', *flags]:
+            own_folder.parser().parse_args(flags)
         case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
             assert files == 'runs/*/eval/*.json'
         case ['python', '-m', 'simpropnet_jax.app', *flags]:
@@ -108,14 +119,15 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch, refused):
                 config_rules.validate(config, devices=1)
         case ['python', script, *flags]:
             assert script in SCRIPTS
-            done = python(script, *flags, '--only_check_args')
+            cwd = started(tmp_path) if ':start=' in ' '.join(flags) else ROOT
+            done = python(ROOT / script, *flags, '--only_check_args', cwd=cwd)
             assert done.returncode == 0, done.stderr
         case _:
             pytest.fail(f'no test knows the command {words}')
 
 
 def test_configs_fields_and_links_that_are_named_are_there():
-    for argument in set(re.findall(r'configs/\w+\.py[:\w=,]*', TEXT)):
+    for argument in set(re.findall(r'configs/\w+\.py[:\w=,]*', TEXT)) - {'configs/finetune.py:start=runs'}:
         fieldhelp.load(argument)
     overrides = shlex.split(' '.join(span for span in spans(TEXT) if span.startswith('--config.')))
     done = python('train.py', '--config', 'configs/canet.py', '--workdir', 'W', *overrides, '--only_check_args')

@@ -29,7 +29,6 @@ from simpropnet_jax import commandline, experiment, hosts, parallel
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.config import FREE
-from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
@@ -147,7 +146,7 @@ def _write(path, asked, result, counts, provenance):
     result = result | {
         'eval': config_rules.plain(config.eval), 'resolution': asked.protocol.resolution,
         'hpascal': {name: asked.file[name] for name in KEPT},
-        'partitions': scores, 'fold_classes': [names[c] for c in novel_classes(config.fold)],
+        'partitions': scores, 'fold_classes': [names[c] for c in asked.source.index.novel_classes(config.fold)],
         'cmps': {size: cmps(one and one[size]['miou'] for one in scores.values()) for size in counts.counts},
     }  # fmt: skip
     record = report.write_result(

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from simpropnet_jax import commandline, experiment, paths, visualize
 from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis.hierarchy_figure import draw
-from simpropnet_jax.datasets.folds import FOLDS, novel_classes
+from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes import hpascal, hpascal_file
@@ -55,7 +55,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
     parameters = hpascal.Parameters(**config.partitions.to_dict())
     source = open_source(config.data.name, paths.given(config.data.dir))
     list_pairs = lambda fold: listed_pairs(
-        source.index, config.data.image_list, novel_classes(fold), config.data.tiny_rule)  # fmt: skip
+        source.index, config.data.image_list, source.index.novel_classes(fold), config.data.tiny_rule)  # fmt: skip
     pairs = {fold: list_pairs(fold) for fold in config.folds}
     oracle = Path(config.oracle).expanduser()
     scores = {fold: oracle_iou(oracle, source, one) for fold, one in pairs.items()}
@@ -67,7 +67,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
         distances = image_distances(source, one, extractor, config.features, config.data.loader)
         splits, found[fold] = hpascal.partitions(one, scores[fold], sizes, distances, parameters, fold)
         folds[fold] = hpascal_file.fold_record(
-            one, novel_classes(fold), scores[fold], sizes, splits, found[fold], source.ids)  # fmt: skip
+            one, source.index.novel_classes(fold), scores[fold], sizes, splits, found[fold], source.ids)  # fmt: skip
     features = {'network': extractor.name, 'layer': NETWORKS[extractor.name], 'source': extractor.source,
                 'size': config.features.size}  # fmt: skip
     record = hpascal_file.write(

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simpropnet_jax.datasets.folds import CLASS_NAMES, FOLDS, base_classes, novel_classes
+from simpropnet_jax.datasets import folds
+from simpropnet_jax.datasets.folds import CLASS_NAMES, PASCAL, HeldOut
 
 TINY_RULES = ('oslsm', 'px2048', 'none')
 """Which (image, class) pairs are too small to list: see `listed_pairs`."""
 
-_NUM_CLASSES = len(CLASS_NAMES)
 _LISTS_MEANING = {
     'trainaug': 'SBD and VOC 2012 train, less VOC 2012 val',
     'val': 'VOC 2012 val',
@@ -30,13 +30,14 @@ class Index:
 
     Attributes:
       ids: N image ids, sorted.
-      pixels: int32 [N, 21], label pixels of each class.
-      hits: int32 [N, 21], pixels of each class in `label[1::32, 1::32]` (OSLSM's test for tiny objects).
+      pixels: int32 [N, classes], label pixels of each class, the background's first.
+      hits: int32 [N, classes], pixels of each class in `label[1::32, 1::32]` (OSLSM's test for tiny objects).
       height: int32 [N], label height in pixels.
       width: int32 [N], label width in pixels.
       lists: name ('trainaug', 'val' and, where known, 'noval') -> bool [N], true for images on the list.
-      class_names: name of each class id, 0..20, for messages; not stored.
-      name: of the data set, the same.
+      class_names: name of each class id, from 0; not stored.
+      held_out: the class ids that each fold holds out; not stored.
+      name: of the data set, for messages; not stored.
     """
 
     ids: tuple[str, ...]
@@ -46,20 +47,32 @@ class Index:
     width: np.ndarray
     lists: dict[str, np.ndarray]
     class_names: tuple[str, ...] = CLASS_NAMES
+    held_out: HeldOut = PASCAL
     name: str = 'this data'
+
+    def novel_classes(self, fold: int) -> tuple[int, ...]:
+        """The class ids that the fold holds out. ValueError: there is no such fold."""
+        return folds.novel_classes(fold, self.held_out)
+
+    def base_classes(self, fold: int) -> tuple[int, ...]:
+        """The class ids that the fold trains on: all others but the background. ValueError: there is no such fold."""
+        return folds.base_classes(fold, self.held_out, self.class_names)
 
     @classmethod
     def build(
-        cls, labelled: Iterable[tuple[str, np.ndarray]], lists: Mapping[str, Collection[str]]
-    ) -> 'Index':
+        cls, labelled: Iterable[tuple[str, np.ndarray]], lists: Mapping[str, Collection[str]],
+        classes: int = len(CLASS_NAMES),
+    ) -> 'Index':  # fmt: skip
         """Counts classes in labels.
 
         Args:
-          labelled: (image id, label uint8 [H, W] of class ids 0..20 and 255), in any order.
+          labelled: (image id, label uint8 [H, W] of class ids from 0 and 255), in any order.
           lists: list name -> ids on it.
+          classes: how many there are, with the background.
         """
+        count = lambda label: count_classes(label, classes)
         rows = sorted(
-            ((i, count_classes(x), count_classes(x[1::32, 1::32]), *x.shape) for i, x in labelled),
+            ((i, count(x), count(x[1::32, 1::32]), *x.shape) for i, x in labelled),
             key=lambda row: row[0],
         )
         ids, pixels, hits, height, width = zip(*rows, strict=True)
@@ -95,8 +108,8 @@ class Pairs:
 
     Attributes:
       image: int32 [P], image numbers.
-      class_id: int32 [P], class ids 1..20.
-      class_names: name of each class id, 0..20, for messages.
+      class_id: int32 [P], class ids from 1.
+      class_names: name of each class id, from 0, for messages.
     """
 
     image: np.ndarray
@@ -107,9 +120,9 @@ class Pairs:
         return len(self.image)
 
 
-def count_classes(label: np.ndarray) -> np.ndarray:
-    """Number of pixels of each class: label uint8 [H, W] -> int32 [21]; void is counted nowhere."""
-    return np.bincount(label.ravel(), minlength=256)[:_NUM_CLASSES].astype(np.int32)
+def count_classes(label: np.ndarray, classes: int = len(CLASS_NAMES)) -> np.ndarray:
+    """Number of pixels of each class: label uint8 [H, W] -> int32 [classes]; void is counted nowhere."""
+    return np.bincount(label.ravel(), minlength=256)[:classes].astype(np.int32)
 
 
 def listed_pairs(
@@ -124,7 +137,7 @@ def listed_pairs(
     Args:
       index: of all images.
       image_list: 'trainaug', 'val' or 'noval'.
-      classes: class ids to list, each 1..20.
+      classes: class ids to list, each from 1.
       tiny_rule: 'oslsm' keeps a pair with more than 2 pixels of the class in label[1::32, 1::32] (OSLSM,
         CANet); 'px2048' with at least 2048 pixels (PFENet, BAM); 'none' with any pixel.
       drop_images_with: images with any pixel of these classes are left out (BAM does so with novel ones).
@@ -132,11 +145,12 @@ def listed_pairs(
     Raises:
       ValueError: an unknown rule, a class id out of range, or an image list that this data does not have.
     """
+    count = index.pixels.shape[1]
     for c in (*classes, *drop_images_with):
-        if not 1 <= c < _NUM_CLASSES:
-            raise ValueError(f'class id must be 1..20, got {c}')
+        if not 1 <= c < count:
+            raise ValueError(f'class id must be 1..{count - 1}, got {c}')
     keep = _listed(index, image_list) & ~(index.pixels[:, sorted(drop_images_with)] > 0).any(axis=1)
-    wanted = np.isin(np.arange(_NUM_CLASSES), sorted(classes))
+    wanted = np.isin(np.arange(count), sorted(classes))
     image, class_id = np.nonzero(_large_enough(index, tiny_rule) & keep[:, None] & wanted)
     return Pairs(image.astype(np.int32), class_id.astype(np.int32), index.class_names)
 
@@ -154,15 +168,17 @@ def counts(index: Index) -> dict:
 
 
 def _list_counts(index: Index, image_list: str, rule: str) -> dict[str, list[int]]:
-    classes_of = novel_classes if image_list == 'val' else base_classes
-    result = _pair_counts([listed_pairs(index, image_list, classes_of(fold), rule) for fold in FOLDS], '')
+    classes_of = index.novel_classes if image_list == 'val' else index.base_classes
+    every_fold = range(len(index.held_out))
+    result = _pair_counts([listed_pairs(index, image_list, classes_of(fold), rule) for fold in every_fold], '')
     if image_list == 'val':
-        every = listed_pairs(index, image_list, range(1, _NUM_CLASSES), rule)
-        result['pairs_per_class'] = np.bincount(every.class_id, minlength=_NUM_CLASSES)[1:].tolist()
+        count = index.pixels.shape[1]
+        every = listed_pairs(index, image_list, range(1, count), rule)
+        result['pairs_per_class'] = np.bincount(every.class_id, minlength=count)[1:].tolist()
         return result
     dropped = [
-        listed_pairs(index, image_list, base_classes(fold), rule, drop_images_with=novel_classes(fold))
-        for fold in FOLDS
+        listed_pairs(index, image_list, index.base_classes(fold), rule, drop_images_with=index.novel_classes(fold))
+        for fold in every_fold
     ]
     return result | _pair_counts(dropped, '_drop_novel')
 

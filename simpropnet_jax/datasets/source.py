@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from simpropnet_jax import paths
-from simpropnet_jax.datasets import shapes5i
-from simpropnet_jax.datasets.folds import CLASS_NAMES
+from simpropnet_jax.datasets import folder, shapes5i
+from simpropnet_jax.datasets.folds import CLASS_NAMES, PASCAL, HeldOut
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.paths import AnyPath
 
-DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset', 'shapes5i')
+DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset', 'shapes5i', 'folder')
 """Names that `open_source` knows."""
 
 
@@ -20,15 +20,19 @@ class Source:
     Attributes:
       name: data set name, such as 'pascal5i/sbd'.
       index: label index; a position in it is an image number.
-      class_names: name of each class id, 0..20.
+      class_names: name of each class id, from 0.
     """
 
     def __init__(
-        self, name: str, index: Index, splits: dict[str, object], class_names: tuple[str, ...] = CLASS_NAMES
-    ):
-        """Args: splits: index list name -> records of the images on that list, in the index's order."""
+        self, name: str, index: Index, splits: dict[str, object], class_names: tuple[str, ...] = CLASS_NAMES,
+        held_out: HeldOut = PASCAL,
+    ):  # fmt: skip
+        """Args: splits: index list name -> records of the images on that list, in the index's order.
+
+        held_out: class ids that each fold holds out.
+        """
         self.name = name
-        self.index = replace(index, name=name, class_names=class_names)
+        self.index = replace(index, name=name, class_names=class_names, held_out=held_out)
         self.class_names = class_names
         self._splits = splits
         self._place: list[tuple[str, int]] = [('', -1)] * len(index.ids)
@@ -42,7 +46,10 @@ class Source:
         return self.index.ids
 
     def example(self, number: int) -> tuple[bytes, bytes]:
-        """The JPEG as stored, and the label as 8-bit single-channel PNG of class ids 0..20 and 255 = void."""
+        """The image as stored, and the label as 8-bit single-channel PNG of class ids and 255 = void.
+
+        The image is a JPEG; of your own data it may be a PNG in RGB, which loaders read alike.
+        """
         list_name, record = self._place[number]
         example = self._splits[list_name][record]
         return example['image'], example['label']
@@ -53,7 +60,7 @@ def open_source(name: str, data_dir: str | AnyPath) -> Source:
 
     Args:
       name: one of `DATA_SETS`.
-      data_dir: the folder given as --data_dir when it was prepared, or a URL of a copy of it.
+      data_dir: the folder given as --data_dir (of 'folder': as --out) when it was prepared, or a URL of a copy of it.
 
     Raises:
       ValueError: unknown name.
@@ -66,6 +73,9 @@ def open_source(name: str, data_dir: str | AnyPath) -> Source:
     if name == 'shapes5i':
         local = paths.on_this_machine(data_dir, f'shapes5i/{shapes5i.VERSION}')
         return Source(name, *shapes5i.load(local), shapes5i.CLASS_NAMES)
+    if name == 'folder':
+        prepared = paths.on_this_machine(data_dir.parent, data_dir.name) / data_dir.name
+        return Source(name, *folder.load(prepared))
     from simpropnet_jax.datasets import pascal5i
 
     part = f'{name}/{pascal5i.Pascal5i.VERSION}'

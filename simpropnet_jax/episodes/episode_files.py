@@ -21,7 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes.protocols import Protocol, named_hash
 from simpropnet_jax.episodes.sampler import Episode
@@ -88,11 +87,12 @@ def read_episodes(
         raise ValueError(f'{path} has episodes of fold {read["fold"]}, not of fold {fold}: evaluate that fold on them')
     numbers = {image_id: number for number, image_id in enumerate(index.ids)}
     sets: Sets = {}
+    novel = index.novel_classes(fold)
     for one in read['episodes']:
-        if one['class_id'] not in novel_classes(fold):
+        if one['class_id'] not in novel:
             raise ValueError(
                 f'{path} has an episode of class {one["class_id"]}, which fold {fold} does not hold out '
-                f'(its classes are {", ".join(map(str, novel_classes(fold)))})'
+                f'(its classes are {", ".join(map(str, novel))})'
             )
         if len(one['supports']) != one['shot']:
             raise ValueError(f'{path} has a {one["shot"]}-shot episode with {len(one["supports"])} supports: {one}')

@@ -2,7 +2,7 @@
 
 Two backends give the same bytes: tf.data, and a thread pool where TensorFlow is absent. They share the
 sampler and the resize (Pillow's); their JPEG decoders agree because TensorFlow is told to use the accurate
-integer DCT.
+integer DCT. PNGs, of which one's own data may have some, are read by the same functions.
 """
 
 import collections
@@ -115,7 +115,7 @@ def supervised_batches(
     """Endless batches for supervised training: the queries of `train_batches`, with labels of all classes.
 
     Yields:
-      With b = batch / process_count: image u8 [b,size,size,3], label u8 [b,size,size] (class ids 0..20, 255 = void),
+      With b = batch / process_count: image u8 [b,size,size,3], label u8 [b,size,size] (class ids, 255 = void),
       image_id i32 [b], valid bool [b].
     """
     numbers = lambda: supervised_numbers(
@@ -165,7 +165,7 @@ def image_batches(
       size: side in pixels of the squares that images are stretched to; label_size: that of labels, the same by default.
 
     Yields:
-      With L = label_size: image u8 [batch,size,size,3], label u8 [batch,L,L] (class ids 0..20, 255 = void), number i32
+      With L = label_size: image u8 [batch,size,size,3], label u8 [batch,L,L] (class ids, 255 = void), number i32
       [batch], valid bool [batch]. The last batch is filled up with its last image, marked not valid.
 
     Raises:
@@ -178,7 +178,7 @@ def image_batches(
 
 
 def own_labels(source, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """Labels (u8, class ids 0..20, 255 = void) at their own sizes, [height, width] each."""
+    """Labels (u8, class ids, 255 = void) at their own sizes, [height, width] each."""
     return [_open_label(source.example(int(number))[1]) for number in numbers]
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.datasets.index import Index, Pairs, listed_pairs
 from simpropnet_jax.episodes.sampler import EVALUATION, Episode, draw_supports, images_by_class, random_bits
 
@@ -82,7 +81,15 @@ PRESETS = {
     'panet': Protocol(
         'panet', image_list='trainaug', tiny_rule='none', order='random', episodes=1000,
         seeds=(1234, 1235, 1236, 1237, 1238), resolution=417, void='ignore'),
+    # Ours, for one's own images: every object, however small; fewer episodes, as there are few images.
+    'folder': Protocol(
+        'folder', image_list='val', tiny_rule='none', order='classes', episodes=200, seeds=(0, 1, 2),
+        resolution=321, void='as trained'),
 }  # fmt: skip
+
+
+OF_PAPERS = tuple(name for name in PRESETS if name != 'folder')
+"""For PASCAL-5i."""
 
 
 def get_protocol(name: str) -> Protocol:
@@ -111,7 +118,7 @@ def episodes(
     Raises:
       ValueError: a class has fewer than shot + 1 listed images.
     """
-    classes = tuple(novel_classes(fold) if classes is None else classes)
+    classes = tuple(index.novel_classes(fold) if classes is None else classes)
     pairs = listed_pairs(index, protocol.image_list, classes, protocol.tiny_rule)
     members = images_by_class(pairs, shot, classes)
     position = {pair: i for i, pair in enumerate(zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True))}
@@ -162,7 +169,7 @@ def _query_order(
 
 def identical_episodes(protocol: Protocol, index: Index, fold: int) -> list[Episode]:
     """Every listed pair of the fold's novel classes once, the query being its own support."""
-    pairs = listed_pairs(index, protocol.image_list, novel_classes(fold), protocol.tiny_rule)
+    pairs = listed_pairs(index, protocol.image_list, index.novel_classes(fold), protocol.tiny_rule)
     listed = zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True)
     return [Episode(image, (image,), class_id, pair) for pair, (image, class_id) in enumerate(listed)]
 

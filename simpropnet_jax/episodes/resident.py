@@ -30,7 +30,7 @@ class Resident(NamedTuple):
 
     Attributes:
       rows: i32 [M], image number -> row; -1 where an image is not among them.
-      squares: side S in pixels -> images u8 [N, S*S*3] and labels u8 [N, S*S] (class ids 0..20, 255 = void). They are
+      squares: side S in pixels -> images u8 [N, S*S*3] and labels u8 [N, S*S] (class ids, 255 = void). They are
         flat, as a TPU pads the last axes of an array, here the three colours.
     """
 

@@ -37,7 +37,7 @@ class ImageBank:
     Attributes:
       numbers: int32 [N], ascending image numbers of the data set's index.
       images: uint8 [N,S,S,3], RGB, stretched to the network's input size.
-      labels: uint8 [N,L,L], class ids 0..20 and 255 (void), stretched to a square.
+      labels: uint8 [N,L,L], class ids and 255 (void), stretched to a square.
       own_labels: N uint8 arrays at each label's own size, or None where only the square is scored.
       queries: the images at each size at which queries are segmented, uint8 [N,S',S',3] each; commonly `images` alone.
       supports: None: supports look as queries do.

@@ -132,7 +132,7 @@ def _of_files(config, folder, count) -> Predictor:
     source = experiment.open_data(config)
     protocol, sets = experiment.prepare_evaluation(config, source)
     key, episodes = _first(sets, count)
-    files = Predictions(folder, source.ids, sets, protocol.name, config.fold)
+    files = Predictions(folder, source.index, sets, protocol.name, config.fold)
     predict = lambda: _read(files, source, key, episodes, protocol)
     checkpoint = {'path': str(folder), 'step': None, 'selection': 'none'}
     return Predictor(folder.resolve().name, source, config.fold, protocol, episodes, predict, checkpoint)

@@ -7,7 +7,7 @@ Files are named in one of two ways:
   - by episode, `simpropnet_f1_s0_k1_0007.png`: protocol, fold 1, seed 0, 1-shot, episode 7. A file of episodes says for
     each name which query, supports and class it is: `python -m simpropnet_jax.list_episodes --help`. What a
     mask may be is in `images`; where it is void, the object is not predicted;
-  - by image, `2007_000033.png`, for methods that need no support: class ids 0 to 20, gray or with a palette, of which
+  - by image, `2007_000033.png`, for methods that need no support: class ids, gray or with a palette, of which
     the episode's class is taken. Files of images that are not asked for are left aside.
 
 A file has the size of its query's label; where the protocol compares masks on a square, that of the square will do too.
@@ -26,7 +26,8 @@ from PIL import Image
 
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, images
-from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID, novel_classes
+from simpropnet_jax.datasets.folds import VOID
+from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes.episode_files import Sets, episode_name
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
@@ -49,11 +50,12 @@ class Predictions:
       ValueError, OSError: there is no such folder, or files are missing or not expected; names the first of them.
     """
 
-    def __init__(self, folder: Path, ids: Sequence[str], episodes: Sets, protocol: str, fold: int):
-        """Args: ids: image ids, by image number; episodes: {(shot, seed): episodes} of the protocol of this name."""
+    def __init__(self, folder: Path, index: Index, episodes: Sets, protocol: str, fold: int):
+        """Args: index: of the data set; episodes: {(shot, seed): episodes} of the protocol of this name."""
         if not folder.is_dir():
             raise FileNotFoundError(f'there is no folder {folder} with predictions')
-        self.folder, self._ids, self._set = folder, ids, (protocol, fold)
+        ids = index.ids
+        self.folder, self._index, self._set = folder, index, (protocol, fold)
         by_episode = {
             f'{episode_name(protocol, fold, shot, seed, number)}.png'
             for (shot, seed), drawn in episodes.items() for number in range(len(drawn))}  # fmt: skip
@@ -65,7 +67,7 @@ class Predictions:
 
     def path(self, shot: int, seed: int, number: int, query: int) -> Path:
         """The file of an episode, by its set, its number in it, and the number of its query's image."""
-        name = self._ids[query] if self.by_image else episode_name(*self._set, shot, seed, number)
+        name = self._index.ids[query] if self.by_image else episode_name(*self._set, shot, seed, number)
         return self.folder / f'{name}.png'
 
     def read(self, path: Path, sizes: Sequence[tuple[int, int]]) -> UInt8[np.ndarray, 'H W']:
@@ -76,7 +78,7 @@ class Predictions:
         Raises:
           ValueError: the file cannot be read, or has another size; without its name.
         """
-        values = _read_classes(path) if self.by_image else images.read_mask(path)
+        values = _read_classes(path, len(self._index.class_names)) if self.by_image else images.read_mask(path)
         if values.shape not in sizes:
             wanted = ' or '.join(f'{width} x {height}' for height, width in dict.fromkeys(sizes))
             raise ValueError(f'{values.shape[1]} x {values.shape[0]}, not {wanted}')
@@ -100,7 +102,7 @@ def score_predictions(
     Raises:
       ValueError, OSError: files are missing, not expected, of another size or unreadable; names the first of them.
     """
-    predictions = Predictions(folder, source.ids, episodes, protocol.name, fold)
+    predictions = Predictions(folder, source.index, episodes, protocol.name, fold)
     label_size = 'own' if protocol.resolution == 'own' else 'square'
     asked: dict[int, list[tuple]] = {}
     for (shot, seed), drawn in episodes.items():
@@ -119,7 +121,7 @@ def score_predictions(
         if progress:
             progress('read predictions', done, len(asked))
     _refuse(folder, {'unreadable or of a wrong size': [f'{name}: {problem}' for name, problem in wrong.items()]})
-    shots, kept, classes = {}, {}, classes or novel_classes(fold)
+    shots, kept, classes = {}, {}, classes or source.index.novel_classes(fold)
     for shot in sorted({shot for shot, _ in episodes}):
         sets = {seed: drawn for (k, seed), drawn in episodes.items() if k == shot}
         kept[shot] = _episode_counts(sets, shot, counts, label_size).named(source.ids)
@@ -147,7 +149,7 @@ def _stretched(label, side):
     return np.asarray(Image.fromarray(label).resize((side, side), Image.NEAREST))
 
 
-def _read_classes(path: Path) -> UInt8[np.ndarray, 'H W']:
+def _read_classes(path: Path, classes: int) -> UInt8[np.ndarray, 'H W']:
     """Class ids of a PNG of one channel."""
     try:
         with Image.open(path) as image:
@@ -156,9 +158,9 @@ def _read_classes(path: Path) -> UInt8[np.ndarray, 'H W']:
             values = np.asarray(image)
     except OSError as error:  # Pillow's, of what is no picture or a damaged one
         raise ValueError(f'not a readable PNG ({error})') from error
-    strange = sorted(set(np.unique(values).tolist()) - {*range(len(CLASS_NAMES)), VOID})
+    strange = sorted(set(np.unique(values).tolist()) - {*range(classes), VOID})
     if strange:
-        raise ValueError(f'the value {strange[0]} is no class id, which are 0 to {len(CLASS_NAMES) - 1}')
+        raise ValueError(f'the value {strange[0]} is no class id, which are 0 to {classes - 1}')
     return values
 
 
@@ -217,6 +219,7 @@ def evaluate_predictions(
     protocol, episodes = experiment.prepare_evaluation(config, source)
     result, counts = score_predictions(folder, source, episodes, protocol, config.fold, progress)
     result |= {'inputs': 'predictions', 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
+    result |= {'folds': len(source.index.held_out)}
     result |= {'size': None, 'shots': compare.with_intervals(result['shots'], counts)}
     record = report.write_result(
         result_path(config, workdir, folder), result, episodes=counts, protocol=protocol.name,
@@ -234,6 +237,6 @@ def result_path(config: ConfigDict, workdir: AnyPath, folder: Path) -> AnyPath:
 def provenance(config: ConfigDict, folder: Path) -> dict[str, Any]:
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     return {
-        'method': folder.resolve().name, 'fold': config.fold, 'data': config.data.name, 'selection': 'none',
+        'method': folder.resolve().name, 'fold': config.fold, 'data': experiment.data_word(config), 'selection': 'none',
         'checkpoint': str(folder),
     }  # fmt: skip

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, parallel, visualize
-from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
 from simpropnet_jax.evaluation import compare, report, supervised, tables
@@ -59,14 +58,16 @@ def evaluate_run(
     protocol, episodes = experiment.prepare_evaluation(config, source, inputs == 'identical')
     mesh, progress = parallel.make_mesh(), ProgressBar()
     variables, step = experiment.load_variables(method, workdir, which, mesh)
+    classes = source.index.novel_classes(config.fold)
     evaluator = prepare_evaluator(
-        method, source, protocol, episodes, novel_classes(config.fold), mesh, inputs == 'zero_mask', progress
+        method, source, protocol, episodes, classes, mesh, inputs == 'zero_mask', progress
     )
     result = evaluator.run(variables, progress)
     weights = weights_word(method, which, step)
     name = result_name(config, weights, inputs)
     counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
     result |= {'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
+    result |= {'folds': len(source.index.held_out), 'trained': experiment.training_words(config, step)}
     result['shots'] = compare.with_intervals(result['shots'], counts)
     experiment.store_config(config, workdir)
     record = report.write_result(
@@ -135,11 +136,12 @@ def weights_word(method: experiment.Method, which: str, step: int | None) -> str
 
 def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) -> dict[str, Any]:
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
-    config, trained = method.config, step is not None
+    config, trained, start = method.config, step is not None, method.config.train.start
     return {
-        'method': method_name(config), 'fold': config.fold, 'data': config.data.name,
+        'method': method_name(config) + ' + fine-tuned' * bool(trained and start), 'fold': config.fold,
+        'data': experiment.data_word(config),
         'selection': config.select.on if trained else 'none', 'checkpoint_step': step,
-        'checkpoint': str(workdir) if trained else None, 'weights': method.weights or config.model.weights,
+        'checkpoint': str(workdir) if trained else None, 'weights': method.weights or start or config.model.weights,
     }  # fmt: skip
 
 

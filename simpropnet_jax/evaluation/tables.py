@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from simpropnet_jax import mistakes
-from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.evaluation.metrics import mean_and_std
 from simpropnet_jax.evaluation.report import read_result
 from simpropnet_jax.evaluation.text import aligned
@@ -65,21 +64,23 @@ def protocol_table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def fold_table(records: Sequence[dict[str, Any]]) -> str:
-    """Four folds: a row per method, shot and label size; mIoU of split-1 to split-4, their mean, mean FB-IoU.
+    """All folds: a row per method, shot and label size; mIoU of split-1 to the last split, their mean, mean FB-IoU.
 
     A fold without a result is '-', and so is the mean then. The deviation of the mean is that of the
-    four-fold mean over the seeds, where all folds have the same seeds.
+    mean over the seeds, where all folds have the same seeds.
     Raises:
       ValueError: results of different protocols, data or void rules, or two of one method, fold and shot.
     """
     header, rows = fold_rows(records)
-    return heading(records, 'mIoU, mean of four folds') + aligned(header, rows)
+    count = _folds(records)
+    return heading(records, f'mIoU, mean of {"four" if count == 4 else count} folds') + aligned(header, rows)
 
 
 def fold_rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of `fold_table`; ValueError as there."""
     _check_comparable(records)
-    header = ['method', 'input', 'labels', 'shot', *(f'split-{fold + 1}' for fold in FOLDS), 'mean', 'FB-IoU']
+    folds_of_data = range(_folds(records))
+    header = ['method', 'input', 'labels', 'shot', *(f'split-{fold + 1}' for fold in folds_of_data), 'mean', 'FB-IoU']
     cells: dict[tuple, dict[int, dict]] = {}
     for record in records:
         for shot, label_size, scores in _scores(record):
@@ -92,8 +93,9 @@ def fold_rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[s
             folds[record['fold']] = scores
     rows = []
     for key, folds in cells.items():
-        one = [_percent(folds[f]['miou'], folds[f]['miou_std']) if f in folds else ABSENT for f in FOLDS]
-        rows.append([*key, *one, _mean(folds, 'miou'), _mean(folds, 'fb_iou')])
+        one = [_percent(folds[f]['miou'], folds[f]['miou_std']) if f in folds else ABSENT for f in folds_of_data]
+        complete = len(folds) == len(folds_of_data)
+        rows.append([*key, *one, *(_mean(folds, name) if complete else ABSENT for name in ('miou', 'fb_iou'))])
     return header, rows
 
 
@@ -103,6 +105,7 @@ def method_words(record: dict[str, Any]) -> str:
     words = [record.get('inputs', 'episodes')] if record.get('inputs', 'episodes') != 'episodes' else []
     words += ['scales ' + ' '.join(map(str, evaluation['scales']))] if len(evaluation.get('scales', [1])) > 1 else []
     words += ['random support'] if evaluation.get('random_support') else []
+    words += ['classes trained on'] if (record.get('trained') or {}).get('classes') == 'all' else []
     words += [f'refined {evaluation["refinement"]}'] if evaluation.get('refinement', 'fixed') != 'fixed' else []
     return f'{record["method"]} ({", ".join(words)})' if words else record['method']
 
@@ -115,6 +118,10 @@ def _scores(record):
                 yield shot, shown, by_label[label_size]
 
 
+def _folds(records) -> int:
+    return max(record.get('folds', 4) for record in records)  # earlier versions knew PASCAL-5i alone
+
+
 def _interval(scores):
     if not scores.get('miou_interval'):
         return ABSENT
@@ -123,8 +130,6 @@ def _interval(scores):
 
 
 def _mean(folds, name):
-    if set(folds) != set(FOLDS):
-        return ABSENT
     seeds = [set(f['seeds']) for f in folds.values()]
     if any(s != seeds[0] for s in seeds):
         return _percent(mean_and_std([f[name] for f in folds.values()])[0])

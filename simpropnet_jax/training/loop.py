@@ -48,7 +48,7 @@ def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
     sampler = experiment.prepare_sampler(config, source)
     mesh = parallel.make_mesh()
     feed = Feed(method, source, sampler, mesh)
-    trainer, new_history = prepare_trainer(method, sampler, feed.make_step), prepare_history(method, sampler)
+    trainer, new_history = prepare_trainer(method, source, sampler, feed.make_step), prepare_history(method, sampler)
     steps = trainer.phases[-1].last
     selection = _selection(method, source, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch))
     with (

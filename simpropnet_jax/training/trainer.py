@@ -5,27 +5,36 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.training import history, objectives, phases
-from simpropnet_jax.training.state import learning_rate, make_optimizer
+from simpropnet_jax.training.state import learning_rate, make_optimizer, split
 
 
-def prepare_trainer(method, sampler, make_step: Callable) -> phases.Trainer:
+def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trainer:
     """The trainer of all phases.
 
     Args:
       method: an experiment.Method.
+      source: the data set.
       make_step: (objective, optimizer) -> the jitted step, see feed.py.
     Raises:
-      ValueError: all classes are to be trained, and the method segments episodes.
+      ValueError: all classes are to be trained, and the method segments episodes of a benchmark; or a supervised
+        network, whose classes are those of the benchmarks, is to be trained on other data; or train.frozen names
+        what is not there, or all there is.
     """
     config = method.config
     supervised = method.supervised
-    if config.train.classes == 'all' and not supervised:
+    if supervised and config.data.name == 'folder':
+        raise ValueError(
+            f'config.model.name is {config.model.name!r}, a supervised network for the classes of PASCAL-5i: on your '
+            'own data train a few-shot method'
+        )
+    if config.train.classes == 'all' and not supervised and config.data.name != 'folder':
         raise ValueError(
             f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
             'oracle: no class would be novel'
         )
+    if not split(method.abstract()['params'], config.train.frozen)[0]:
+        raise ValueError(f'config.train.frozen is {config.train.frozen}, which is all of it: nothing would be trained')
     length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
     planned = phases.plan(None if supervised else config.tpc, length, sampler.steps_per_epoch)
     lengths = [phase.last - phase.first for phase in planned]
@@ -35,7 +44,7 @@ def prepare_trainer(method, sampler, make_step: Callable) -> phases.Trainer:
         if supervised:
             objective = objectives.supervised(
                 method.module, convention=config.model.convention,
-                hidden=() if config.train.classes == 'all' else novel_classes(config.fold),
+                hidden=() if config.train.classes == 'all' else source.index.novel_classes(config.fold),
                 crop=None if config.train.turn else config.train.size,
                 foreground_weight=config.train.foreground_weight)  # fmt: skip
         else:

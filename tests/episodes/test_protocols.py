@@ -88,6 +88,7 @@ RULES = {
     'oslsm': ('val', 'oslsm', 'shuffled', 1000, (1385,), 500, 'background'),
     'bam': ('val', 'px2048', 'images', 1000, (510, 365, 382, 322, 988), 'own', 'ignore'),
     'panet': ('trainaug', 'none', 'random', 1000, (1234, 1235, 1236, 1237, 1238), 417, 'ignore'),
+    'folder': ('val', 'none', 'classes', 200, (0, 1, 2), 321, 'as trained'),
 }
 
 
@@ -99,7 +100,7 @@ def test_no_preset_changes_by_accident():
 # Of the fake data, fold 0, 1-shot, the first seed. If one changes, so have the episodes of published numbers.
 HASHES = {
     'simpropnet': '8fcb80bf57ac', 'canet': '8695f742851b', 'pfenet': 'abb388d81b08', 'hsnet': '45506e0207a4',
-    'oslsm': 'c5e692eb989b', 'bam': '288fc11e6067', 'panet': '9e33a7a39c61',
+    'oslsm': 'c5e692eb989b', 'bam': '288fc11e6067', 'panet': '9e33a7a39c61', 'folder': '0e3aa27fbc1c',
 }  # fmt: skip
 
 

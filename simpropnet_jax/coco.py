@@ -1,0 +1,129 @@
+"""Annotations in COCO's JSON: polygons and run lengths (RLE), as masks.
+
+    annotated = coco.read('instances.json')
+    for annotation in annotated.annotations:
+        mask = coco.mask(annotation, annotated.images[annotation.image])
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+from pycocotools import mask as runs
+
+Id = int | str
+
+
+class Picture(NamedTuple):
+    """An entry of "images": a file, as a path below the folder of pictures, and its size in pixels."""
+
+    file: str
+    height: int
+    width: int
+
+
+class Annotation(NamedTuple):
+    """An entry of "annotations".
+
+    Attributes:
+      id, image, category: ids, as the file has them.
+      crowd: iscrowd: a region with several objects that nobody told apart.
+      segmentation: polygons [[x, y, x, y, ...], ...] or {'size': [height, width], 'counts': run lengths}.
+    """
+
+    id: Id
+    image: Id
+    category: Id
+    crowd: bool
+    segmentation: Any
+
+
+class Annotated(NamedTuple):
+    """What a file holds; images and categories (their names) by id."""
+
+    images: dict[Id, Picture]
+    categories: dict[Id, str]
+    annotations: list[Annotation]
+
+
+def read(path: str | os.PathLike) -> Annotated:
+    """The images, categories and annotations of a file; masks are decoded by `mask`.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no such file, it is not COCO's JSON, an id is there twice, or an
+        annotation names an image or a category that is not there.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no file {path}')
+    try:
+        content = json.loads(Path(path).read_bytes())
+        rows = {part: content[part] for part in ('images', 'categories', 'annotations')}
+        images = [(one['id'], Picture(one['file_name'], int(one['height']), int(one['width'])))
+                  for one in rows['images']]  # fmt: skip
+        categories = [(one['id'], str(one['name'])) for one in rows['categories']]
+        annotations = [
+            Annotation(one.get('id', place), one['image_id'], one['category_id'], bool(one.get('iscrowd')),
+                       one.get('segmentation'))
+            for place, one in enumerate(rows['annotations'])]  # fmt: skip
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read as COCO's JSON ({error})") from error
+    except KeyError as error:
+        raise ValueError(
+            f"{path} lacks {error}: COCO's JSON has images (id, file_name, height, width), categories (id, name) and "
+            'annotations (image_id, category_id, segmentation)'
+        ) from error
+    result = Annotated(dict(images), dict(categories), annotations)
+    for kind, found, unique in (('image', images, result.images), ('category', categories, result.categories)):
+        if len(unique) < len(found):
+            raise ValueError(f'{path} has {len(found)} entries of {kind} ids, but only {len(unique)} different ids')
+    for one in annotations:
+        for kind, key, known in (('image', one.image, result.images), ('category', one.category, result.categories)):
+            if key not in known:
+                raise ValueError(f'{path}: annotation {one.id} names the {kind} {key!r}, which the file lacks')
+    return result
+
+
+def mask(annotation: Annotation, picture: Picture) -> Bool[np.ndarray, 'H W']:
+    """Where the annotated object is, as COCO's own tools draw it; several polygons are one object.
+
+    Args:
+      picture: the annotation's; polygons have no size of their own.
+    Raises:
+      ValueError: names the annotation, which has no outline (but a box, perhaps), or a broken one, or run lengths of
+        another size than the picture's.
+    """
+    height, width, outline = picture.height, picture.width, annotation.segmentation
+    name = f'annotation {annotation.id} of {picture.file}'
+    if not outline:
+        raise ValueError(f'{name} has no segmentation; a box is not enough, give polygons or run lengths')
+    try:
+        if isinstance(outline, dict):
+            encoded = _run_lengths(outline, height, width)
+        else:
+            encoded = runs.merge(runs.frPyObjects(_polygons(outline, 10 * max(height, width)), height, width))
+        return runs.decode(encoded).astype(bool)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ValueError(f'{name} has a segmentation that cannot be decoded: {error}') from error
+
+
+def _polygons(outline, far) -> list[list[float]]:
+    if any(len(one) < 6 or len(one) % 2 for one in outline):  # of four numbers, COCO's tools make a box
+        raise ValueError('a polygon needs three points or more, x and y of each in turn')
+    polygons = [[float(x) for x in one] for one in outline]
+    if not all(-far <= x <= far for one in polygons for x in one):  # nor nan; memory grows with the length
+        raise ValueError('a polygon lies far outside the picture')
+    return polygons
+
+
+def _run_lengths(outline, height, width) -> dict:
+    size, counts = list(outline['size']), outline['counts']
+    if size != [height, width]:
+        raise ValueError(f'its size is {size}, the picture has height {height} and width {width}')
+    if isinstance(counts, list):
+        if sum(counts) != height * width or min(counts) < 0:
+            raise ValueError(f'its runs sum up to {sum(counts)}, not to {height} * {width} pixels')
+        return runs.frPyObjects(outline, height, width)
+    return {'size': size, 'counts': counts}

@@ -1,0 +1,167 @@
+"""Checks your own images and masks, and prepares them as a data set to train and evaluate on.
+
+    python -m simpropnet_jax.datasets.folder photos                       (checks, writes nothing)
+    python -m simpropnet_jax.datasets.folder photos --out prepared
+    python -m simpropnet_jax.datasets.folder photos --coco photos/instances.json --out prepared
+
+photos holds images/NAME.jpg (or any usual format) and masks/CLASS/NAME.png, at the size of the image as it is shown; an
+image may have masks of several classes. What a mask may be is that of predict.py. With --coco, the masks come from
+polygons and run lengths in COCO's JSON; iscrowd is void. Then there may be, in photos:
+
+  train.txt, val.txt   names of images, one a line: which to train and which to evaluate on. Without them each class
+                       gives a fifth (--val) of its images, and at least two, to val
+  folds.json           [["cat", "dog"], ["car"]]: the classes that fold 0 holds out, those of fold 1, ... Without it
+                       there is one fold, of all classes: train with --config.train.classes=all
+
+Where masks of several classes overlap, the one with the smaller area is on top. It prints what is odd. With a mistake
+nothing is written, and the exit status is 2.
+"""
+
+import argparse
+import collections
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from simpropnet_jax import mistakes
+from simpropnet_jax.datasets.folder import inputs, lists, store
+from simpropnet_jax.datasets.folder.draw import draw, png
+from simpropnet_jax.datasets.folder.findings import Findings
+from simpropnet_jax.datasets.index import Index
+
+AHEAD = 16  # images that are decoded before they are asked for
+NEXT = """
+Prepared in {out}. Next:
+  python train.py --config configs/finetune.py:start=runs/fold2 --config.data.dir={out} --workdir runs/mine
+  python eval.py --workdir runs/mine
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Checks the folder that the flags name, says what it found, and prepares it."""
+    given = parser().parse_args(argv)
+    with mistakes.plain_errors():
+        findings = prepare(given.folder, given.coco, given.out, given.val, given.longest_side)
+    print(findings, end='')
+    if findings.mistakes:
+        mistakes.stop(f'{given.folder} has mistakes, listed above; nothing was written')
+    if given.out:
+        print(NEXT.format(out=given.out), end='')
+
+
+def prepare(folder: Path, annotations: Path | None, out: Path | None, fraction: float, longest: int) -> Findings:
+    """Checks a folder and, without a mistake, prepares it.
+
+    Args:
+      annotations: a file of COCO's; None: there are folders of masks.
+      out: None: nothing is written.
+      fraction, longest: of the flags --val and --longest_side.
+    Returns:
+      What is wrong, and what is odd.
+    Raises:
+      ValueError, OSError: there is no such folder, it lacks a part, or `out` is there already or cannot be written.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no folder {folder}')
+    if out is not None and out.exists():
+        raise ValueError(f'{out} is there already: delete it, or give another --out')
+    findings = Findings()
+    if annotations is None:
+        entries = inputs.find_masks(folder, findings)
+    else:
+        entries = inputs.find_annotated(folder, annotations, findings)
+    if not entries:
+        findings.mistake('folder in which no image has a mask', str(folder))
+        return findings
+    names = inputs.class_names(entries, findings)
+    held_out = lists.read_folds(folder, names, findings)
+    if findings.mistakes:
+        return findings
+    parent = out.absolute().parent if out else None
+    if parent:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='unfinished_', dir=parent) as unfinished:
+        target, content = Path(unfinished, 'prepared'), []
+        labelled = _draw_all(entries, names, longest, target if out else None, content, findings)
+        first = next(labelled, None)
+        index = first and Index.build(itertools.chain([first], labelled), {}, len(names))
+        if findings.mistakes:
+            return findings
+        index = _listed(folder, index, content, names, fraction, findings)
+        if findings.mistakes:
+            return findings
+        print(_table(index, names, held_out))
+        if out:
+            store.write(target, index, names, held_out)
+            os.rename(target, out)
+    return findings
+
+
+def _draw_all(entries, names, longest, target, content, findings) -> Iterator[tuple[str, np.ndarray]]:
+    """Image id and label of each entry that can be read; writes both, and adds the hash of the pixels to `content`."""
+    if target:
+        for part in (store.IMAGES, store.LABELS):
+            (target / part).mkdir(parents=True)
+    waiting, rest = collections.deque(), iter(entries)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, AHEAD)) as pool, tqdm(total=len(entries), disable=None) as bar:
+        while True:
+            for entry in itertools.islice(rest, AHEAD - len(waiting)):
+                waiting.append((entry, pool.submit(draw, entry, names, longest)))
+            if not waiting:
+                return
+            entry, future = waiting.popleft()
+            drawn, found = future.result()
+            findings.add(found)
+            bar.update()
+            if drawn is None:
+                continue
+            content.append(drawn.content)
+            if target:
+                (target / store.IMAGES / f'{entry.id}{drawn.ending}').write_bytes(drawn.image)
+                (target / store.LABELS / f'{entry.id}.png').write_bytes(png(drawn.label))
+            yield entry.id, drawn.label
+
+
+def _listed(folder, index, content, names, fraction, findings) -> Index:
+    """The index with the lists of images, those that are given or else drawn."""
+    shows = index.pixels[:, 1:] > 0
+    chosen = lists.read_lists(folder, index.ids, findings) or lists.split(index.ids, shows, content, fraction)
+    lists.check(chosen, index.ids, shows, content, names[1:], findings)
+    return replace(index, lists={name: np.isin(index.ids, list(listed)) for name, listed in chosen.items()})
+
+
+def _table(index: Index, names, held_out) -> str:
+    """A row for each class: images on each list, and the median share of the image that it covers."""
+    rows = [('class', 'train', 'val', 'of the image', 'held out by fold')]
+    for class_id, name in enumerate(names[1:], 1):
+        pixels = index.pixels[:, class_id]
+        share = np.median((pixels / (index.height * index.width))[pixels > 0]) if pixels.any() else 0.0
+        counts = [str((pixels[index.lists[one]] > 0).sum()) for one in lists.FILES]
+        folds = ', '.join(str(fold) for fold, held in enumerate(held_out) if class_id in held)
+        rows.append((name, *counts, f'{share:.1%}', folds or '-'))
+    widest = max(len(row[0]) for row in rows)
+    return '\n'.join(f'{first:{widest}}' + ''.join(f'{cell:>18}' for cell in rest) for first, *rest in rows) + '\n'
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.datasets.folder')
+    result.add_argument('folder', type=Path, help='folder with images/, and masks/CLASS/ if there is no --coco')
+    result.add_argument('--coco', type=Path, metavar='FILE.json', help="annotations in COCO's JSON, in place of masks/")
+    result.add_argument('--out', type=Path, help='folder for the prepared data, made by this (default: check only)')
+    result.add_argument('--val', type=float, default=0.2, help='share of the images to evaluate on, without lists of '
+                        'your own (default: %(default)s)')  # fmt: skip
+    result.add_argument('--longest_side', type=int, default=1024, help='larger images are reduced to it, in pixels; '
+                        '0: none (default: %(default)s)')  # fmt: skip
+    return result
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,131 @@
+"""One image with its masks, read, checked and made ready: the bytes that are stored, and one label of all classes."""
+
+import hashlib
+import io
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from simpropnet_jax import images
+from simpropnet_jax.datasets.folder.findings import Findings
+from simpropnet_jax.datasets.folder.inputs import Entry
+from simpropnet_jax.datasets.folds import VOID
+
+TINY = (8 / 321) ** 2  # share of the image: a cell of the networks' features, 8 x 8 of 321 x 321 pixels
+NEARLY_ALL = 0.95  # share of the image above which a mask may be the wrong way round
+TURNED = 274  # EXIF's number of the orientation; 1: upright
+
+
+class Drawn(NamedTuple):
+    """An image as it is stored.
+
+    Attributes:
+      image: bytes of a JPEG or a PNG, as `ending` says.
+      label: class ids and 255 (void), at the image's size.
+      content: hash of the pixels.
+    """
+
+    image: bytes
+    ending: str
+    label: UInt8[np.ndarray, 'H W']
+    content: str
+
+
+def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | None, Findings]:
+    """The image of an entry and its label, or None with a mistake among the findings.
+
+    A JPEG in RGB or gray, upright and not too large, keeps its bytes. Every other picture becomes a PNG, without loss
+    but for its size: loaders decode these two alike.
+
+    Args:
+      names: of the classes, by id.
+      longest: side in pixels to which larger images are reduced, their labels by nearest neighbour; 0: none.
+    """
+    findings = Findings()
+    try:
+        pixels = images.read_image(entry.image)
+    except (ValueError, OSError) as error:
+        findings.mistake('image that cannot be read', str(error))
+        return None, findings
+    stored = entry.image.read_bytes()
+    with Image.open(io.BytesIO(stored)) as file:
+        form, mode, turned, own_size = file.format, file.mode, file.getexif().get(TURNED, 1) != 1, file.size
+    masks = _masks(entry, pixels.shape[:2], own_size, findings)
+    if findings.mistakes:
+        return None, findings
+    if turned:
+        findings.odd('image that its EXIF data turn (masks were taken to be turned, too)', entry.image.name)
+    label = _label(entry, masks, names, findings)
+    height, width = label.shape
+    scale = longest / max(height, width) if longest else 1
+    keep = form == 'JPEG' and mode in ('RGB', 'L') and not turned and scale >= 1
+    if scale < 1:
+        kind = f'image with a side over {longest} pixels, reduced to that'
+        findings.odd(kind, f'{entry.image.name} ({width} x {height})')
+        size = max(round(scale * width), 1), max(round(scale * height), 1)
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.BILINEAR))  # Pillow's averages when it shrinks
+        label = np.asarray(Image.fromarray(label).resize(size, Image.NEAREST))
+    content = hashlib.sha256(f'{pixels.shape}'.encode() + pixels.tobytes()).hexdigest()
+    return Drawn(stored if keep else png(pixels), '.jpg' if keep else '.png', label, content), findings
+
+
+def png(pixels: UInt8[np.ndarray, '...']) -> bytes:
+    """An image or a label as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, 'PNG')
+    return file.getvalue()
+
+
+def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
+    """Every mask, those of the image's size; what is wrong with the others is in the findings."""
+    masks = []
+    for mask in entry.masks:
+        try:
+            read = mask.read()
+        except (ValueError, OSError) as error:
+            findings.mistake('mask that cannot be read', str(error))
+            continue
+        if read.shape != shape:
+            size = lambda shape: f'{shape[1]} x {shape[0]}'
+            as_stored = read.shape == own_size[::-1]
+            why = ', as it is before its EXIF data turn it: save the image turned' * as_stored
+            sizes = f'{mask.name} is {size(read.shape)}, {entry.image.name} {size(shape)}'
+            findings.mistake('mask of another size than its image', sizes + why)
+        masks.append(read)
+    return masks
+
+
+def _label(entry: Entry, masks: list[np.ndarray], names, findings: Findings) -> np.ndarray:
+    """All classes in one label: where they overlap, the class with the smaller area is on top, void below all."""
+    shape = masks[0].shape
+    of_class: dict[str, np.ndarray] = {}
+    void = np.zeros(shape, bool)
+    for mask, read in zip(entry.masks, masks, strict=True):
+        found = read == images.FOREGROUND
+        void |= read == images.VOID
+        if mask.class_name is None:
+            void |= found
+            continue
+        if not found.any():
+            findings.odd('empty mask (not used)', mask.name)
+        of_class[mask.class_name] = of_class.get(mask.class_name, False) | found
+    label = np.where(void, np.uint8(VOID), np.uint8(0))
+    for name in sorted(of_class, key=lambda name: (-of_class[name].sum(), name)):
+        label[of_class[name]] = names.index(name)
+    overlap = np.sum([*of_class.values(), np.zeros(shape, bool)], axis=0) > 1
+    if overlap.any():
+        findings.odd(
+            'image where masks of several classes overlap (the one of the smaller area is on top)',
+            f'{entry.id} ({", ".join(sorted(of_class))}: {overlap.mean():.1%} of the image)')
+    for name, found in of_class.items():
+        _oddities_of_size(f'{name} in {entry.image.name}', found.mean(), findings)
+    return label
+
+
+def _oddities_of_size(what, share, findings):
+    if 0 < share < TINY:
+        findings.odd('object smaller than the networks can see (8 x 8 of 321 x 321 pixels)', f'{what} ({share:.3%})')
+    if share > NEARLY_ALL:
+        findings.odd('mask that covers nearly the whole image: is it the wrong way round?', f'{what} ({share:.0%})')
