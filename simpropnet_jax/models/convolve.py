@@ -42,7 +42,9 @@ def convolve(
     if platform not in ('cpu', 'any') or not enough or not (size == 1 or (size == 3 and stride == 1)):
         return elsewhere(x, kernel)
     on_cpu = lambda x, kernel: _fastest(x[:, ::stride, ::stride], kernel, dilation)
-    return on_cpu(x, kernel) if platform == 'cpu' else jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+    if platform == 'cpu':
+        return on_cpu(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
 def convolve_constant(
