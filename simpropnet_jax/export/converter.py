@@ -36,9 +36,10 @@ def convert(entry_point: EntryPoint, opset: int, path: Path) -> None:
     # The converter replaces functions of jax.numpy and flax by its own; of a jaxpr it sees nothing but primitives.
     with tracing_for('onnx'):
         jaxpr = jax.make_jaxpr(flat)(*shapes)
-    jax2onnx.to_onnx(
-        jax.extend.core.jaxpr_as_fun(jaxpr), shapes, opset=opset, return_mode='file', output_path=path,
-        input_names=list(entry_point.inputs), output_names=list(entry_point.outputs))  # fmt: skip
+    model = jax2onnx.to_onnx(
+        jax.extend.core.jaxpr_as_fun(jaxpr), shapes, opset=opset, input_names=list(entry_point.inputs),
+        output_names=list(entry_point.outputs))  # fmt: skip
+    path.write_bytes(model.SerializeToString())  # the converter itself would put weights into a file of their own
 
 
 def _max_pool(self, context, equation):

@@ -92,6 +92,6 @@ def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryP
     return {name: EntryPoint(*parts) for name, parts in found.items()}
 
 
-def by_name(probe) -> dict[str, jax.Array]:
+def by_name(probe) -> dict:
     """The arrays of a method's probe: those of a named tuple by their fields, a single one as 'probe'."""
     return probe._asdict() if hasattr(probe, '_asdict') else {'probe': probe}
