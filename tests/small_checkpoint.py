@@ -12,10 +12,16 @@ from simpropnet_jax import checkpoint, experiment, models
 from tests.fakes import SMALL
 
 
-def write_checkpoint(workdir, steps=(1,)):
-    """Checkpoints of other weights at each step, the first the best. Returns the method and {step: weights}."""
-    config = simpropnet.get_config('fold=1')
-    config.update_from_flattened_dict(SMALL | {'model.convention': 'torchvision', 'model.attention_gain': 50.0})
+def write_checkpoint(workdir, steps=(1,), recipe=simpropnet, **model):
+    """Checkpoints of other weights at each step, the first the best. Returns the method and {step: weights}.
+
+    Args:
+      recipe: of `configs`; model: fields of its `config.model`.
+    """
+    config = recipe.get_config('fold=1')
+    gain = {'attention_gain': 50.0} if recipe is simpropnet else {}
+    own = {f'model.{name}': value for name, value in ({'convention': 'torchvision'} | gain | model).items()}
+    config.update_from_flattened_dict(SMALL | own)
     method = experiment.Method(config, models.build(config.model), {}, None)
     experiment.store_config(config, workdir)
     weights = {step: random_weights(method, step) for step in steps}

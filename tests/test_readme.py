@@ -36,7 +36,7 @@ TEXT = '\n'.join(TEXTS.values())
 PROGRAMS = ('make', 'source', 'pip', 'tensorboard', 'python')
 ABSL = (  # modules with flags of train.py's kind
     '.pairs_figure', '.list_episodes', '.hierarchy_build', '.hierarchy', '.overlap', '.similarity', '.background',
-    '.export')  # fmt: skip
+    '.export', '.onnx')  # fmt: skip
 READING = ('.compare', '.curves', '.supervised', '_table', '.pictures', '.page')  # modules with main(flags)
 SCRIPTS = ('train.py', 'eval.py', 'predict.py', 'demo.py', 'study.py')
 
@@ -193,6 +193,9 @@ def test_the_readme_from_training_to_a_mask(newcomer, prepared_data, capsys, mon
     monkeypatch.chdir(newcomer)
     tables.main(sorted(glob.glob('runs/*/eval/*.json')))
     assert 'split-3' in capsys.readouterr().out
+    exporting = next(words for words in commands() if 'simpropnet_jax.export' in words and '--onnx' not in words)
+    done = python(*exporting[1:], cwd=newcomer)
+    assert done.returncode == 0, done.stderr[-2000:]
     for block in blocks('python'):
         defined = {}
         exec(block, defined)

@@ -1,5 +1,8 @@
 """The convolutions of backbone and heads in the form that each backend runs fastest."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -9,6 +12,18 @@ from jaxtyping import Array, Float
 from simpropnet_jax.models import winograd
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+_platform = contextvars.ContextVar('platform', default=None)  # None: this process's
+
+
+@contextlib.contextmanager
+def tracing_for(platform: str) -> Iterator[None]:
+    """What is traced within is for this platform, 'any' being all of JAX's: each then gets its own fastest form."""
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
 
 
 def convolve(
@@ -24,9 +39,14 @@ def convolve(
     size = kernel.shape[0]
     # With fewer channels a product per tap takes longer than XLA's convolution.
     enough = x.shape[-1] >= (128 if size == 3 and x.dtype == jnp.float32 else 16)
-    if jax.default_backend() == 'cpu' and enough and (size == 1 or (size == 3 and stride == 1)):
-        return _fastest(x[:, ::stride, ::stride], kernel, dilation)
-    return _by_xla(x, kernel, dilation, stride)
+    platform = _platform.get() or jax.default_backend()
+    elsewhere = partial(_by_xla, dilation=dilation, stride=stride)
+    if platform not in ('cpu', 'any') or not enough or not (size == 1 or (size == 3 and stride == 1)):
+        return elsewhere(x, kernel)
+    on_cpu = lambda x, kernel: _fastest(x[:, ::stride, ::stride], kernel, dilation)
+    if platform == 'cpu':
+        return on_cpu(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
 def convolve_constant(

@@ -1,0 +1,52 @@
+"""A folder of exported functions: reading it needs JAX and NumPy alone."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from jax import export
+
+NAMES = ('encode', 'probe', 'decode')
+MANIFEST = 'manifest.json'
+ENDING = '.jaxexport'
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A method's functions, each of arrays to a dict of arrays; a new batch size is compiled once.
+
+    encode(images=): pictures u8 RGB [batch, S, S, 3] -> features.
+    probe(features=, labels=): of supports, [batch, shots, ...] -> what is kept of them.
+    decode(features=, **probe): -> logits [batch, S, S, 2], probability [batch, S, S].
+    """
+
+    manifest: dict  # types and shapes, sizes, versions
+    encode: Callable[..., dict[str, jax.Array]]
+    probe: Callable[..., dict[str, jax.Array]]
+    decode: Callable[..., dict[str, jax.Array]]
+
+    @property
+    def size(self) -> int:
+        """S, the side in pixels of the square that pictures are to be stretched to."""
+        return self.manifest['size']
+
+
+def load(folder: str | os.PathLike) -> Exported:
+    """What `python -m simpropnet_jax.export` wrote.
+
+    Raises:
+      ValueError: it is not such a folder, or one whose writing was interrupted.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(f'{folder} is no export: it has no {MANIFEST}; write it with python -m simpropnet_jax.export')
+    functions = {name: _function(folder / f'{name}{ENDING}') for name in NAMES}
+    return Exported(json.loads((folder / MANIFEST).read_text()), **functions)
+
+
+def _function(path: Path) -> Callable[..., dict[str, jax.Array]]:
+    program = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+    return lambda **arrays: program(arrays)

@@ -1,0 +1,28 @@
+"""The notebook's cells run, and what it segments is the object."""
+
+from pathlib import Path
+
+import pytest
+
+NOTEBOOK = Path(__file__).parent.parent / 'docs' / 'segment_your_pictures.ipynb'
+LESS = {'pictures': 300, 'backbone_steps': 150, 'steps': 50, 'side': 65}
+
+
+@pytest.mark.slow
+def test_from_zero_to_a_mask(tmp_path):
+    for library in ('nbclient', 'ipykernel'):
+        pytest.importorskip(library, reason=f"{library} is missing: pip install -e '.[dev]'")
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(NOTEBOOK, 4)
+    assert NOTEBOOK.stat().st_size < 300_000
+    (parameters,) = (cell for cell in notebook.cells if cell.source.startswith('folder = '))
+    parameters.source = '\n'.join(f'{name} = {value!r}' for name, value in LESS.items())
+    parameters.source += f'\nfolder = Path({str(tmp_path)!r})'
+    notebook.cells.append(nbformat.v4.new_code_cell('print(score, everything)'))
+    nbclient.NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(NOTEBOOK.parent)}}).execute()
+    score, everything = map(float, notebook.cells[-1].outputs[0].text.split())
+    assert score > 1.5 * everything
+    pictures = [output for cell in notebook.cells for output in cell.get('outputs', ()) if 'data' in output]
+    assert len(pictures) == 3
