@@ -64,7 +64,7 @@ def _apart(x, dilation, margin):
     before = margin * dilation
     margins = [(before, size * dilation - before - inside) for size, inside in zip(sizes, x.shape[1:3], strict=True)]
     x = jnp.pad(x, ((0, 0), *margins, (0, 0)))
-    x = x.reshape(len(x), sizes[0], dilation, sizes[1], dilation, -1).transpose(0, 2, 4, 1, 3, 5)
+    x = x.reshape(x.shape[0], sizes[0], dilation, sizes[1], dilation, -1).transpose(0, 2, 4, 1, 3, 5)
     return x.reshape(-1, *sizes, x.shape[-1])
 
 
