@@ -71,7 +71,8 @@ def check_free(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        sentence = f'cannot listen at {host}, port {port} ({error.strerror}): give another --port or --host'
+        reason = error.strerror.partition(' (')[0]  # the rest says host and port again
+        sentence = f'cannot listen at {host}, port {port} ({reason}): give another --port or --host'
         raise ValueError(sentence) from error
 
 
