@@ -1,11 +1,12 @@
 """The notebook's cells run, and what it segments is the object."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 NOTEBOOK = Path(__file__).parent.parent / 'docs' / 'segment_your_pictures.ipynb'
-LESS = {'pictures': 300, 'backbone_steps': 150, 'steps': 50, 'side': 65}
+LESS = {'pictures': 200, 'backbone_steps': 120, 'steps': 40, 'side': 65}
 
 
 @pytest.mark.slow
@@ -21,7 +22,8 @@ def test_from_zero_to_a_mask(tmp_path):
     parameters.source = '\n'.join(f'{name} = {value!r}' for name, value in LESS.items())
     parameters.source += f'\nfolder = Path({str(tmp_path)!r})'
     notebook.cells.append(nbformat.v4.new_code_cell('print(score, everything)'))
-    nbclient.NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(NOTEBOOK.parent)}}).execute()
+    client = nbclient.NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(NOTEBOOK.parent)}})
+    client.execute(env=os.environ | {'XLA_FLAGS': ''})  # one device: the virtual ones of other tests are slower
     score, everything = map(float, notebook.cells[-1].outputs[0].text.split())
     assert score > 1.5 * everything
     pictures = [output for cell in notebook.cells for output in cell.get('outputs', ()) if 'data' in output]
