@@ -1,18 +1,21 @@
-"""Annotations in COCO's JSON: polygons and run lengths (RLE), as masks.
+"""Annotations in COCO's JSON: polygons and run lengths (RLE), as masks, and masks as run lengths.
 
     annotated = coco.read('instances.json')
     for annotation in annotated.annotations:
         mask = coco.mask(annotation, annotated.images[annotation.image])
+
+https://cocodataset.org/#format-data
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
-from pycocotools import mask as runs
+from pycocotools import mask as library
 
 Id = int | str
 
@@ -68,7 +71,7 @@ def read(path: str | os.PathLike) -> Annotated:
             Annotation(one.get('id', place), one['image_id'], one['category_id'], bool(one.get('iscrowd')),
                        one.get('segmentation'))
             for place, one in enumerate(rows['annotations'])]  # fmt: skip
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as COCO's JSON ({error})") from error
     except KeyError as error:
         raise ValueError(
@@ -101,29 +104,53 @@ def mask(annotation: Annotation, picture: Picture) -> Bool[np.ndarray, 'H W']:
         raise ValueError(f'{name} has no segmentation; a box is not enough, give polygons or run lengths')
     try:
         if isinstance(outline, dict):
-            encoded = _run_lengths(outline, height, width)
-        else:
-            encoded = runs.merge(runs.frPyObjects(_polygons(outline, 10 * max(height, width)), height, width))
-        return runs.decode(encoded).astype(bool)
+            return _from_runs(outline, height, width)
+        polygons = _polygons(outline, 10 * max(height, width))
+        return library.decode(library.merge(library.frPyObjects(polygons, height, width))).astype(bool)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f'{name} has a segmentation that cannot be decoded: {error}') from error
+
+
+def run_lengths(mask: Bool[np.ndarray, 'H W']) -> dict[str, Any]:
+    """Area, bounding box (x, y, width, height) and compressed runs of a mask, as an annotation has them."""
+    runs = library.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        'area': int(library.area(runs)), 'bbox': [float(x) for x in library.toBbox(runs)],
+        'segmentation': {'size': list(mask.shape), 'counts': runs['counts'].decode('ascii')},
+    }  # fmt: skip
 
 
 def _polygons(outline, far) -> list[list[float]]:
     if any(len(one) < 6 or len(one) % 2 for one in outline):  # of four numbers, COCO's tools make a box
         raise ValueError('a polygon needs three points or more, x and y of each in turn')
     polygons = [[float(x) for x in one] for one in outline]
-    if not all(-far <= x <= far for one in polygons for x in one):  # nor nan; memory grows with the length
+    if not all(math.isfinite(x) and abs(x) <= far for one in polygons for x in one):  # memory grows with the length
         raise ValueError('a polygon lies far outside the picture')
     return polygons
 
 
-def _run_lengths(outline, height, width) -> dict:
+def _from_runs(outline, height, width) -> Bool[np.ndarray, 'H W']:
+    """The mask of runs. Not by the library, which leaves pixels unset where the runs are too few for the picture."""
     size, counts = list(outline['size']), outline['counts']
     if size != [height, width]:
         raise ValueError(f'its size is {size}, the picture has height {height} and width {width}')
-    if isinstance(counts, list):
-        if sum(counts) != height * width or min(counts) < 0:
-            raise ValueError(f'its runs sum up to {sum(counts)}, not to {height} * {width} pixels')
-        return runs.frPyObjects(outline, height, width)
-    return {'size': size, 'counts': counts}
+    counts = _numbers(counts) if isinstance(counts, str) else counts
+    if any(type(count) is not int or count < 0 for count in counts) or sum(counts) != height * width:
+        raise ValueError(f'its runs are not whole numbers that sum up to {height} * {width} pixels')
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def _numbers(text: str) -> list[int]:
+    """Compressed runs as numbers."""
+    counts, value, shift = [], 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 40:
+            raise ValueError('its compressed runs are damaged')
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:  # the last five bits of this number
+            value -= (bits & 16) << shift - 4  # its sign
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))  # from the third on: differences
+            value, shift = 0, 0
+    return counts

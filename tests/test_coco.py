@@ -26,6 +26,18 @@ def test_polygons_and_run_lengths_give_the_same_mask():
         np.testing.assert_array_equal(coco.mask(annotation(one), PICTURE), SQUARE)
 
 
+def test_runs_are_those_of_the_library():
+    rng = np.random.default_rng(0)
+    for height, width in ((1, 1), (7, 5), (60, 81)):
+        for share in (0, 0.1, 0.9, 1):
+            mask = np.repeat(rng.random((height, width)) < share, 9, 0)
+            found = coco.run_lengths(mask)
+            np.testing.assert_array_equal(runs.decode(found['segmentation']), mask)
+            picture = coco.Picture('a.jpg', *mask.shape)
+            np.testing.assert_array_equal(coco.mask(annotation(found['segmentation']), picture), mask)
+            assert found['area'] == mask.sum()
+
+
 @pytest.mark.parametrize(
     'segmentation, sentence',
     [
@@ -35,8 +47,10 @@ def test_polygons_and_run_lengths_give_the_same_mask():
         ([[0, 0, 1e12, 0, 0, 5]], 'far outside the picture'),
         ([[0, 0, float('nan'), 0, 0, 5]], 'far outside the picture'),
         ({'size': [20, 10], 'counts': [200]}, r'its size is \[20, 10\], the picture has height 10 and width 20'),
-        ({'size': [10, 20], 'counts': [150, 20]}, r'its runs sum up to 170, not to 10 \* 20 pixels'),
-        ({'size': [10, 20], 'counts': 'nothing'}, 'cannot be decoded'),
+        ({'size': [10, 20], 'counts': [150, 20]}, r'its runs are not whole numbers that sum up to 10 \* 20 pixels'),
+        ({'size': [10, 20], 'counts': [5, -5, 200]}, 'its runs are not whole numbers'),
+        ({'size': [10, 20], 'counts': '5'}, 'its runs are not whole numbers'),
+        ({'size': [10, 20], 'counts': 'o' * 100_000}, 'its compressed runs are damaged'),
     ],
 )
 def test_a_broken_outline_is_named(segmentation, sentence):
@@ -59,6 +73,7 @@ def test_a_file_is_read_and_held_against_itself(tmp_path):
 
     refused('{', "cannot be read as COCO's JSON")
     refused([1], "cannot be read as COCO's JSON")
+    refused('[' * 100_000, "cannot be read as COCO's JSON")
     refused({'images': [image], 'categories': []}, "lacks 'annotations'")
     refused(good | {'images': [image, image]}, '2 entries of image ids, but only 1')
     refused(good | {'annotations': [row | {'category_id': 4}]}, 'annotation 17 names the category 4, which')

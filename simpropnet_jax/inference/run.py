@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simpropnet_jax import images
+from simpropnet_jax import coco, images
 from simpropnet_jax.checkpoint import write_json
-from simpropnet_jax.inference import coco, combine, outputs, supports
+from simpropnet_jax.inference import combine, outputs, supports
 from simpropnet_jax.inference.queries import Query, find, output_names, read_ahead
 from simpropnet_jax.inference.results import Results
 from simpropnet_jax.inference.segmenter import Segmenter

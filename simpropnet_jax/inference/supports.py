@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simpropnet_jax import images
-from simpropnet_jax.inference.coco import Annotations
+from simpropnet_jax.inference.annotations import Annotations
 from simpropnet_jax.inference.combine import MOST_CLASSES
 from simpropnet_jax.inference.segmenter import stretched_support
 
