@@ -13,7 +13,14 @@ from tests.small_checkpoint import write_checkpoint
 
 
 @pytest.mark.slow
-def test_memory_and_checkpoints_of_a_long_run_are_watched(tmp_path, capsys):
+def test_memory_and_checkpoints_of_a_long_run_are_watched(small_config, tmp_path, monkeypatch, capsys):
+    config_rules.validate(long_run.tiny(2000, 500), devices=1)
+
+    def smaller(steps, every):  # with data that is there already
+        changes = {'train.steps': steps, 'train.log_every': 2, 'select.on': 'last', 'select.every': every}
+        return small_config(**changes)
+
+    monkeypatch.setattr(long_run, 'tiny', smaller)
     record = long_run.main(tmp_path / 'run', steps=80, every=20, out=tmp_path / 'long.json')
     assert json.loads((tmp_path / 'long.json').read_text()) == record
     steps, memory = np.array(record['memory']).T
