@@ -48,7 +48,7 @@ def kernel_gradient(
     return jnp.stack([jnp.stack(row) for row in _transformed(products, G.T)])
 
 
-def _input_tiles(x, dilation) -> tuple[Grid, tuple[int, int, int]]:
+def _input_tiles(x, dilation) -> tuple[Grid, tuple]:
     """B^T d B of all tiles, [tiles, C] for each point; and how many maps, rows and columns of tiles there are."""
     tiles = _tiles(_apart(x, dilation, margin=1), B_T)
     return [[_flat(one) for one in row] for row in tiles], tiles[0][0].shape[:3]
