@@ -107,11 +107,11 @@ class Evaluator:
         done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
         for key, drawn in self.episodes.items():
             rows = np.array([(e.query, e.class_id, *e.supports) for e in drawn])
-            for group, held in holder.groups(self._used(rows), np.arange(len(rows))):  # in order, as promised
+            for group in holder.groups(self._used(rows), np.arange(len(rows))):  # in order, as promised
                 for part in self._parts(group):
-                    batch = self._batch(padded(rows[part], self.batch), held)
-                    found = self.segment(
-                        holder.variables, held.features, held.labels, parallel.place(batch, self.sharded))
+                    batch = self._batch(padded(rows[part], self.batch), holder.held)
+                    placed = parallel.place(batch, self.sharded)
+                    found = self.segment(holder.variables, holder.held.features, holder.held.labels, placed)
                     for i, mask, (height, width) in zip(part, np.asarray(found), batch['own_size'], strict=False):
                         yield key, int(i), mask[:height, :width]
                     done += len(part)
@@ -181,10 +181,10 @@ class Evaluator:
             if progress:
                 progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
 
-        for group, held in holder.groups(self._used(rows), np.lexsort((rows[:, 0], rows[:, 1]))):
+        for group in holder.groups(self._used(rows), np.lexsort((rows[:, 0], rows[:, 1]))):
             for part in self._parts(group):
-                batch = parallel.place(self._batch(padded(rows[part], self.batch), held), self.sharded)
-                found = self.score(holder.variables, held.features, held.labels, batch, steps)
+                batch = parallel.place(self._batch(padded(rows[part], self.batch), holder.held), self.sharded)
+                found = self.score(holder.variables, holder.held.features, holder.held.labels, batch, steps)
                 waiting.append((found, len(part)))
                 numbers.append(part)
                 if len(waiting) > STEPS_IN_FLIGHT:

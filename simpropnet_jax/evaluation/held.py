@@ -54,18 +54,22 @@ class Holder:
         self.seconds = 0.0
         """That encoding has taken."""
 
-    def groups(self, used: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, Held]]:
-        """Episodes (positions in `used`) and what is held of their images, until all episodes had their turn.
+    def groups(self, used: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+        """Episodes (positions in `used`) whose images are in `held` meanwhile, until all episodes had their turn.
+
+        Nothing else may refer to what is held when the next are asked for: memory has room for one group.
 
         Args:
           used: [E, 1+K], the rows of the bank of each episode's images.
           order: of the episodes, such that neighbours share images; where all images can be held, it does not matter.
         """
         if self.capacity == len(self.bank.numbers):
-            yield np.arange(len(used)), self._hold(np.arange(len(self.bank.numbers)))
+            self._hold(np.arange(len(self.bank.numbers)))
+            yield np.arange(len(used))
             return
         for group in split(used, order, max(self.capacity, used.shape[1])):
-            yield group, self._hold(np.unique(used[group]))
+            self._hold(np.unique(used[group]))
+            yield group
 
     def _bytes(self) -> int:
         """Of one image's features: as a query at each size, and as a support."""
@@ -79,7 +83,7 @@ class Holder:
 
     def _hold(self, rows):
         if self.held is not None and np.array_equal(self.held.rows, rows):
-            return self.held
+            return
         self.held = None  # before there is more: two groups may not fit
         started, bank = time.perf_counter(), self.bank
         features = {id(images): self._features(images, rows) for images in self._sizes()}
@@ -91,7 +95,6 @@ class Holder:
             rows.astype(np.int32),
             {'query': [features[id(images)] for images in bank.queries], 'support': features[id(supports)]},
             {'query': labels, 'support': labels if bank.supports is None else self._put(bank.supports.labels, rows)})
-        return self.held
 
     def _features(self, images, rows):
         """Features of the images, a pytree of [N, h, w, C]; N is the same for all groups, so that one step serves."""

@@ -153,9 +153,15 @@ def test_little_memory_is_enough(source, variables, episodes):
     whole = Evaluator(Tiny(), bank, episodes, mesh=devices(2), **COMMON)
     five = 5 * 6 * 6 * 8 * 4 / 2**30  # GiB of 'fine' and 'coarse', 6 x 6 x 4 float32 each
     limited = Evaluator(Tiny(), bank, episodes, mesh=devices(2), memory=five, **COMMON)
-    seen = []
+    seen, held = [], []
     expected = whole.run(variables)['shots']
-    assert limited.run(variables, lambda what, done, total: seen.append((what, total)))['shots'] == expected
+
+    def progress(what, done, total):
+        seen.append((what, total))
+        held.append(sum(array.nbytes for array in jax.live_arrays() if array.shape[1:] == (6, 6, 4)))
+
+    assert limited.run(variables, progress)['shots'] == expected
+    assert max(held) == held[0] > 0  # of one group: it is gone before the next is encoded
     assert max(total for what, total in seen if what == 'encode images') == 5
     assert limited.encode._cache_size() == 1 and limited.score._cache_size() == 2
     for one, other in zip(limited.predict(variables), whole.predict(variables), strict=True):
