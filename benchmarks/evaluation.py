@@ -95,7 +95,7 @@ def main(
             contestants |= peers(work, shot, device, setting, peer_batch, loop_count=loop_episodes or None)
         times = measure.take_turns(contestants, repeats, {name: one.warm for name, one in contestants.items()})
         count = len(class_ids(work, shot))
-        times = {name: own.times(count / len(contestants[name].last)) for name, own in times.items()}
+        times = {name: own.scaled(count / len(contestants[name].last)) for name, own in times.items()}
         for dtype in dtypes:  # compiled before PyTorch was there
             own = times[f'ours {dtype}']
             times[f'ours {dtype}'] = own._replace(compilation=max(first[shot, dtype] - own.median, 0.0))

@@ -41,7 +41,7 @@ class Times(NamedTuple):
     def __str__(self):
         return f'{self.median:.4g} s ({min(self.runs):.4g} to {max(self.runs):.4g})'
 
-    def times(self, factor: float) -> 'Times':
+    def scaled(self, factor: float) -> 'Times':
         """Of as many times the work."""
         return Times(self.compilation, [factor * one for one in self.runs])
 
