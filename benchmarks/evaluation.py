@@ -159,7 +159,7 @@ class Ours:
     def __init__(self, work: Work, shot: int, dtype: str, count: int | None = None):
         config = ConfigDict(work.method.config.to_dict())
         config.model.dtype = dtype
-        method = experiment.Method(config, models.build(config.model), {}, None)
+        method = experiment.Method(config, models.build(config), {}, None)
         sets = {key: drawn[:count] for key, drawn in work.sets.items() if key[0] == shot}
         mesh, classes = measure.one_device(), sorted({e.class_id for drawn in sets.values() for e in drawn})
         self.shot, self.params = shot, work.params
@@ -258,13 +258,13 @@ def facts(work: Work) -> dict[str, Any]:
     config = work.method.config
     size = config.eval.size
     used = {n for drawn in work.sets.values() for e in drawn for n in (e.query, *e.supports)}
-    own = ConfigDict({**config.model, 'dtype': 'float32'})
-    widest = importlib.import_module(f'configs.{WIDEST}').get_config().model
-    widest.update(convention=own.convention, width=own.width, dtype='float32')
+    own, widest = ConfigDict(config.to_dict()), importlib.import_module(f'configs.{WIDEST}').get_config()
+    for one in (own, widest):
+        one.model.update(convention=config.model.convention, width=config.model.width, dtype='float32')
     return {
         'method': config.model.name, 'data': work.source.name, 'fold': config.fold, 'protocol': work.protocol.name,
         'size': size, 'images': len(used), 'feature_bytes_per_image': {
-            one.name: feature_bytes(models.build(one), size) for one in (own, widest)},
+            one.model.name: feature_bytes(models.build(one), size) for one in (own, widest)},
     }  # fmt: skip
 
 

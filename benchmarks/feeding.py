@@ -87,7 +87,7 @@ def prepare(config: ConfigDict) -> Work:
     config = ConfigDict(config.to_dict())
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
-    method = experiment.Method(config, models.build(config.model), {}, None)
+    method = experiment.Method(config, models.build(config), {}, None)
     source = experiment.open_data(config)
     return Work(method, source, experiment.prepare_sampler(config, source), parallel.make_mesh())
 

@@ -70,7 +70,7 @@ def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, 
     config = ConfigDict(config.to_dict())
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
-    method = experiment.Method(config, models.build(config.model), {}, None)
+    method = experiment.Method(config, models.build(config), {}, None)
     source, step = Noise(images), len(CLASSES)
     support = lambda n: n + step if n + step < images else n % step  # the next image of the same class
     episodes = [Episode(n, (support(n),), 1 + n % step, n) for n in range(images)]

@@ -99,7 +99,7 @@ def plain_method(config: ConfigDict) -> experiment.Method:
     config.train.update(support_scale=1.0, support_flip=False, ica=0.0)
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
-    return experiment.Method(config, models.build(config.model), {}, None)
+    return experiment.Method(config, models.build(config), {}, None)
 
 
 def random_batch(method: experiment.Method, size: int) -> dict[str, np.ndarray]:
@@ -150,7 +150,7 @@ def check(method, params, batch, peer_loops, device) -> dict[str, float]:
     config = ConfigDict(method.config.to_dict())
     config.model.update(dropout=0.0, dtype='float32')
     config.train.history_drop = 0.0 if 'history' in batch else 1.0
-    exact = experiment.Method(config, models.build(config.model), {}, None)
+    exact = experiment.Method(config, models.build(config), {}, None)
     own, past = our_batch(batch)
     state = from_variables({'params': params}, config.train.frozen, make_optimizer(config.train, 1), past)
 
@@ -180,7 +180,7 @@ class OurSteps:
     def __init__(self, method, params, batch, dtype):
         config = ConfigDict(method.config.to_dict())
         config.model.dtype = dtype
-        module, mesh = models.build(config.model), measure.one_device()
+        module, mesh = models.build(config), measure.one_device()
         optimizer = make_optimizer(config.train, 1000)
         objective = our_objective(experiment.Method(config, module, {}, None))
         self.step = make_step(objective, optimizer, seed=config.seed, mesh=mesh)

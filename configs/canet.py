@@ -35,19 +35,10 @@ def get_config(argument: str = '') -> ConfigDict:
 
 def cpu(config: ConfigDict) -> None:
     """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
-    config.data.drop_novel_images = True  # or so few steps teach above all that novel objects are background
-    config.train.size = 225
-    config.train.steps = 500
+    common.minutes(config)
     config.train.learning_rate = 5e-4  # twice the paper's, falling to zero
-    config.train.poly_power = 0.9
     config.train.initial_gain = 0.6  # with this and the two below it begins to learn 100 to 200 steps sooner
     config.model.dropout = 0.1
     config.train.foreground_weight = 2.5
-    config.train.sampling = 'classes'  # or a few hundred steps see mostly persons and dogs
     config.train.history_drop = 1.0  # so few steps hardly see a pair twice
     config.model.refinements = 0  # or the test would use what was never trained
-    config.train.support_scale = 1.0
-    config.model.dtype = 'bfloat16'  # the cores' bfloat16 units (AMX) are 2.5 times as fast; elsewhere no loss
-    config.eval.size = 225
-    config.select.every = 250
-    config.select.episodes = 200

@@ -45,16 +45,6 @@ def row(dual_prediction: bool, fbaf: bool, ica: float):
 
 def cpu(config: ConfigDict) -> None:
     """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
-    config.data.drop_novel_images = True  # or so few steps teach above all that novel objects are background
-    config.train.size = 225
-    config.train.batch = 4
-    config.train.steps = 500
+    common.minutes(config)
     config.train.learning_rate = 1e-2  # four times the paper's, falling to zero
-    config.train.poly_power = 0.9
-    config.train.sampling = 'classes'  # or a few hundred steps see mostly persons and dogs
-    config.train.support_scale = 1.0
     config.model.attention_gain = 5000.0  # without it so short a training hardly looks at the support
-    config.model.dtype = 'bfloat16'  # the cores' bfloat16 units (AMX) are 2.5 times as fast; elsewhere no loss
-    config.eval.size = 225
-    config.select.every = 250
-    config.select.episodes = 200

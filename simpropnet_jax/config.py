@@ -66,10 +66,11 @@ RULES = {
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
     'data.resident': one_of(*MODES),
-    'model.name': one_of('simpropnet', 'canet', 'prototype', 'classifier', 'deeplab'),
+    'model.name': one_of('simpropnet', 'canet', 'panet', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),
+    'model.encoder': one_of('resnet50', 'vgg16'),
     'model.width': number(1),
     'model.features': number(1),
     'model.depths': DEPTHS,
@@ -93,6 +94,7 @@ RULES = {
     'train.turn': FLAG,
     'train.dual_prediction': FLAG,
     'train.crc': FLAG,
+    'train.alignment': FLAG,
     'train.history_drop': number(0, 1, whole=False),
     'train.ica': number(0, 1, whole=False),
     'train.ica_decay': number(0, 1, whole=False),
@@ -142,9 +144,9 @@ RULES = {
 LATER = {
     'data': {'resident': 'auto'},
     'train': {
-        'classes': 'base', 'turn': False, 'crc': False, 'history_drop': 0.7, 'foreground_weight': 1.0,
-        'optimizer': 'sgd', 'rate_factor': 1.0, 'poly_power': 0.0, 'warmup_steps': 0, 'clip': 0.0,
-        'initial_gain': 0.0, 'steps_per_dispatch': 1, 'start': '',
+        'classes': 'base', 'turn': False, 'crc': False, 'alignment': False, 'history_drop': 0.7,
+        'foreground_weight': 1.0, 'optimizer': 'sgd', 'rate_factor': 1.0, 'poly_power': 0.0, 'warmup_steps': 0,
+        'clip': 0.0, 'initial_gain': 0.0, 'steps_per_dispatch': 1, 'start': '',
     },
     'tpc': {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
@@ -186,6 +188,11 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
         raise ValueError(
             "config.model.shots is 'attention', which one support teaches nothing: train with config.train.shot of 2 "
             "or more, or take 'average'"
+        )
+    if config.train.crc and config.train.alignment:
+        raise ValueError(
+            'config.train.crc and config.train.alignment are one cycle, with the soft and with the hard predicted '
+            'mask: set one of them to False'
         )
     batch = config.train.batch
     if batch % devices:

@@ -25,6 +25,7 @@ from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.pretrained import Backbone, load_backbone
 from simpropnet_jax.models.resnet import DEPTHS
+from simpropnet_jax.models.vgg import load_vgg16
 from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def prepare_method(config: ConfigDict, workdir: AnyPath) -> Method:
     if config.model.convention == 'auto':
         config.model.convention = convention
     params, source = (loaded.params, loaded.source) if loaded else ({}, None)
-    return Method(config, models.build(config.model), params, source)
+    return Method(config, models.build(config), params, source)
 
 
 def _pretrained(model):
@@ -102,8 +103,9 @@ def _pretrained(model):
         if isinstance(backbone, Backbone):
             _check_fits(model.width, depths, backbone, model.weights)
         else:
-            backbone = load_backbone(backbone, model.width, depths)
-        loaded = replace(backbone, params={'backbone': backbone.params})
+            vgg = model.get('encoder') == 'vgg16'
+            backbone = load_vgg16(backbone, model.width) if vgg else load_backbone(backbone, model.width, depths)
+        loaded = replace(backbone, params={name: backbone.params for name in models.backbones(model.name)})
     else:
         return None
     # CANet's code ran torchvision's weights in its own convention; that may be asked for.
@@ -139,7 +141,7 @@ def _start(config: ConfigDict) -> Backbone:
             f'config.model.convention is {config.model.convention!r}, but {given} has the convention '
             f"{before.model.convention!r}; leave it 'auto'"
         )
-    method = Method(before, models.build(before.model), {}, None)
+    method = Method(before, models.build(before), {}, None)
     variables, step = restore_variables(method, run, 'best', parallel.replicated(parallel.make_mesh()))
     params = jax.tree.map(np.asarray, variables['params'])
     source = f'{before.model.name} of {run}, step {step}, trained on {data_word(before)}, fold {before.fold}'
@@ -160,7 +162,7 @@ def given_weights(weights: str) -> str | Backbone:
     if not (run / 'config.json').exists():
         raise ValueError(f'the weights are to be of {weights}, a folder in which nothing was trained')
     config = config_rules.load(run / 'config.json')
-    method = Method(config, models.build(config.model), {}, None)
+    method = Method(config, models.build(config), {}, None)
     variables, step = restore_variables(method, run, 'latest', parallel.replicated(parallel.make_mesh()))
     params = jax.tree.map(np.asarray, variables['params']['backbone'])
     return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')

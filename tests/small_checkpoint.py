@@ -22,7 +22,7 @@ def write_checkpoint(workdir, steps=(1,), recipe=simpropnet, **model):
     gain = {'attention_gain': 50.0} if recipe is simpropnet else {}
     own = {f'model.{name}': value for name, value in ({'convention': 'torchvision'} | gain | model).items()}
     config.update_from_flattened_dict(SMALL | own)
-    method = experiment.Method(config, models.build(config.model), {}, None)
+    method = experiment.Method(config, models.build(config), {}, None)
     experiment.store_config(config, workdir)
     weights = {step: random_weights(method, step) for step in steps}
     with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:

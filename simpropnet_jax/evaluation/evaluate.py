@@ -41,8 +41,7 @@ class Evaluator:
 
     The features of the bank stay on the device while it runs, replicated over the mesh: an episode is then a few
     integers. Where they take more memory than is given, episodes are scored group after group, by class, so that few
-    images are encoded twice. Episodes are sharded over the mesh axis 'data'. Only methods whose support features do
-    not depend on the mask (`encode_support` is `encode`) can be scored so.
+    images are encoded twice. Episodes are sharded over the mesh axis 'data'.
     """
 
     def __init__(

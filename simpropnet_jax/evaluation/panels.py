@@ -42,7 +42,7 @@ class PanelMaker:
             run = lambda method, *args: module.apply(variables, *args, method=method)
             masks = (support_labels == 1).astype(jnp.float32)
             valid = None if void == 'background' else (support_labels != 255).astype(jnp.float32)[None]
-            features = run('encode_support', normalise(supports, convention), masks)
+            features = run('encode', normalise(supports, convention))
             probe = run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid)
             query_features = run('encode', normalise(query[None], convention))
             logits = resize_bilinear(run('decode', query_features, probe), query.shape[:2])

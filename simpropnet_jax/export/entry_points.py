@@ -9,7 +9,6 @@ from jax.export import symbolic_shape
 
 from simpropnet_jax import experiment, images, parallel
 from simpropnet_jax.models.layers import resize_bilinear
-from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.normalise import normalise
 from simpropnet_jax.paths import AnyPath
 
@@ -38,8 +37,6 @@ def load_method(workdir: AnyPath, which: str) -> tuple[experiment.Method, dict, 
     """
     method = experiment.prepare_method(experiment.stored_config(workdir), workdir)
     experiment.require_few_shot(method, workdir)
-    if type(method.module).encode_support is not FewShotMethod.encode_support:
-        raise ValueError(f'{workdir} holds {method.config.model.name}, whose supports need an encoder of their own')
     variables, step = experiment.load_variables(method, workdir, which, parallel.make_mesh())
     return method, jax.device_get(variables), step
 

@@ -42,7 +42,7 @@ class Segmenter:
     """A trained method. Compiles once for each number of supports and once for queries, of whatever size.
 
     Args:
-      module: with `encode`, `encode_support`, `probe`, `decode`; `variables` its {'params': ...}.
+      module: with `encode`, `probe`, `decode`; `variables` its {'params': ...}.
       size: side in pixels of the square that pictures are stretched to for the network.
       convention: of the backbone's weights, see `models.normalise`.
       step: of the checkpoint that they are from.
@@ -56,7 +56,7 @@ class Segmenter:
             run = lambda method, *args: module.apply(variables, *args, method=method)
             masks = (labels == images.FOREGROUND).astype(jnp.float32)
             valid = (labels != images.VOID).astype(jnp.float32)
-            features = run('encode_support', normalise(supports, convention), masks)
+            features = run('encode', normalise(supports, convention))
             return run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid[None])
 
         def encode(variables, query):
@@ -83,7 +83,7 @@ class Segmenter:
             raise ValueError(f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote')
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)
-        method = experiment.Method(config, models.build(config.model), pretrained={}, weights=None)
+        method = experiment.Method(config, models.build(config), pretrained={}, weights=None)
         if method.supervised:
             raise ValueError(
                 f'{workdir} holds {config.model.name}, which was trained to name classes and not to follow examples: '

@@ -4,22 +4,34 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 
-def build(model) -> nn.Module:
+def build(config) -> nn.Module:
     """The module that a config describes.
 
     Args:
-      model: `config.model`, with `convention` resolved to the name of an entry of `normalise.CONVENTIONS`.
+      config: of its `model`, `convention` is resolved to the name of an entry of `normalise.CONVENTIONS`.
     """
-    from simpropnet_jax.models import canet, classifier, deeplab, normalise, prototype, simpropnet
+    from simpropnet_jax.models import normalise
 
-    methods = {
-        'canet': canet.CANet,
-        'simpropnet': simpropnet.SimPropNet,
-        'prototype': prototype.Prototype,
-        'classifier': classifier.Classifier,
-        'deeplab': deeplab.DeepLab,
-    }
+    model = config.model
     others = ('name', 'weights', 'trained', 'convention', 'dtype')
     fields = {name: value for name, value in model.items() if name not in others}
     stride_on = normalise.CONVENTIONS[model.convention].stride_on
-    return methods[model.name](stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)
+    return _kind(model.name)(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)
+
+
+def backbones(name: str) -> tuple[str, ...]:
+    """The parts of a method that begin with ImageNet's weights."""
+    return getattr(_kind(name), 'backbones', ('backbone',))
+
+
+def _kind(name: str) -> type[nn.Module]:
+    from simpropnet_jax.models import canet, classifier, deeplab, panet, prototype, simpropnet
+
+    return {
+        'canet': canet.CANet,
+        'simpropnet': simpropnet.SimPropNet,
+        'panet': panet.PANet,
+        'prototype': prototype.Prototype,
+        'classifier': classifier.Classifier,
+        'deeplab': deeplab.DeepLab,
+    }[name]

@@ -65,6 +65,18 @@ def masked_average(features: Float[Array, '*b h w c'], weights: Float[Array, '*b
     return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
 
 
+def upsampled_average(features: Float[Array, '*b h w c'], weights: Float[Array, '*b H W']) -> Float[Array, '*b c']:
+    """`masked_average` of the features resized (bilinear) to the mask's size, which they need not be.
+
+    Resizing is linear, so its transpose brings the mask to the features instead, with the same sum.
+    """
+    rows = interpolation_matrix(features.shape[-3], weights.shape[-2])
+    columns = interpolation_matrix(features.shape[-2], weights.shape[-1])
+    brought = jnp.einsum('Hh,...HW,Ww->...hw', rows, weights.astype(jnp.float32), columns, precision='highest')
+    total = jnp.einsum('...hwc,...hw->...c', features.astype(jnp.float32), brought, precision='highest')
+    return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
+
+
 def cosine_similarity(features: Float[Array, 'b h w c'], vector: Float[Array, 'b c']) -> Float[Array, 'b h w']:
     """Cosine between every position and the vector, in float32; zero (and a finite gradient) where either is zero."""
     features, vector = features.astype(jnp.float32), vector.astype(jnp.float32)

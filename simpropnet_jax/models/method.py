@@ -1,6 +1,7 @@
 """The seam of every few-shot method: encode -> probe -> decode."""
 
 import flax.linen as nn
+import jax
 
 
 class FewShotMethod(nn.Module):
@@ -13,20 +14,24 @@ class FewShotMethod(nn.Module):
 
     Where `iterative`, decode also takes history, the softmax of an earlier prediction [B, h, w, 2] (None: zeros), and
     steps, how many refinements follow its first pass.
+
+    A method whose supports need image and mask together has the image among its features.
     """
 
     iterative = False
+    backbones = ('backbone',)
+    """Its parts that begin with ImageNet's weights."""
 
-    def encode_support(self, images, masks, train: bool = False, features=None):
-        """Features of support images. They do not depend on the masks, but for methods that override this.
+    def as_novel(self, probe, class_id):
+        """The probe of a training episode of these classes [B], which are to be met as though they were novel.
 
-        Args:
-          features: what `encode` gave for the same images, where that is at hand.
+        The same probe, but for methods that have weights of the classes they were trained on.
         """
-        del masks
-        return self.encode(images, train) if features is None else features
+        del class_id
+        return probe
 
     def __call__(self, images, masks):
         """One pass over everything, to create the parameters. images [B, H, W, 3], masks [B, H, W]."""
-        features = self.encode_support(images, masks)
-        return self.decode(features, self.probe(features[:, None], masks[:, None]))
+        features = self.encode(images)
+        each = jax.tree.map(lambda x: x[:, None], features)
+        return self.decode(features, self.probe(each, masks[:, None]))

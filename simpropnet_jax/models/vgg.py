@@ -27,24 +27,36 @@ NAMES = {'kernel': ('{}/{}_W_1', '{}/kernel'), 'bias': ('{}/{}_b_1', '{}/bias')}
 class VGG16(nn.Module):
     """Thirteen 3x3 convolutions in five blocks, with max pooling between them.
 
-    Args: x [B,H,W,3], normalised by the convention 'keras' (normalise.py).
+    Args: x [B,H,W,3], normalised by the convention that came with the weights (normalise.py).
     Returns: dict of the post-ReLU features that end each block, conv1 [B,H,W,width] to conv5 (conv5_3 of the paper)
-      [B,H/16,W/16,8*width], sizes rounded down.
+      [B,H/16,W/16,8*width], sizes rounded down. Other strides, other sizes.
     """
 
     width: int = 64  # filters of the first block
+    pool: int = 2  # side of the pooling; 3 is padded, so that sizes are rounded up
+    strides: tuple[int, ...] = (2, 2, 2, 2)  # of the pooling before blocks 2, 3, ...; a fifth: one behind the last
+    dilations: tuple[int, ...] = (1, 1, 1, 1, 1)  # of the convolutions of each block
+    last_relu: bool = True
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b h w 3']) -> dict[str, Float[Array, 'b _ _ _']]:
         features = {}
-        for block, (depth, filters) in enumerate(zip(DEPTHS, FILTERS, strict=True), 1):
+        for block, (depth, filters, dilation) in enumerate(zip(DEPTHS, FILTERS, self.dilations, strict=True), 1):
             if block > 1:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = self._pooled(x, self.strides[block - 2])
             for i in range(1, depth + 1):
-                x = nn.relu(Conv(filters * self.width, 3, dtype=self.dtype, name=f'conv{block}_{i}')(x))
+                name = f'conv{block}_{i}'
+                x = Conv(filters * self.width, 3, dilation=dilation, dtype=self.dtype, name=name)(x)
+                x = x if name == 'conv5_3' and not self.last_relu else nn.relu(x)
             features[f'conv{block}'] = x
+        if len(self.strides) == 5:
+            features['pool5'] = self._pooled(x, self.strides[4])
         return features
+
+    def _pooled(self, x, stride):
+        padding = 'VALID' if self.pool == 2 else ((1, 1), (1, 1))
+        return nn.max_pool(x, (self.pool, self.pool), (stride, stride), padding)
 
 
 def load_vgg16(path: str | Path, width: int = 64) -> Backbone:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from simpropnet_jax.episodes import augment, transform
 from simpropnet_jax.models.layers import resize_bilinear
@@ -42,6 +42,7 @@ class Episodes(NamedTuple):
     queries: Float[Array, 'b H W 3']
     truth: Float[Array, 'b H W']
     valid: Float[Array, 'b H W']
+    class_id: Int[Array, ' b']
 
 
 def episodic(
@@ -51,7 +52,8 @@ def episodic(
     """The objective of few-shot methods: the query's loss, and what `train` adds. Losses add with weight one.
 
     `train.dual_prediction` adds the supports, predicted from their own probe (SimPropNet, 3.3); `train.crc` adds them
-    predicted from the predicted query mask (cyclic reinforcement; Improved Similarity Propagation, Eq. 1 and 2).
+    predicted from the predicted query mask (cyclic reinforcement; Improved Similarity Propagation, Eq. 1 and 2), and
+    `train.alignment` from the hard one (prototype alignment; PANet, 3.4).
 
     Args:
       module: with encode, probe and decode.
@@ -65,7 +67,7 @@ def episodic(
     Returns:
       objective(state, batch, key) -> (loss, (metrics, changes of the state)).
     """
-    cyclic = train.crc and transformed < 1
+    cycle = ('soft' if train.crc else 'hard') if (train.crc or train.alignment) and transformed < 1 else None
 
     def ica_probability(step):
         return augment.ica_probability(step - first_step, steps_per_epoch, train.ica, train.ica_decay)
@@ -78,16 +80,19 @@ def episodic(
         if train.ica:
             queries = augment.ica(ica_key, queries, ica_probability(state.step))
         support_masks = foreground_and_valid(support_labels, void)
-        episodes = Episodes(supports, *support_masks, queries, *foreground_and_valid(query_labels, void))
+        query_masks = foreground_and_valid(query_labels, void)
+        episodes = Episodes(supports, *support_masks, queries, *query_masks, batch['class_id'])
         past = None
         if state.history is not None:
             dropped = jax.random.bernoulli(jax.random.fold_in(dropout_key, 1), train.history_drop, replaced.shape)
             past = history.recall(state.history, batch['pair_id'], ~dropped & ~replaced)
         logits = module.apply(
-            state.variables, episodes, past, dual=train.dual_prediction, cyclic=cyclic, method=forward,
+            state.variables, episodes, past, dual=train.dual_prediction, cycle=cycle, method=forward,
             rngs={'dropout': dropout_key})  # fmt: skip
         of_supports = [x.reshape(-1, *x.shape[2:]) for x in support_masks]
-        truths = {'query': (episodes.truth, episodes.valid), 'support': of_supports, 'cycle': of_supports}
+        truths = {'query': query_masks, 'support': of_supports, 'cycle': of_supports}
+        if cycle == 'hard':
+            truths['cycle'] = of_supports[0], _where_predicted(logits['query'], of_supports[1])
         weight = train.foreground_weight
         losses = {f'loss_{name}': cross_entropy(one, *truths[name], weight) for name, one in logits.items()}
         metrics = losses | {'ica_probability': ica_probability(state.step)}
@@ -121,19 +126,23 @@ def augmented(train, batch, key, tpc, transformed: float):
     return supports, support_labels, queries, query_labels, replaced
 
 
-def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> dict[str, Float[Array, 'n h w 2']]:
+def forward(
+    module, episodes: Episodes, past, *, dual: bool, cycle: str | None
+) -> dict[str, Float[Array, 'n h w 2']]:  # fmt: skip
     """Logits of the queries [B, h, w, 2], by dual prediction and by the cycle also of the supports [B*K, h, w, 2].
 
     Args:
       past: probabilities that an iterative method predicted before [B, h, w, 2], or None.
+      cycle: with which predicted query mask supports are predicted back, 'soft' or 'hard'; None: they are not.
     """
     batch, shots = episodes.supports.shape[:2]
     flat = lambda x: x.reshape(batch * shots, *x.shape[2:])
     each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), tree)
-    support_features = module.encode_support(flat(episodes.supports), flat(episodes.masks), train=True)
+    probe_of = lambda *given: module.as_novel(module.probe(*given), episodes.class_id)
+    support_features = module.encode(flat(episodes.supports), train=True)
     features = query_features = module.encode(episodes.queries, train=True)
     grouped = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), support_features)
-    probes = probe = module.probe(grouped, episodes.masks, episodes.support_valid)
+    probes = probe = probe_of(grouped, episodes.masks, episodes.support_valid)
     if dual:
         both = lambda x, y: jnp.concatenate([x, y])
         features = jax.tree.map(both, query_features, support_features)
@@ -142,12 +151,22 @@ def forward(module, episodes: Episodes, past, *, dual: bool, cyclic: bool) -> di
     seen = {} if past is None else {'history': past}
     logits = module.decode(features, probes, train=True, **seen)  # of both branches at once
     found = {'query': logits[:batch], 'support': logits[batch:]} if dual else {'query': logits}
-    if cyclic:
-        predicted = jax.nn.softmax(found['query'])[..., 1]
-        as_support = module.encode_support(episodes.queries, predicted, train=True, features=query_features)
-        probe = module.probe(jax.tree.map(lambda x: x[:, None], as_support), predicted[:, None])
+    if cycle:
+        predicted = _hard(found['query']) if cycle == 'hard' else jax.nn.softmax(found['query'])[..., 1]
+        probe = probe_of(jax.tree.map(lambda x: x[:, None], query_features), predicted[:, None])
         found['cycle'] = module.decode(support_features, each(probe), train=True)
     return found
+
+
+def _hard(logits: Float[Array, 'b h w 2']) -> Float[Array, 'b h w']:
+    """1 where the foreground is predicted. No gradient runs through a comparison."""
+    return (logits[..., 1] > logits[..., 0]).astype(jnp.float32)
+
+
+def _where_predicted(of_queries, valid):
+    """`valid` of supports [B*K, H, W], but nowhere valid where their query's predicted mask is empty."""
+    seen = _hard(of_queries).any((1, 2))
+    return valid * jnp.repeat(seen, len(valid) // len(seen))[:, None, None]
 
 
 def supervised(

@@ -106,7 +106,7 @@ def test_every_method_is_one_program_for_all_platforms_and_batches(name):
     wanted = SMALL | {'model.convention': 'keras'} | {f'model.{field}': value for field, value in fields.items()}
     present = dict(config_rules.fields(config))
     config.update_from_flattened_dict({field: value for field, value in wanted.items() if field in present})
-    method = experiment.Method(config, models.build(config.model), {}, None)
+    method = experiment.Method(config, models.build(config), {}, None)
     given = {'images': SUPPORTS}
     for step, function in entry_points.entry_points(method, jax.device_get(random_weights(method, 0))).items():
         program = write.portable(function)

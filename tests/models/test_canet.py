@@ -31,7 +31,7 @@ def build(**fields):
     config = canet_config.get_config()
     config.model.convention = 'torchvision'
     config.model.update(fields)
-    return models.build(config.model)
+    return models.build(config)
 
 
 def init(module):

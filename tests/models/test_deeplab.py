@@ -118,7 +118,7 @@ def test_the_configs_are_valid_and_say_how_large_the_network_is(argument, head):
     config = deeplabv3plus.get_config(argument)
     config_rules.validate(config, 8)
     config.model.convention = 'keras'
-    method = experiment.Method(config, models.build(config.model), {}, None)
+    method = experiment.Method(config, models.build(config), {}, None)
     assert method.supervised and not method.few_shot
     params = method.abstract()['params']
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6

@@ -147,7 +147,7 @@ def test_the_backbone_of_a_work_directory(tmp_path):
     run = tmp_path / 'run'
     run.mkdir()
     experiment.store_config(config, run)
-    shapes = experiment.Method(config, models.build(config.model), {}, None).abstract()
+    shapes = experiment.Method(config, models.build(config), {}, None).abstract()
     draw = np.random.default_rng(0).normal
     variables = jax.tree.map(lambda leaf: jnp.asarray(draw(0, 0.2, leaf.shape), leaf.dtype), shapes)
     with contextlib.closing(checkpoint.Checkpoints(run / 'checkpoints')) as checkpoints:

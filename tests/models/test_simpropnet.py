@@ -22,7 +22,7 @@ def build(argument='', **fields):
     config.model.convention = 'torchvision'
     config.model.update(fields)
     config.train.size = SIZE
-    module = models.build(config.model)
+    module = models.build(config)
     return config, module
 
 
@@ -53,6 +53,7 @@ def batch_of(labels_support, labels_query):
     return {
         'support_image': rng.integers(0, 256, (size[0], 1, SIZE, SIZE, 3), np.uint8),
         'query_image': rng.integers(0, 256, (*size, 3), np.uint8),
+        'class_id': np.ones(size[0], np.int32),
         'support_label': np.broadcast_to(np.asarray(labels_support, np.uint8), size)[:, None].copy(),
         'query_label': np.broadcast_to(np.asarray(labels_query, np.uint8), size).copy(),
     }

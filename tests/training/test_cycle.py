@@ -38,7 +38,7 @@ def episodes(batch=2, shots=2, size=65):
     masks, truth = (ramp < cut(batch, shots)) + np.zeros((size, 1)), (ramp[:, None] < cut(batch)) + np.zeros(size)
     paint = lambda mask: rng.normal(size=(*mask.shape, 3)) + 3 * mask[..., None] * [1, -1, 0]
     arrays = paint(masks), masks, np.ones_like(masks), paint(truth), truth, np.ones_like(truth)
-    return objectives.Episodes(*(jnp.asarray(x, jnp.float32) for x in arrays))
+    return objectives.Episodes(*(jnp.asarray(x, jnp.float32) for x in arrays), jnp.ones(batch, jnp.int32))
 
 
 def cycle_loss(module):
@@ -48,7 +48,7 @@ def cycle_loss(module):
 
     def loss(params):
         logits = module.apply(
-            {'params': params}, batch, None, dual=False, cyclic=True, method=objectives.forward,
+            {'params': params}, batch, None, dual=False, cycle='soft', method=objectives.forward,
             rngs={'dropout': jax.random.key(0)})  # fmt: skip
         return objectives.cross_entropy(logits['cycle'], masks, jnp.ones_like(masks))
 
@@ -116,6 +116,7 @@ def batch():
     drawn, byte = episodes(), lambda x, low=0, high=1: np.uint8(np.clip(x, low, high))
     image = lambda x: byte(128 + 20 * x, 0, 255)
     return {'support_image': image(drawn.supports), 'support_label': byte(drawn.masks), 'pair_id': jnp.array([2, 0]),
+            'class_id': jnp.array([1, 2]),
             'query_image': image(drawn.queries), 'query_label': byte(drawn.truth)}  # fmt: skip
 
 

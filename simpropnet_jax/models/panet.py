@@ -1,0 +1,58 @@
+"""PANet: few-shot image semantic segmentation with prototype alignment (Wang et al., 2019)."""
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.models.fusion import Probe, attention_maps
+from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
+from simpropnet_jax.models.method import FewShotMethod
+
+SCALE = 20.0  # of the cosines, before the softmax: calDist in the released code
+
+
+class PANet(FewShotMethod):
+    """The nearest of two prototypes, by cosine; nothing is learned but the encoder.
+
+    Its second loss, prototype alignment, is `train.alignment`. As released, https://github.com/kaixin96/PANet,
+    models/fewshot.py and vgg.py: VGG-16 without its last ReLU, pool4 at stride 1, conv5 dilated, all of it trained.
+    On ResNet-50 the linear 3x3 layer behind layer2 and layer3 is to PANet what it is to CANet, so that the backbone
+    may stay frozen; it has no ReLU either, so that cosines may be negative.
+    """
+
+    encoder: str = 'resnet50'
+    features: int = 256
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        self.backbone = make_backbone(
+            self.encoder, self.width, self.stride_on, self.dtype,
+            pool=3, strides=(2, 2, 2, 1), dilations=(1, 1, 1, 1, 2), last_relu=False)  # fmt: skip
+        if self.encoder == 'resnet50':
+            self.project = Conv(self.features, dilation=2, dtype=self.dtype)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+        """Features of normalised images at 1/8 of their size, of either sign."""
+        del train
+        levels = self.backbone(images)
+        return self.project(joined(levels)) if self.encoder == 'resnet50' else levels['conv5']
+
+    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
+        """The prototypes: averages at the masks' own size, the mean over K supports (PANet, Eq. 1 and 2)."""
+        valid = jnp.ones_like(masks) if valid is None else valid
+        average = lambda weights: upsampled_average(features, weights).mean(1)
+        return Probe(average(masks * valid), average((1 - masks) * valid))
+
+    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+        """Scaled cosines to the two prototypes as logits of background and foreground (PANet, Eq. 3)."""
+        del train
+        cosines = (cosine_similarity(features, probe.background), cosine_similarity(features, probe.foreground))
+        return SCALE * jnp.stack(cosines, -1)
+
+    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the shares of the two cosines, as SimPropNet's attention maps."""
+        attention = attention_maps(features, probe)
+        return {'foreground cosine': attention[..., 0], 'background cosine': attention[..., 1]}
