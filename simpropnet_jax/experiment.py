@@ -52,6 +52,21 @@ class Method:
         return hasattr(self.module, 'logits')
 
     @property
+    def imprints(self) -> bool:
+        """Whether it is trained on whole labels, and takes novel classes up from supports: it knows which they are."""
+        return hasattr(self.module, 'novel')
+
+    @property
+    def episodic(self) -> bool:
+        """Whether it is trained on episodes. One that imprints is so where a loss or a conditioning needs them.
+
+        Each step then has both losses: that of the labels, and that of episodes whose class is met as though novel.
+        """
+        train, conditioned = self.config.train, self.config.tpc.when != 'never'
+        needed = conditioned or train.crc or train.alignment or train.dual_prediction
+        return not self.supervised or (self.imprints and needed)
+
+    @property
     def few_shot(self) -> bool:
         """Whether it segments the queries of episodes; a supervised network may do so, too."""
         return hasattr(self.module, 'decode')

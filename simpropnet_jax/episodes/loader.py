@@ -54,8 +54,8 @@ def train_batches(
 
     Yields:
       With b = batch / process_count and K shots: support_image u8 [b,K,Hs,Ws,3], support_label u8
-      [b,K,Hs,Ws], query_image u8 [b,H,W,3], query_label u8 [b,H,W] (labels 0, 1, 255), class_id, episode,
-      query_id, pair_id i32 [b], support_id i32 [b,K], valid bool [b].
+      [b,K,Hs,Ws], query_image u8 [b,H,W,3], query_label u8 [b,H,W] (labels 0, 1, 255), query_classes u8 [b,H,W]
+      (class ids, 255 = void), class_id, episode, query_id, pair_id i32 [b], support_id i32 [b,K], valid bool [b].
 
     Raises:
       ValueError: unknown backend or a batch that the hosts do not divide, at once; an image that cannot be
@@ -188,11 +188,12 @@ def _collate_episodes(images, numbers):
             shots = one['support_id'].shape[1]
             rows = []
             for class_id in one['class_id'].tolist():
-                query, query_label = next(images)
+                query, query_classes = next(images)
                 supports, support_labels = zip(*itertools.islice(images, shots), strict=True)
                 rows.append({
                     'query_image': query,
-                    'query_label': binary_label(query_label, class_id),
+                    'query_label': binary_label(query_classes, class_id),
+                    'query_classes': query_classes,
                     'support_image': np.stack(supports),
                     'support_label': binary_label(np.stack(support_labels), class_id),
                 })  # fmt: skip

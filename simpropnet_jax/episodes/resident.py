@@ -112,10 +112,11 @@ def gather_episodes(
 ) -> dict[str, jax.Array]:
     """The batch of `loader.train_batches` that belongs to its numbers (`loader.train_numbers`)."""
     class_id = numbers['class_id']
-    queries, query_labels = _square(images, query_size, numbers['query_id'])
+    queries, query_classes = _square(images, query_size, numbers['query_id'])
     supports, support_labels = _square(images, support_size, numbers['support_id'])
     return {
-        'query_image': queries, 'query_label': _binary(query_labels, class_id[:, None, None]),
+        'query_image': queries, 'query_label': _binary(query_classes, class_id[:, None, None]),
+        'query_classes': query_classes,
         'support_image': supports, 'support_label': _binary(support_labels, class_id[:, None, None, None]),
         **numbers,
     }  # fmt: skip

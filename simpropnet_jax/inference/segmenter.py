@@ -84,7 +84,7 @@ class Segmenter:
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)
         method = experiment.Method(config, models.build(config), pretrained={}, weights=None)
-        if method.supervised:
+        if method.supervised and not method.imprints:
             raise ValueError(
                 f'{workdir} holds {config.model.name}, which was trained to name classes and not to follow examples: '
                 'give the work directory of a few-shot method'

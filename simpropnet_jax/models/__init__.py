@@ -3,6 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from simpropnet_jax.datasets.folds import novel_classes
+
 
 def build(config) -> nn.Module:
     """The module that a config describes.
@@ -15,8 +17,10 @@ def build(config) -> nn.Module:
     model = config.model
     others = ('name', 'weights', 'trained', 'convention', 'dtype')
     fields = {name: value for name, value in model.items() if name not in others}
-    stride_on = normalise.CONVENTIONS[model.convention].stride_on
-    return _kind(model.name)(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)
+    stride_on, kind = normalise.CONVENTIONS[model.convention].stride_on, _kind(model.name)
+    if hasattr(kind, 'novel'):  # its classifier has to know which classes it is not to know
+        fields['novel'] = novel_classes(config.fold)
+    return kind(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)
 
 
 def backbones(name: str) -> tuple[str, ...]:
@@ -25,9 +29,10 @@ def backbones(name: str) -> tuple[str, ...]:
 
 
 def _kind(name: str) -> type[nn.Module]:
-    from simpropnet_jax.models import canet, classifier, deeplab, panet, prototype, simpropnet
+    from simpropnet_jax.models import amp, canet, classifier, deeplab, panet, prototype, simpropnet
 
     return {
+        'amp': amp.AMP,
         'canet': canet.CANet,
         'simpropnet': simpropnet.SimPropNet,
         'panet': panet.PANet,

@@ -36,7 +36,7 @@ class Feed:
         """
         self._config, self._source, self._sampler, self._mesh = method.config, source, sampler, mesh
         train = method.config.train
-        if method.supervised:
+        if not method.episodic:
             size = train.size if train.turn else augment.labelled_size(train.size)
             self._sizes = {'size': size}
             self._stream, self._numbers = loader.supervised_batches, loader.supervised_numbers

@@ -169,9 +169,23 @@ def _where_predicted(of_queries, valid):
     return valid * jnp.repeat(seen, len(valid) // len(seen))[:, None, None]
 
 
+def together(*objectives: Callable) -> Callable:
+    """The sum of several objectives, each with its own randomness; what they report and change, united."""
+
+    def objective(state, batch, key):
+        total, all_metrics, all_changes = 0.0, {}, {}
+        for one, own_key in zip(objectives, jax.random.split(key, len(objectives)), strict=True):
+            loss, (metrics, changes) = one(state, batch, own_key)
+            total, all_metrics, all_changes = total + loss, all_metrics | metrics, all_changes | changes
+        return total, (all_metrics, all_changes)
+
+    return objective
+
+
 def supervised(
-    module, *, convention: str, hidden: Sequence[int], crop: int | None = None, foreground_weight: float = 1.0
-) -> Callable:
+    module, *, convention: str, hidden: Sequence[int], crop: int | None = None, foreground_weight: float = 1.0,
+    episodes: bool = False,
+) -> Callable:  # fmt: skip
     """The objective of supervised networks: cross-entropy over all classes, void ignored.
 
     Args:
@@ -179,17 +193,21 @@ def supervised(
       hidden: class ids that are ignored like void: the novel ones, or none.
       crop: images are scaled, cropped to this side and mirrored; None: they come in the eight positions of a square.
       foreground_weight: of the pixels of objects, that of the background being 1.
+      episodes: the images are the queries of episodes, taken as they are.
     Returns:
       objective(state, batch, key) -> (loss, (metrics, {})).
     """
 
     def objective(state, batch, key):
-        images, labels = batch['image'], batch['label']
-        if crop is None:
-            images, labels = augment.turn_and_flip(key, images, labels)
+        if episodes:
+            images, labels = batch['query_image'], batch['query_classes']
+        elif crop is None:
+            images, labels = augment.turn_and_flip(key, batch['image'], batch['label'])
         else:
-            images, labels = augment.scale_crop_flip_labelled(key, images, labels, crop)
-        logits = module.apply(state.variables, normalise(images, convention), train=True, method='logits')
+            images, labels = augment.scale_crop_flip_labelled(key, batch['image'], batch['label'], crop)
+        logits = module.apply(
+            state.variables, normalise(images, convention), train=True, method='logits',
+            rngs={'dropout': jax.random.fold_in(key, 1)})  # fmt: skip
         logits = resize_bilinear(logits, labels.shape[1:])
         valid = (labels != VOID) & ~jnp.isin(labels, jnp.array(hidden, jnp.int32))
         truth = jnp.where(valid, labels, 0).astype(jnp.int32)
@@ -197,6 +215,8 @@ def supervised(
         right = (truth > 0) & (logits.argmax(-1) == truth)
         accuracy = right.sum() / jnp.maximum((truth > 0).sum(), 1)
         weight = valid * jnp.where(truth > 0, foreground_weight, 1.0)
-        return (losses * weight).sum() / jnp.maximum(weight.sum(), 1), ({'accuracy_of_objects': accuracy}, {})
+        loss = (losses * weight).sum() / jnp.maximum(weight.sum(), 1)
+        beside = {'loss_classes': loss} if episodes else {}  # the losses of the episodes
+        return loss, (beside | {'accuracy_of_objects': accuracy}, {})
 
     return objective

@@ -23,7 +23,7 @@ def plan(tpc, steps: int, steps_per_epoch: int) -> list[Phase]:
     """The phases, in order.
 
     Args:
-      tpc: `config.tpc`; None for a supervised training, which has episodes of one image.
+      tpc: `config.tpc`; None for a training without episodes.
       steps: on episodes.
     """
     if tpc is None:

@@ -68,12 +68,15 @@ def learning_rate(train, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(train, steps: int) -> optax.GradientTransformation:
-    """What `train.optimizer` names; SGD with weight decay in the gradient, as PyTorch's SGD has it (and so CANet's)."""
+    """What `train.optimizer` names; SGD and RMSprop as PyTorch has them: with weight decay in the gradient."""
     rate, decay = learning_rate(train, steps), train.weight_decay
     clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
     if train.optimizer == 'adamw':
         return optax.chain(*clip, optax.adamw(rate, weight_decay=decay))
-    return optax.chain(*clip, optax.add_decayed_weights(decay), optax.sgd(rate, momentum=train.momentum))
+    decayed = optax.add_decayed_weights(decay)
+    if train.optimizer == 'rmsprop':
+        return optax.chain(*clip, decayed, optax.rmsprop(rate, decay=0.99, eps_in_sqrt=False))
+    return optax.chain(*clip, decayed, optax.sgd(rate, momentum=train.momentum))
 
 
 def init_state(

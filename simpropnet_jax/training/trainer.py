@@ -28,7 +28,8 @@ def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trai
             f'config.model.name is {config.model.name!r}, a supervised network for the classes of PASCAL-5i: on your '
             'own data train a few-shot method'
         )
-    if config.train.classes == 'all' and not supervised and config.data.name != 'folder':
+    some_are_novel = not supervised or method.imprints
+    if config.train.classes == 'all' and some_are_novel and config.data.name != 'folder':
         raise ValueError(
             f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
             'oracle: no class would be novel'
@@ -36,24 +37,31 @@ def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trai
     if not split(method.abstract()['params'], config.train.frozen)[0]:
         raise ValueError(f'config.train.frozen is {config.train.frozen}, which is all of it: nothing would be trained')
     length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
-    planned = phases.plan(None if supervised else config.tpc, length, sampler.steps_per_epoch)
+    planned = phases.plan(config.tpc if method.episodic else None, length, sampler.steps_per_epoch)
     lengths = [phase.last - phase.first for phase in planned]
     optimizers = [make_optimizer(config.train, steps) for steps in lengths]
-    steps = []
-    for phase, optimizer in zip(planned, optimizers, strict=True):
-        if supervised:
-            objective = objectives.supervised(
-                method.module, convention=config.model.convention,
-                hidden=() if config.train.classes == 'all' else source.index.novel_classes(config.fold),
-                crop=None if config.train.turn else config.train.size,
-                foreground_weight=config.train.foreground_weight)  # fmt: skip
-        else:
-            objective = objectives.episodic(
-                method.module, config.train, void=config.data.void, convention=config.model.convention,
-                steps_per_epoch=sampler.steps_per_epoch, first_step=phase.first, tpc=config.tpc,
-                transformed=phases.transformed(config.tpc, phase))  # fmt: skip
-        steps.append(make_step(objective, optimizer))
+    steps = [
+        make_step(_objective(method, source, sampler, phase), optimizer)
+        for phase, optimizer in zip(planned, optimizers, strict=True)
+    ]
     return phases.Trainer(planned, optimizers, steps, [learning_rate(config.train, steps) for steps in lengths])
+
+
+def _objective(method, source, sampler, phase: phases.Phase) -> Callable:
+    """What a phase minimises: the loss of whole labels, that of episodes, or their sum."""
+    config, parts = method.config, []
+    if method.supervised:
+        parts.append(objectives.supervised(
+            method.module, convention=config.model.convention,
+            hidden=() if config.train.classes == 'all' else source.index.novel_classes(config.fold),
+            crop=None if config.train.turn else config.train.size,
+            foreground_weight=config.train.foreground_weight, episodes=method.episodic))  # fmt: skip
+    if method.episodic:
+        parts.append(objectives.episodic(
+            method.module, config.train, void=config.data.void, convention=config.model.convention,
+            steps_per_epoch=sampler.steps_per_epoch, first_step=phase.first, tpc=config.tpc,
+            transformed=phases.transformed(config.tpc, phase)))  # fmt: skip
+    return objectives.together(*parts) if len(parts) > 1 else parts[0]
 
 
 def prepare_history(method, sampler) -> Callable:

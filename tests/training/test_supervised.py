@@ -21,7 +21,7 @@ def test_loss_ignores_void_and_novel_classes(monkeypatch):
     labels = rng.choice([0, 3, 9, 255], (2, 5, 5)).astype(np.uint8)
 
     class Fixed:
-        def apply(self, variables, images, train, method):
+        def apply(self, variables, images, train, method, rngs):
             return jnp.asarray(logits)
 
     monkeypatch.setattr(augment, 'turn_and_flip', lambda key, images, labels: (images, labels))

@@ -1,0 +1,160 @@
+"""AMP: adaptive masked proxies for few-shot segmentation (Siam et al., 2019)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.models.layers import Conv, resize_bilinear, upsampled_average
+from simpropnet_jax.models.method import FewShotMethod
+
+SCALE = 20.0  # of the cosines at first: CosineSimLayer in the released code, which learns it
+EXCLUDED = -1e4  # a score that no softmax and no maximum sees
+NONE = -1  # no class
+
+
+class Levels(NamedTuple):
+    """Features after a ReLU, each [N, h, w, C]. At 1/8 of the images' size; ResNet's layer1 at 1/4."""
+
+    deep: Float[Array, 'n h w c']
+    middle: Float[Array, 'n h w c']
+    shallow: Float[Array, 'n h w c']
+
+
+class Proxies(NamedTuple):
+    """Weights that classify the pixels of a query: of each level a vector of length one, one behind the other."""
+
+    novel: Float[Array, 'b c']
+    background: Float[Array, 'b c']
+    hidden: Int[Array, ' b']  # a class that was trained and is to be met as novel; NONE where there is none
+
+
+class AMP(FewShotMethod):
+    """A network that names the base classes; the weights of a novel one are imprinted from its supports.
+
+    As released, https://github.com/MSiam/AdaptiveMaskedProxies, reduced_fcn.py, dilated_fcn.py, fcn.py and
+    cosine_sim.py: three bias-free cosine classifiers, whose scores are added. On VGG-16 they read conv5 behind a 1x1
+    layer, conv4, and pool3, all at 1/8 of the images' size: 14,867,523 parameters. On ResNet-50: layer2 and layer3
+    behind CANet's 3x3 layer, layer2, and layer1: 3,560,707 on top of the backbone. The rows of the fold's novel classes,
+    5 of 21, are among them but take no part.
+    """
+
+    encoder: str = 'resnet50'
+    features: int = 256  # of the layer behind the backbone
+    alpha: float = 0.25821  # share of the supports' background in the adapted weight of the background
+    dropout: float = 0.5
+    novel: tuple[int, ...] = ()  # class ids that the fold holds out
+    classes: int = 21
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        self.backbone = make_backbone(
+            self.encoder, self.width, self.stride_on, self.dtype,
+            ceil=True, strides=(2, 2, 2, None), dilations=(1, 1, 1, (1, 1, 2), (2, 4, 4)))  # fmt: skip
+        kernel, dilation = (3, 2) if self.encoder == 'resnet50' else (1, 1)
+        self.project = Conv(self.features, kernel, dilation, self.dtype)
+        self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2))
+        # Of length about one, as the released code keeps them: the gradient of a direction falls with its length.
+        row = lambda name, size: self.param(name, nn.initializers.normal(size**-0.5), (self.classes, size))
+        self.rows = row('deep', self.features), row('middle', 8 * self.width), row('shallow', 4 * self.width)
+        self.scales = self.param('scales', nn.initializers.constant(SCALE), (3,))
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Levels:
+        """Features of normalised images at three levels."""
+        del train  # dropout belongs to the classifier
+        found = self.backbone(images)
+        deep, middle, shallow = (
+            (joined(found), found['layer2'], found['layer1'])
+            if self.encoder == 'resnet50'
+            else (found['conv5'], found['conv4'], found['pool3'])
+        )
+        return Levels(nn.relu(self.project(deep)), middle, shallow)
+
+    def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
+        """Of every class, at the shallow level's size; the novel ones are excluded: a softmax of 16 classes."""
+        features = self.encode(images, train)
+        rows = [jnp.broadcast_to(one, (len(images), *one.shape)) for one in self._trained()]
+        scores = self._scores(features, rows, train)
+        excluded = jnp.full((*scores.shape[:-1], self.classes), EXCLUDED, jnp.float32)
+        return excluded.at[..., self._known()].set(scores)
+
+    def probe(self, features: Levels, masks: Float[Array, 'b k H W'], valid=None) -> Proxies:
+        """Imprints the novel class, and adapts the background: masked averages, the mean over K supports.
+
+        As released, the background's average is mixed with its weight as it is, many times as long: compute_weight in
+        utils.py. The paper (Eq. 1 and 2) has it at length one; see docs/CHOICES.md.
+
+        Args:
+          features: each [B, K, h, w, C].
+        """
+        valid = jnp.ones_like(masks) if valid is None else valid
+        average = lambda weights: [upsampled_average(level, weights).mean(1) for level in features]
+        novel = [unit(proxy) for proxy in average(masks * valid)]
+        background = [
+            unit((1 - self.alpha) * rows[0] + self.alpha * proxy)
+            for rows, proxy in zip(self._trained(), average((1 - masks) * valid), strict=True)
+        ]
+        join = lambda parts: jnp.concatenate(parts, -1)
+        return Proxies(join(novel), join(background), jnp.full(len(masks), NONE, jnp.int32))
+
+    def as_novel(self, probe: Proxies, class_id: Int[Array, ' b']) -> Proxies:
+        """The same proxies; the trained weights of these classes are hidden from `decode`."""
+        return probe._replace(hidden=class_id)
+
+    def decode(self, features: Levels, probe: Proxies, train: bool = False) -> Float[Array, 'b h w 2']:
+        """The best score of background and base classes, and that of the novel class, as two logits."""
+        scores = self._all_scores(features, probe, train)
+        return jnp.stack([scores[..., :-1].max(-1), scores[..., -1]], -1)
+
+    def maps(self, features: Levels, probe: Proxies) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: what is taken for the novel class, and what for one that was trained."""
+        shares = jax.nn.softmax(self._all_scores(features, probe))
+        return {'novel class': shares[..., -1], 'base classes': shares[..., 1:-1].sum(-1)}
+
+    def _all_scores(self, features, probe, train=False) -> Float[Array, 'b h w k']:
+        """Of the adapted background, the base classes, and last the novel class."""
+        ends = np.cumsum([level.shape[-1] for level in features])[:-1]
+        given = zip(jnp.split(probe.background, ends, -1), jnp.split(probe.novel, ends, -1), strict=True)
+        rows = []
+        for trained, (background, novel) in zip(self._trained(), given, strict=True):
+            base = jnp.broadcast_to(trained[1:], (len(novel), *trained[1:].shape))
+            rows.append(jnp.concatenate([background[:, None], base, novel[:, None]], 1))
+        ids = jnp.array([*self._known(), NONE - 1])
+        hidden = ids == probe.hidden[:, None]
+        return jnp.where(hidden[:, None, None], EXCLUDED, self._scores(features, rows, train))
+
+    def _scores(self, features, rows, train) -> Float[Array, 'b h w k']:
+        """Scaled cosines to the rows [B, k, C] of each level, from the deep one on resized and added."""
+        dropped = features._replace(deep=self.drop(features.deep, deterministic=not train))
+        total = None
+        for level, weights, scale in zip(dropped, rows, self.scales, strict=True):
+            found = scale * cosines(level, weights)
+            total = found if total is None else found + resize_bilinear(total, found.shape[1:3])
+        return total
+
+    def _known(self):
+        """Class ids of the background, 0, and the base classes."""
+        return np.setdiff1d(np.arange(self.classes), self.novel)
+
+    def _trained(self):
+        """The rows of `_known` at each level, at length one."""
+        return [unit(rows[self._known()]) for rows in self.rows]
+
+
+def unit(x: Float[Array, '*b c']) -> Float[Array, '*b c']:
+    """Vectors at length one; zero, with a finite gradient, where they are zero."""
+    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
+
+
+def cosines(features: Float[Array, 'b h w c'], rows: Float[Array, 'b k c']) -> Float[Array, 'b h w k']:
+    """Cosine of every position to each of k vectors of length one, in float32."""
+    features = features.astype(jnp.float32)
+    products = jnp.einsum('bhwc,bkc->bhwk', features, rows, precision='highest')
+    return products * jax.lax.rsqrt(jnp.square(features).sum(-1, keepdims=True) + 1e-12)
