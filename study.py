@@ -21,7 +21,6 @@ its paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches 
 """
 
 import argparse
-import ast
 import re
 import sys
 from pathlib import Path
@@ -115,14 +114,9 @@ def configs(given: argparse.Namespace) -> dict:
         config = module.get_config(','.join(filter(None, [f'fold={given.fold}', given.recipe])))
         for change in given.set:
             name, _, value = change.partition('=')
-            known = dict(config_rules.fields(config))
-            if name not in known:
+            if name not in dict(config_rules.fields(config)):
                 raise ValueError(_not_there(name, row, config))
-            value = value if isinstance(known[name], str) else _literal(name, value)
-            try:
-                config.update_from_flattened_dict({name: value})
-            except TypeError:  # a value of another type than the field's
-                raise ValueError(f'config.{name} must be {config_rules.RULES[name].allowed}, got {value!r}') from None
+            config_rules.change(config, name, value)
         for word in words:  # after the changes: conditioning shares the steps that these give
             WORDS[word](config)
         chosen[row] = config, against
@@ -141,13 +135,6 @@ def _not_there(name, row, config) -> str:
         return config_rules.unknown_field(name, dict(config_rules.fields(config)))
     return f'--set {name}: the row {row} is of {config.model.name}, which has no such field; --rows that have it: ' + (
         ','.join(having))  # fmt: skip
-
-
-def _literal(name, value):
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise ValueError(f'--set {name}={value}: {value!r} is not a number, True, False or a tuple') from None
 
 
 def main(given: argparse.Namespace):

@@ -57,7 +57,7 @@ def run_study(
     check_one_budget(rows, found, workdir)
     sizes = {}
     for name, (config, _) in rows.items():
-        sizes[name] = _parameters(experiment.prepare_method(config, workdir / name))
+        sizes[name] = parameters(experiment.prepare_method(config, workdir / name))
         experiment.prepare_sampler(config, experiment.open_data(config))
     for number, (name, (config, _)) in enumerate(rows.items(), 1):
         logger.info('row %d of %d: %s', number, len(rows), name)
@@ -65,11 +65,11 @@ def run_study(
         if trained:
             train_and_evaluate(_at_shots(config, (shot,)), workdir / name)
         also = lambda one: shots if one == 'episodes' else ()
-        results = {one: _evaluated(_at_shots(config, {shot, *also(one)}), workdir / name, one) for one in inputs}
+        results = {one: evaluated(_at_shots(config, {shot, *also(one)}), workdir / name, one) for one in inputs}
         jax.clear_caches()  # or the compiled programs of all rows stay in memory
         found[name] = {
             'method': method_name(config), 'shot': shot, 'against': rows[name][1], 'parameters': sizes[name],
-            'minutes': _minutes(workdir / name, config.train.batch) if trained else 0.0,
+            'minutes': training_minutes(workdir / name, config.train.batch) if trained else 0.0,
             'miou': _scores(results, shot), 'episodes_per_second': _speed(results, shot),
             'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
         }  # fmt: skip
@@ -146,14 +146,14 @@ def _at_shots(config, shots) -> ConfigDict:
     return config
 
 
-def _parameters(method) -> dict[str, int]:
+def parameters(method) -> dict[str, int]:
     """How many there are, and how many of them are trained."""
     params = method.abstract()['params']
     count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
     return {'all': count(params), 'trained': count(split(params, method.config.train.frozen)[0])}
 
 
-def _evaluated(config, workdir, inputs) -> Path:
+def evaluated(config, workdir, inputs) -> Path:
     """The result file of the best checkpoint, or of a method without training, made if it is not there.
 
     Where the training ends with transformed pairs it is that of the last: the best may be from before them.
@@ -212,7 +212,7 @@ def _counts(path, shot):
     return compare.load(path, shot if str(shot) in every else int(*every))[1]
 
 
-def _minutes(workdir, batch) -> float:
+def training_minutes(workdir, batch) -> float:
     """What the training took, by the speeds it wrote: without selection, start and pauses."""
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     timed, seconds, before = [line for line in lines if 'pairs_per_second' in line], 0.0, 0
