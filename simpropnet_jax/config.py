@@ -136,6 +136,7 @@ RULES = {
     'eval.own_size': FLAG,
     'eval.scales': each(number(0.1, 4, whole=False)),
     'eval.refinement': REFINEMENT,
+    'eval.self_support': number(0, 100),
     'eval.random_support': FLAG,
     'eval.batch': number(1),
     'eval.memory': number(0, whole=False),
@@ -153,7 +154,10 @@ LATER = {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
         'rotation': 30.0, 'zoom': 1.5, 'flip': 0.5, 'noise': 0.05, 'pepper': 0.04,
     },
-    'eval': {'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'random_support': False, 'memory': 3.0},
+    'eval': {
+        'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'self_support': 0, 'random_support': False,
+        'memory': 3.0,
+    },
 }  # fmt: skip
 
 # Fields that may differ from those that a work directory was started with: they do not change what is trained.

@@ -49,7 +49,7 @@ class Evaluator:
         classes: Sequence[int], convention: str, mesh: jax.sharding.Mesh,
         label_sizes: Sequence[str] = LABEL_SIZES, batch: int = 16, void: str = 'ignore',
         class_names: Sequence[str] = CLASS_NAMES, zero_mask: bool = False, refinement: str = 'fixed',
-        memory: float = math.inf,
+        self_support: int = 0, memory: float = math.inf,
     ):  # fmt: skip
         """Arguments as for `evaluate`; ValueError for one that is out of range.
 
@@ -58,6 +58,7 @@ class Evaluator:
           refinement: of an iterative method, 'fixed': as often as it says; '2': twice; 'until_drop': pass after pass
             over all episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no
             longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
+          self_support: rounds in which the query becomes its own support, see `models.self_support`; 0: none.
           memory: GiB of each device for features of images.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
@@ -70,12 +71,12 @@ class Evaluator:
         self.batch, self.memory = -(-batch // mesh.shape['data']) * mesh.shape['data'], memory
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
-            self.segment = jax.jit(segmenter(module, void, self.canvas), out_shardings=self.replicated)
+            self.segment = jax.jit(segmenter(module, void, self.canvas, self_support), out_shardings=self.replicated)
         self.encode = jax.jit(encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[int, EpisodeCounts] = {}  # of the last run, by shot, set after set
         self._speed = None  # episodes a second of the last scoring
-        score = scorer(module, self.label_sizes, void, zero_mask)
+        score = scorer(module, self.label_sizes, void, zero_mask, self_support)
         self.score = jax.jit(score, static_argnums=4, out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:

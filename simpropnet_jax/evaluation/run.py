@@ -163,7 +163,8 @@ def prepare_evaluator(
     return Evaluator(
         method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
         label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
-        zero_mask=zero_mask, refinement=config.eval.refinement, memory=config.eval.memory)  # fmt: skip
+        zero_mask=zero_mask, refinement=config.eval.refinement, self_support=config.eval.self_support,
+        memory=config.eval.memory)  # fmt: skip
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:
@@ -182,6 +183,7 @@ def _changes(evaluation, inputs):
     words += ['scales' + '-'.join(map(str, evaluation.scales))] if tuple(evaluation.scales) != (1.0,) else []
     words += ['random_support'] if evaluation.random_support else []
     words += [f'refined_{evaluation.refinement}'] if evaluation.refinement != 'fixed' else []
+    words += [f'self_support{evaluation.self_support}'] if evaluation.self_support else []
     return words
 
 
