@@ -49,9 +49,10 @@ class SGOne(FewShotMethod):
         del train  # no dropout in it
         levels = self.backbone(images)
         if self.encoder == 'vgg16':
-            first, second, third = pooled(levels['conv3'], 2), pooled(levels['conv4'], 1), levels['pool5']
+            first, second, third = levels['pool3'], levels['pool4'], levels['pool5']
         else:
-            first, second, third = pooled(levels['layer1'], 2), levels['layer2'], levels['layer3']
+            first = nn.max_pool(levels['layer1'], (3, 3), (2, 2), ((1, 1), (1, 1)))  # as that VGG-16 pools
+            second, third = levels['layer2'], levels['layer3']
         side = nn.relu(self.side3(first))
         side = nn.relu(self.side4(jnp.concatenate([side, second], -1)))
         return Features(self.guidance(third), self.side5(jnp.concatenate([side, third], -1)))
@@ -97,8 +98,3 @@ class Head(nn.Module):
         guided = features.side * similarity.astype(features.side.dtype)
         x = nn.relu(Conv(SIDE, dtype=self.dtype, name='fuse')(guided))
         return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
-
-
-def pooled(x: Float[Array, 'b h w c'], stride: int) -> Float[Array, 'b _ _ c']:
-    """3x3 max pooling, padded, as the released VGG-16 has it."""
-    return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
