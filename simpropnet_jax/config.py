@@ -67,7 +67,7 @@ RULES = {
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
     'data.resident': one_of(*MODES),
-    'model.name': one_of('simpropnet', 'canet', 'panet', 'prototype', 'classifier', 'deeplab'),
+    'model.name': one_of('simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),
@@ -79,7 +79,7 @@ RULES = {
     'model.fbaf': FLAG,
     'model.fbaf_activation': one_of('none', 'relu'),
     'model.attention_gain': number(0, whole=False),
-    'model.shots': one_of('average', 'attention'),
+    'model.shots': one_of('average', 'attention', 'union'),
     'model.refinements': number(0),
     'model.dtype': one_of('float32', 'bfloat16'),
     'train.start': ANY,
@@ -142,6 +142,9 @@ RULES = {
     'eval.memory': number(0, whole=False),
 }
 
+# How the methods that have model.shots fuse several supports.
+SHOTS = {'canet': ('average', 'attention'), 'sgone': ('average', 'union')}
+
 # Fields that came later: a work directory that is older than they was trained as with these values.
 LATER = {
     'data': {'resident': 'auto'},
@@ -189,7 +192,10 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
             raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
     if config.data.name != 'folder':  # whose folds are known when it is opened
         novel_classes(config.fold)
-    if config.model.get('shots') == 'attention' and config.train.shot == 1:
+    shots, known = config.model.get('shots'), SHOTS.get(config.model.name)
+    if shots and known and not one_of(*known).holds(shots):
+        raise ValueError(f'config.model.shots must be {one_of(*known).allowed} for {config.model.name}, got {shots!r}')
+    if shots == 'attention' and config.train.shot == 1:
         raise ValueError(
             "config.model.shots is 'attention', which one support teaches nothing: train with config.train.shot of 2 "
             "or more, or take 'average'"
@@ -273,6 +279,8 @@ def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> 
     # At a constant rate a longer training begins like a shorter one.
     fixed = now.get('train.poly_power') or now.get('tpc.when') == 'after'
     free = FREE if fixed else (*FREE, 'train.epochs', 'train.steps')
+    if now.get('model.name') == 'sgone' and now.get('train.shot') == 1:
+        free = (*free, 'model.shots')  # one support is fused with none
     differing = [
         f'{name}: {before.get(name)!r} then, {now.get(name)!r} now'
         for name in sorted(now.keys() | before.keys())

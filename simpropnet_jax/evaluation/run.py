@@ -22,7 +22,7 @@ from simpropnet_jax.paths import AnyPath
 logger = logging.getLogger(__name__)
 
 # What tables call methods and what is added to their training.
-METHODS = {'simpropnet': 'baseline', 'canet': 'CANet', 'panet': 'PANet'}
+METHODS = {'simpropnet': 'baseline', 'canet': 'CANet', 'panet': 'PANet', 'sgone': 'SG-One', 'cofcn': 'co-FCN'}
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
 INPUTS = ('episodes', 'identical', 'zero_mask')
 
@@ -87,6 +87,7 @@ def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> s
     A file of episodes stands for the protocol.
     """
     words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
+    words += ['union'] if config.model.get('shots') == 'union' else []  # SG-One's, of weights that do not know it
     return '_'.join(words + _changes(config.eval, inputs)) + '.json'
 
 
@@ -193,7 +194,8 @@ def method_name(config: ConfigDict) -> str:
     if config.model.name == 'simpropnet':
         parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
     names = [name for name, used in parts if used] or [METHODS.get(config.model.name, config.model.name)]
-    names += ['attention'] if config.model.get('shots') == 'attention' else []
+    shots = config.model.get('shots', 'average')
+    names += [shots] if shots != 'average' else []
     names += ['CRC'] if config.train.crc else []
     names += [CONDITIONED[config.tpc.when]] if config.tpc.when != 'never' else []
     return ' + '.join(names)
