@@ -25,7 +25,7 @@ import re
 import sys
 from pathlib import Path
 
-from configs import canet, common, panet, prototype, simpropnet
+from configs import canet, cofcn, common, panet, prototype, sgone, simpropnet
 from simpropnet_jax import commandline, mistakes
 from simpropnet_jax import config as config_rules
 
@@ -51,13 +51,15 @@ ROWS = {
     'panet_crc': (panet, ['crc'], 'panet'),
     'panet_tpc': (panet, ['tpc'], 'panet'),
     'panet_crc_tpc': (panet, ['crc', 'tpc'], 'panet'),
+    'sgone': (sgone, [], None),
+    'cofcn': (cofcn, [], None),
     'prototype': (prototype, [], None),
 }
 PROPAGATION = list(ROWS)[:11]
 # Words of --rows for several of them.
 GROUPS = {
     'propagation': PROPAGATION,
-    'methods': ['simpropnet', 'canet', 'panet', 'prototype'],
+    'methods': ['simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'prototype'],
     'cycles': ['panet_crc', 'panet_tpc', 'panet_crc_tpc'],
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
