@@ -31,9 +31,9 @@ What a mask may be, at the size of its image:
 Pictures may be of any usual format, up to 200 million pixels; they are read as they are shown (turned by EXIF, the
 first frame, transparent parts on white).
 
-A run that was stopped goes on with the same command. Other supports, another checkpoint, threshold or --write are
-refused in a folder that has results: give another one, or --overwrite. A picture that cannot be read is left out and
-named at the end, with exit status 1; a mistake in what is given ends at once, with exit status 2.
+A run that was stopped goes on with the same command. Other supports, another checkpoint, threshold, --self_support or
+--write are refused in a folder that has results: give another one, or --overwrite. A picture that cannot be read is
+left out and named at the end, with exit status 1; a mistake in what is given ends at once, with exit status 2.
 """
 
 import argparse
@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         '--threshold', type=float, default=0.5, metavar='P', help='probability that a class must exceed (default: 0.5)')
     result.add_argument(
+        '--self_support', type=int, default=0, metavar='N',
+        help="rounds in which a picture's surest pixels are an example for the rest of it (default: 0)")
+    result.add_argument(
         '--overwrite', action='store_true', help='remove what an earlier run wrote to --out, and make all anew')
     return result  # fmt: skip
 
@@ -70,7 +73,7 @@ def main(given: argparse.Namespace):
 
     unreadable = predict(
         given.checkpoint, given.support, given.query, given.out, write=given.write.split(','),
-        threshold=given.threshold, overwrite=given.overwrite)  # fmt: skip
+        threshold=given.threshold, self_support=given.self_support, overwrite=given.overwrite)  # fmt: skip
     sys.exit(1 if unreadable else 0)
 
 

@@ -83,6 +83,7 @@ def base() -> ConfigDict:
     evaluation.own_size = True  # compare them at each label's own size, too
     evaluation.scales = (1.0,)  # queries at these sizes, their answers averaged; CANet's paper: (0.7, 1.0, 1.3)
     evaluation.refinement = 'fixed'  # of CANet: as model.refinements says; so often: '2'; or 'until_drop' of the mIoU
+    evaluation.self_support = 0  # rounds in which the query's confident pixels are its own support, as SSP; 0: none
     evaluation.random_support = False  # True: supports are cropped at random, a quirk of CANet's released test
     evaluation.memory = 3.0  # GiB of a device for the features of images; more are encoded part after part
     evaluation.batch = 8  # images and episodes at a time, over all devices

@@ -1,5 +1,6 @@
 """What a config may hold: one rule a field, checked before anything is compiled or written."""
 
+import ast
 import difflib
 import json
 from collections.abc import Callable, Iterator
@@ -66,7 +67,8 @@ RULES = {
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
     'data.resident': one_of(*MODES),
-    'model.name': one_of('simpropnet', 'canet', 'panet', 'amp', 'prototype', 'classifier', 'deeplab'),
+    'model.name': one_of(
+        'simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),
@@ -78,7 +80,7 @@ RULES = {
     'model.fbaf': FLAG,
     'model.fbaf_activation': one_of('none', 'relu'),
     'model.attention_gain': number(0, whole=False),
-    'model.shots': one_of('average', 'attention'),
+    'model.shots': one_of('average', 'attention', 'union'),
     'model.refinements': number(0),
     'model.alpha': number(0, 1, whole=False),
     'model.dtype': one_of('float32', 'bfloat16'),
@@ -136,10 +138,14 @@ RULES = {
     'eval.own_size': FLAG,
     'eval.scales': each(number(0.1, 4, whole=False)),
     'eval.refinement': REFINEMENT,
+    'eval.self_support': number(0, 100),
     'eval.random_support': FLAG,
     'eval.batch': number(1),
     'eval.memory': number(0, whole=False),
 }
+
+# How the methods that have model.shots fuse several supports.
+SHOTS = {'canet': ('average', 'attention'), 'sgone': ('average', 'union')}
 
 # Fields that came later: a work directory that is older than they was trained as with these values.
 LATER = {
@@ -153,7 +159,10 @@ LATER = {
         'when': 'never', 'epochs': 30, 'steps': 0, 'mix': 0.5, 'probability': 0.5, 'distortion': 0.04,
         'rotation': 30.0, 'zoom': 1.5, 'flip': 0.5, 'noise': 0.05, 'pepper': 0.04,
     },
-    'eval': {'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'random_support': False, 'memory': 3.0},
+    'eval': {
+        'episodes_file': '', 'scales': (1.0,), 'refinement': 'fixed', 'self_support': 0, 'random_support': False,
+        'memory': 3.0,
+    },
 }  # fmt: skip
 
 # Fields that may differ from those that a work directory was started with: they do not change what is trained.
@@ -185,7 +194,10 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
             raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
     if config.data.name != 'folder':  # whose folds are known when it is opened
         novel_classes(config.fold)
-    if config.model.get('shots') == 'attention' and config.train.shot == 1:
+    shots, known = config.model.get('shots'), SHOTS.get(config.model.name)
+    if shots and known and not one_of(*known).holds(shots):
+        raise ValueError(f'config.model.shots must be {one_of(*known).allowed} for {config.model.name}, got {shots!r}')
+    if shots == 'attention' and config.train.shot == 1:
         raise ValueError(
             "config.model.shots is 'attention', which one support teaches nothing: train with config.train.shot of 2 "
             "or more, or take 'average'"
@@ -202,6 +214,25 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
             f'got {batch}; the nearest that fit are {max(batch // devices, 1) * devices} and '
             f'{(batch // devices + 1) * devices}'
         )
+
+
+def change(config: ConfigDict, name: str, text: str) -> None:
+    """Sets a field, such as train.size, to a value given as text, such as '161'.
+
+    Raises:
+      ValueError: there is no such field, or the text is no value for it.
+    """
+    known = dict(fields(config))
+    if name not in known:
+        raise ValueError(unknown_field(name, known))
+    try:
+        value = text if isinstance(known[name], str) else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f'{name}={text}: {text!r} is not a number, True, False or a tuple') from None
+    try:
+        config.update_from_flattened_dict({name: value})
+    except TypeError:  # a value of another type than the field's
+        raise ValueError(f'config.{name} must be {RULES[name].allowed}, got {value!r}') from None
 
 
 def unknown_field(name: str, known) -> str:
@@ -250,6 +281,8 @@ def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> 
     # At a constant rate a longer training begins like a shorter one.
     fixed = now.get('train.poly_power') or now.get('tpc.when') == 'after'
     free = FREE if fixed else (*FREE, 'train.epochs', 'train.steps')
+    if now.get('model.name') == 'sgone' and now.get('train.shot') == 1:
+        free = (*free, 'model.shots')  # one support is fused with none
     differing = [
         f'{name}: {before.get(name)!r} then, {now.get(name)!r} now'
         for name in sorted(now.keys() | before.keys())

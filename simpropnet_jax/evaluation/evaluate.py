@@ -49,7 +49,7 @@ class Evaluator:
         classes: Sequence[int], convention: str, mesh: jax.sharding.Mesh,
         label_sizes: Sequence[str] = LABEL_SIZES, batch: int = 16, void: str = 'ignore',
         class_names: Sequence[str] = CLASS_NAMES, zero_mask: bool = False, refinement: str = 'fixed',
-        memory: float = math.inf,
+        self_support: int = 0, memory: float = math.inf,
     ):  # fmt: skip
         """Arguments as for `evaluate`; ValueError for one that is out of range.
 
@@ -58,6 +58,7 @@ class Evaluator:
           refinement: of an iterative method, 'fixed': as often as it says; '2': twice; 'until_drop': pass after pass
             over all episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no
             longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
+          self_support: rounds in which the query becomes its own support, see `models.self_support`; 0: none.
           memory: GiB of each device for features of images.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
@@ -70,28 +71,31 @@ class Evaluator:
         self.batch, self.memory = -(-batch // mesh.shape['data']) * mesh.shape['data'], memory
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
-            self.segment = jax.jit(segmenter(module, void, self.canvas), out_shardings=self.replicated)
+            self.segment = jax.jit(segmenter(module, void, self.canvas, self_support), out_shardings=self.replicated)
         self.encode = jax.jit(encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[int, EpisodeCounts] = {}  # of the last run, by shot, set after set
-        score = scorer(module, self.label_sizes, void, zero_mask)
+        self._speed = None  # episodes a second of the last scoring
+        score = scorer(module, self.label_sizes, void, zero_mask, self_support)
         self.score = jax.jit(score, static_argnums=4, out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
         """Result of these weights ({'params': ...}) on the episodes; see `evaluate`.
 
-        Each of `shots` says how many `refinements` were kept, where that was tried.
+        Each of `shots` says how many `refinements` were kept, where that was tried; `episodes_per_second` is by shot,
+        features being at hand and all compiled.
         """
         started = time.perf_counter()
-        holder, shots = self._holder(variables, progress), {}
+        holder, shots, speeds = self._holder(variables, progress), {}, {}
         for shot in sorted({shot for shot, _ in self.episodes}):
             sets = {seed: e for (k, seed), e in self.episodes.items() if k == shot}
             shots[str(shot)] = self._shot(holder, shot, sets, progress)
+            speeds[str(shot)] = self._speed
         seconds = {'encode': holder.seconds, 'episodes': time.perf_counter() - started - holder.seconds}
         return {
             'shots': shots, 'classes': [self.class_names[c] for c in self.classes], 'void': self.void,
             'size': self.bank.images.shape[1], 'label_size': self.bank.labels.shape[1],
-            'images': len(self.bank.numbers), 'seconds': seconds,
+            'images': len(self.bank.numbers), 'seconds': seconds, 'episodes_per_second': speeds,
         }  # fmt: skip
 
     def predict(
@@ -172,11 +176,12 @@ class Evaluator:
 
     def _score_rows(self, holder, rows, steps, name, progress):
         """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
-        done, waiting, numbers = [], deque(), []
+        done, waiting, numbers, ends, encoding = [], deque(), [], [], holder.seconds
 
         def collect():
             result, size = waiting.popleft()
             done.append(jax.tree.map(lambda x: np.asarray(x)[:size], result))
+            ends.append(time.perf_counter() - (holder.seconds - encoding))
             if progress:
                 progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
 
@@ -190,6 +195,8 @@ class Evaluator:
                     collect()
             while waiting:  # before these images make room for others
                 collect()
+        # The first part waited for the compiler.
+        self._speed = (len(rows) - len(numbers[0])) / (ends[-1] - ends[0]) if len(ends) > 1 else None
         order = np.argsort(np.concatenate(numbers))
         return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
 

@@ -22,7 +22,9 @@ from simpropnet_jax.paths import AnyPath
 logger = logging.getLogger(__name__)
 
 # What tables call methods and what is added to their training.
-METHODS = {'simpropnet': 'baseline', 'canet': 'CANet', 'amp': 'AMP'}
+METHODS = {
+    'simpropnet': 'baseline', 'canet': 'CANet', 'panet': 'PANet', 'sgone': 'SG-One', 'cofcn': 'co-FCN', 'amp': 'AMP',
+}  # fmt: skip
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
 INPUTS = ('episodes', 'identical', 'zero_mask')
 
@@ -87,6 +89,7 @@ def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> s
     A file of episodes stands for the protocol.
     """
     words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
+    words += ['union'] if config.model.get('shots') == 'union' else []  # SG-One's, of weights that do not know it
     return '_'.join(words + _changes(config.eval, inputs)) + '.json'
 
 
@@ -163,7 +166,8 @@ def prepare_evaluator(
     return Evaluator(
         method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
         label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
-        zero_mask=zero_mask, refinement=config.eval.refinement, memory=config.eval.memory)  # fmt: skip
+        zero_mask=zero_mask, refinement=config.eval.refinement, self_support=config.eval.self_support,
+        memory=config.eval.memory)  # fmt: skip
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:
@@ -182,6 +186,7 @@ def _changes(evaluation, inputs):
     words += ['scales' + '-'.join(map(str, evaluation.scales))] if tuple(evaluation.scales) != (1.0,) else []
     words += ['random_support'] if evaluation.random_support else []
     words += [f'refined_{evaluation.refinement}'] if evaluation.refinement != 'fixed' else []
+    words += [f'self_support{evaluation.self_support}'] if evaluation.self_support else []
     return words
 
 
@@ -191,7 +196,8 @@ def method_name(config: ConfigDict) -> str:
     if config.model.name == 'simpropnet':
         parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
     names = [name for name, used in parts if used] or [METHODS.get(config.model.name, config.model.name)]
-    names += ['attention'] if config.model.get('shots') == 'attention' else []
+    shots = config.model.get('shots', 'average')
+    names += [shots] if shots != 'average' else []
     names += ['CRC'] if config.train.crc else []
     names += [CONDITIONED[config.tpc.when]] if config.tpc.when != 'never' else []
     return ' + '.join(names)

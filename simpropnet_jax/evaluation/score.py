@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.models.layers import interpolation_matrix, resize_bilinear
 from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.models.self_support import decode
 
 
 def encoder(module, convention: str):
@@ -28,7 +29,7 @@ def encoder(module, convention: str):
     return encode
 
 
-def differences_of(module, void: str, zero_mask: bool = False):
+def differences_of(module, void: str, zero_mask: bool = False, self_support: int = 0):
     """differences(variables, features, labels, batch, steps): foreground logit less that of the background.
 
     It yields [B, h, w] for every size at which queries were encoded; the arguments are those of `scorer`'s.
@@ -45,13 +46,14 @@ def differences_of(module, void: str, zero_mask: bool = False):
         probe = module.apply(variables, take(features['support'], support), masks, valid, method='probe')
         options = {'steps': steps} if module.iterative else {}
         for bank in features['query']:
-            logits = module.apply(variables, take(bank, batch['query']), probe, method='decode', **options)
+            query = take(bank, batch['query'])
+            logits = decode(module, variables, query, probe, self_support, **options)
             yield logits[..., 1] - logits[..., 0]
 
     return differences
 
 
-def scorer(module, label_sizes, void: str, zero_mask: bool = False):
+def scorer(module, label_sizes, void: str, zero_mask: bool = False, self_support: int = 0):
     """score(variables, features, labels, batch, steps) -> {label size: metrics.Counts of the B episodes, [B] each}.
 
     features: 'query', a bank of features for each size at which queries are segmented; 'support', one bank.
@@ -64,8 +66,9 @@ def scorer(module, label_sizes, void: str, zero_mask: bool = False):
       label_sizes: 'square', 'own' or both.
       void: 'ignore' or 'background'.
       zero_mask: the supports' masks are emptied: what does a method segment that is told of no object?
+      self_support: rounds of `self_support.decode`.
     """
-    differences = differences_of(module, void, zero_mask)
+    differences = differences_of(module, void, zero_mask, self_support)
 
     def score(variables, features, labels, batch, steps: int | None = None):
         class_id = batch['class_id']
@@ -87,9 +90,9 @@ def scorer(module, label_sizes, void: str, zero_mask: bool = False):
     return score
 
 
-def segmenter(module, void: str, canvas: tuple[int, int]):
+def segmenter(module, void: str, canvas: tuple[int, int], self_support: int = 0):
     """segment(variables, features, labels, batch) -> bool [B, *canvas]: what `scorer` counts at 'own' sizes."""
-    differences = differences_of(module, void)
+    differences = differences_of(module, void, self_support=self_support)
 
     def segment(variables, features, labels, batch):
         maps = differences(variables, features, labels, batch)

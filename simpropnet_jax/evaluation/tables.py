@@ -107,6 +107,8 @@ def method_words(record: dict[str, Any]) -> str:
     words += ['random support'] if evaluation.get('random_support') else []
     words += ['classes trained on'] if (record.get('trained') or {}).get('classes') == 'all' else []
     words += [f'refined {evaluation["refinement"]}'] if evaluation.get('refinement', 'fixed') != 'fixed' else []
+    rounds = evaluation.get('self_support', 0)
+    words += ['self-support' + (f' {rounds}' if rounds > 1 else '')] if rounds else []
     return f'{record["method"]} ({", ".join(words)})' if words else record['method']
 
 

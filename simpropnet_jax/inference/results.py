@@ -16,7 +16,8 @@ from simpropnet_jax.inference.queries import Query
 ONE_CLASS = 'object'  # its name in COCO's JSON where --support gave none
 MADE_BY = {  # entries of run.json on which masks depend, in the words of the error
     'weights': 'another checkpoint', 'size': 'another checkpoint', 'supports': 'other supports or classes',
-    'threshold': 'another --threshold', 'write': 'another --write'}  # fmt: skip
+    'threshold': 'another --threshold', 'self_support': 'another --self_support',
+    'write': 'another --write'}  # fmt: skip
 
 
 class Finished(NamedTuple):
@@ -52,9 +53,9 @@ class Results:
                 raise ValueError(f'{path} is missing, which says what made the masks beside it: add --overwrite')
             return
         try:
-            earlier = json.loads(path.read_text())
+            earlier = {'self_support': 0, **json.loads(path.read_text())}  # which earlier versions had not
             other = [words for key, words in MADE_BY.items() if earlier.get(key) != self.run[key]]
-        except (ValueError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f'{path} is damaged: give another --out, or --overwrite to make all anew') from error
         if other:
             raise ValueError(

@@ -22,7 +22,7 @@ WRITE = ('mask', 'overlay')  # what is written if nothing is said
 
 def predict(
     checkpoint: str | os.PathLike, given: Sequence[Sequence[str | os.PathLike]], query: Sequence[str | os.PathLike],
-    out: Path, *, write: Sequence[str] = WRITE, threshold: float = 0.5, overwrite: bool = False,
+    out: Path, *, write: Sequence[str] = WRITE, threshold: float = 0.5, self_support: int = 0, overwrite: bool = False,
 ) -> list[Path]:  # fmt: skip
     """Writes masks and what else is asked for, of pictures, folders and patterns; goes on with a folder half done.
 
@@ -33,7 +33,8 @@ def predict(
       out: made if it is not there; what is in it: `outputs.KINDS`, and the books that `results` keeps.
       write: kinds of output, of `outputs.KINDS`.
       threshold: probability that a class must exceed, between 0 and 1.
-      overwrite: results of other supports, checkpoint, threshold or kinds in `out` are removed; else they are an error.
+      self_support: rounds in which a query's confident pixels are its own support.
+      overwrite: results of other supports, checkpoint, threshold and so on in `out` are removed, else an error.
     Returns:
       The pictures that could not be read; they are logged at the end.
     Raises:
@@ -42,13 +43,15 @@ def predict(
     kinds, named_supports = outputs.check_kinds(write), supports.parse(given)
     if not 0 < threshold < 1:
         raise ValueError(f'--threshold must be between 0 and 1, both excluded, got {threshold}')
+    if self_support < 0:
+        raise ValueError(f'--self_support must be a number of rounds, 0 or more, got {self_support}')
     _check_folder(out, query)
     queries = find(query, out)
     if len(queries) == 1:
         images.read_image(queries[0].path)
-    segmenter = Segmenter.from_checkpoint(checkpoint)
+    segmenter = Segmenter.from_checkpoint(checkpoint, self_support=self_support)
     squares = supports.read_all(named_supports, segmenter.size)
-    results = Results(out, _made_by(checkpoint, segmenter, squares, threshold, kinds), overwrite)
+    results = Results(out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite)
     named = _named(queries, results)
     _check_inputs(out, [*(one.path for one in queries), *(path for one in named_supports for path in one[1:])], named)
     results.begin()
@@ -105,12 +108,12 @@ def _annotations(label, scores):
             yield {'category_id': number, 'iscrowd': 0, 'score': round(score, 4), **coco.run_lengths(mask)}
 
 
-def _made_by(path, segmenter, squares, threshold, kinds):
+def _made_by(path, segmenter, squares, threshold, self_support, kinds):
     """What run.json says: `results.MADE_BY`, and where the checkpoint was."""
     return {
         'checkpoint': os.fspath(path), 'step': segmenter.step, 'weights': segmenter.weights_hash(),
         'size': segmenter.size, 'supports': [[name, supports.fingerprint(pairs)] for name, pairs in squares.items()],
-        'threshold': threshold, 'write': list(kinds)}  # fmt: skip
+        'threshold': threshold, 'self_support': self_support, 'write': list(kinds)}  # fmt: skip
 
 
 def _named(queries, results):

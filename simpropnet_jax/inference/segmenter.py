@@ -26,6 +26,7 @@ from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, images, models, paths
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.models.self_support import decode
 
 Picture = str | os.PathLike | np.ndarray
 """A file, or an array: an image u8 RGB [H, W, 3], or a mask of bool or numbers [H, W]; see `images`."""
@@ -46,9 +47,12 @@ class Segmenter:
       size: side in pixels of the square that pictures are stretched to for the network.
       convention: of the backbone's weights, see `models.normalise`.
       step: of the checkpoint that they are from.
+      self_support: rounds in which a query's confident pixels are its own support, see `models.self_support`.
     """
 
-    def __init__(self, module, variables: dict, *, size: int, convention: str, step: int | None = None):
+    def __init__(
+        self, module, variables: dict, *, size: int, convention: str, step: int | None = None, self_support: int = 0
+    ):
         self.size, self.step = size, step
         self._variables = variables
 
@@ -63,18 +67,19 @@ class Segmenter:
             return module.apply(variables, normalise(query[None], convention), method='encode')
 
         def difference(variables, features, probe):
-            logits = module.apply(variables, features, probe, method='decode')[0].astype(jnp.float32)
+            logits = decode(module, variables, features, probe, self_support)[0].astype(jnp.float32)
             return logits[..., 1] - logits[..., 0]
 
         self._probe, self._encode, self._difference = jax.jit(probe), jax.jit(encode), jax.jit(difference)
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike, which: str = 'best') -> 'Segmenter':
+    def from_checkpoint(cls, path: str | os.PathLike, which: str = 'best', self_support: int = 0) -> 'Segmenter':
         """The method of a work directory, with pictures at `config.eval.size`, on the first device.
 
         Args:
           path: the folder that train.py wrote (config.json, checkpoints/).
           which: checkpoint, 'best', 'latest' or a step.
+          self_support: see the class.
         Raises:
           ValueError: it is not such a folder, holds a supervised network, or no such checkpoint or no readable one.
         """
@@ -91,7 +96,9 @@ class Segmenter:
             )
         device = SingleDeviceSharding(jax.local_devices()[0])
         variables, step = experiment.restore_variables(method, workdir, which, device)
-        return cls(method.module, variables, size=config.eval.size, convention=config.model.convention, step=step)
+        return cls(
+            method.module, variables, size=config.eval.size, convention=config.model.convention, step=step,
+            self_support=self_support)  # fmt: skip
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights, in hexadecimal: two checkpoints of one hash segment alike."""

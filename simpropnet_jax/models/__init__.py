@@ -29,13 +29,15 @@ def backbones(name: str) -> tuple[str, ...]:
 
 
 def _kind(name: str) -> type[nn.Module]:
-    from simpropnet_jax.models import amp, canet, classifier, deeplab, panet, prototype, simpropnet
+    from simpropnet_jax.models import amp, canet, classifier, cofcn, deeplab, panet, prototype, sgone, simpropnet
 
     return {
         'amp': amp.AMP,
         'canet': canet.CANet,
         'simpropnet': simpropnet.SimPropNet,
         'panet': panet.PANet,
+        'sgone': sgone.SGOne,
+        'cofcn': cofcn.CoFCN,
         'prototype': prototype.Prototype,
         'classifier': classifier.Classifier,
         'deeplab': deeplab.DeepLab,

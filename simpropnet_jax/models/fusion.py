@@ -19,10 +19,13 @@ from simpropnet_jax.models.layers import (
 
 
 class Probe(NamedTuple):
-    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1. Each [B, C], float32."""
+    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1. Each [B, C], float32.
+
+    Where only cosines are taken, the background's may be one for each position [B, h, w, C].
+    """
 
     foreground: Float[Array, 'b c']
-    background: Float[Array, 'b c']
+    background: Float[Array, 'b *hw c']
 
 
 def dual_probe(

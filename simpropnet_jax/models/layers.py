@@ -77,9 +77,15 @@ def upsampled_average(features: Float[Array, '*b h w c'], weights: Float[Array, 
     return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
 
 
-def cosine_similarity(features: Float[Array, 'b h w c'], vector: Float[Array, 'b c']) -> Float[Array, 'b h w']:
-    """Cosine between every position and the vector, in float32; zero (and a finite gradient) where either is zero."""
+def cosine_similarity(features: Float[Array, 'b h w c'], vector: Float[Array, 'b *hw c']) -> Float[Array, 'b h w']:
+    """Cosine between every position and the vector, in float32; zero (and a finite gradient) where either is zero.
+
+    The vector may be one for each position.
+    """
     features, vector = features.astype(jnp.float32), vector.astype(jnp.float32)
+    if vector.ndim == 4:
+        lengths = jax.lax.rsqrt((jnp.square(features).sum(-1) + 1e-12) * (jnp.square(vector).sum(-1) + 1e-12))
+        return (features * vector).sum(-1) * lengths
     products = jnp.einsum('bhwc,bc->bhw', features, vector, precision='highest')
     lengths = jax.lax.rsqrt(jnp.square(features).sum(-1) + 1e-12)
     return products * lengths * jax.lax.rsqrt(jnp.square(vector).sum(-1) + 1e-12)[:, None, None]

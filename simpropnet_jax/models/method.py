@@ -3,6 +3,8 @@
 import flax.linen as nn
 import jax
 
+from simpropnet_jax.models.self_support import mixed
+
 
 class FewShotMethod(nn.Module):
     """What the methods share. Each defines
@@ -22,6 +24,9 @@ class FewShotMethod(nn.Module):
     backbones = ('backbone',)
     """Its parts that begin with ImageNet's weights."""
 
+    logit_scale = 1.0
+    """The factor at which its logits are those of probabilities."""
+
     def as_novel(self, probe, class_id):
         """The probe of a training episode of these classes [B], which are to be met as though they were novel.
 
@@ -29,6 +34,14 @@ class FewShotMethod(nn.Module):
         """
         del class_id
         return probe
+
+    def own_probe(self, features, masks, valid):
+        """The probe of single images [B, h, w, C] with their masks and valid [B, H, W]."""
+        return self.probe(jax.tree.map(lambda x: x[:, None], features), masks[:, None], valid[:, None])
+
+    def self_supported(self, features, probe, masks, valid):
+        """The probe, once the queries have become their own supports by masks and valid; see `self_support`."""
+        return mixed(probe, self.own_probe(features, masks, valid))
 
     def __call__(self, images, masks):
         """One pass over everything, to create the parameters. images [B, H, W, 3], masks [B, H, W]."""

@@ -8,6 +8,7 @@ from simpropnet_jax.models.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe, attention_maps
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.self_support import cosine_probe
 
 SCALE = 20.0  # of the cosines, before the softmax: calDist in the released code
 
@@ -45,6 +46,10 @@ class PANet(FewShotMethod):
         valid = jnp.ones_like(masks) if valid is None else valid
         average = lambda weights: upsampled_average(features, weights).mean(1)
         return Probe(average(masks * valid), average((1 - masks) * valid))
+
+    def self_supported(self, features, probe, masks, valid):
+        """As published; see `self_support`."""
+        return cosine_probe(features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid)
 
     def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
         """Scaled cosines to the two prototypes as logits of background and foreground (PANet, Eq. 3)."""

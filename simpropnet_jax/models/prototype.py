@@ -8,6 +8,7 @@ from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
 from simpropnet_jax.models.layers import cosine_similarity
 from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.resnet import ResNet
+from simpropnet_jax.models.self_support import cosine_probe
 
 
 class Prototype(FewShotMethod):
@@ -16,6 +17,8 @@ class Prototype(FewShotMethod):
     width: int = 64
     stride_on: str = '3x3'
     dtype: DTypeLike = jnp.float32
+
+    logit_scale = 10.0  # SSP's: bare cosines hardly differ
 
     def setup(self):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
@@ -29,6 +32,10 @@ class Prototype(FewShotMethod):
     def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
         """Foreground and background masked averages, the mean over K supports."""
         return dual_probe(features, masks, valid)
+
+    def self_supported(self, features, probe, masks, valid):
+        """As published; see `self_support`."""
+        return cosine_probe(features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid)
 
     def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
         """The two cosines as logits of background and foreground."""

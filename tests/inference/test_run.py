@@ -53,7 +53,7 @@ def given(tmp_path, monkeypatch):
         'out': tmp_path / 'out', 'write': outputs.KINDS}  # fmt: skip
 
     def run(segmenter, **changes):
-        monkeypatch.setattr(Segmenter, 'from_checkpoint', lambda path: segmenter)
+        monkeypatch.setattr(Segmenter, 'from_checkpoint', lambda path, **how: segmenter)
         return predict(**arguments | changes)
 
     return arguments, run
@@ -113,6 +113,7 @@ def test_results_of_two_kinds_are_never_mixed(given):
     for changes, other in (
         ({'segmenter': Fake('x')}, 'another checkpoint'),
         ({'threshold': 0.6}, 'another --threshold'),
+        ({'self_support': 1}, 'another --self_support'),
         ({'write': ('mask',)}, 'another --write'),
         ({'given': arguments['given'][::-1]}, 'other supports or classes'),
     ):
@@ -142,6 +143,7 @@ def test_what_another_program_wrote_to_the_books_removes_nothing_outside(given):
     ({'write': ('mask', 'x')}, '--write must be of mask, overlay, coco, sheet, with commas between, got mask,x'),
     ({'write': ('mask', 'sheet')}, 'a sheet is made of overlays: --write overlay,sheet'),
     ({'threshold': 1.0}, '--threshold must be between 0 and 1, both excluded, got 1.0'),
+    ({'self_support': -1}, '--self_support must be a number of rounds, 0 or more, got -1'),
 ])  # fmt: skip
 def test_a_mistake_in_a_flag(changes, sentence, given):
     with pytest.raises(ValueError, match=sentence):

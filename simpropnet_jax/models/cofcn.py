@@ -1,0 +1,74 @@
+"""co-FCN: conditional networks for few-shot semantic segmentation (Rakelly et al., 2018), with late fusion."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.models.fusion import Probe
+from simpropnet_jax.models.layers import Conv, ConvReluDropout, upsampled_average
+from simpropnet_jax.models.method import FewShotMethod
+
+
+class CoFCN(FewShotMethod):
+    """A fully convolutional network whose last layers also see what the support's annotations mark, of either sign.
+
+    As released by its authors in https://github.com/shelhamer/revolver, revolver/model/cofeat_late_lite_unshared.py:
+    VGG-16 to 1/32, a 7x7 layer (fc6) of 256 channels, and two 1x1 layers; 7,014,914 parameters behind the backbone.
+    On ResNet-50 CANet's 3x3 layer takes the place of fc6: 4,131,330 parameters.
+    """
+
+    encoder: str = 'resnet50'
+    features: int = 256
+    dropout: float = 0.5
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        self.backbone = make_backbone(
+            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 2, 2))  # fmt: skip
+        fc6 = {'kernel': 7} if self.encoder == 'vgg16' else {'dilation': 2}
+        self.project = ConvReluDropout(self.features, dropout=self.dropout, dtype=self.dtype, **fc6)
+        self.head = Head(self.dropout, self.dtype)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+        """Features of normalised images: at 1/8 of their size on ResNet-50, at 1/32 on VGG-16."""
+        levels = self.backbone(images)
+        return self.project(joined(levels) if self.encoder == 'resnet50' else levels['pool5'], train)
+
+    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
+        """Averages over the positive and over the negative annotation, each by its own mass; their means over K."""
+        valid = jnp.ones_like(masks) if valid is None else valid
+        average = lambda annotation: upsampled_average(features, annotation).mean(1)
+        return Probe(average(masks * valid), average((1 - masks) * valid))
+
+    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+        """Logits of background and foreground."""
+        return self.head(features, probe, train)
+
+    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the foreground's probability."""
+        return {'foreground': nn.softmax(self.decode(features, probe))[..., 1]}
+
+
+class Head(nn.Module):
+    """Two 1x1 layers, fc7 and the scores, over [features, negative average, positive average].
+
+    Args: features [B, h, w, C]; probe: averages, [B, C] each.
+    Returns: logits [B, h, w, 2], float32.
+    """
+
+    dropout: float = 0.5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
+    ) -> Float[Array, 'b h w 2']:  # fmt: skip
+        support = jnp.concatenate([probe.background, probe.foreground], -1)
+        block = ConvReluDropout(
+            3 * features.shape[-1], kernel=1, dropout=self.dropout, dtype=self.dtype, name='fc7')  # fmt: skip
+        x = block(features, train, constant=support)
+        return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

@@ -1,0 +1,89 @@
+"""Self-support: at the test, the query's own confident pixels become a support of it. No parameters, no training.
+
+Of Self-Support Few-Shot Semantic Segmentation (Fan et al., 2022), https://github.com/fanq15/SSP,
+model/SSP_matching.py: pixels of one object are more alike than those of two objects of one class. What the paper has
+for two prototypes is here for every method, as its probe is made anew from the query and the prediction.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+FOREGROUND, BACKGROUND = 0.7, 0.6  # a pixel is confident above these probabilities
+FEWEST = 12  # the most probable pixels that are taken where none is confident
+SHARE = 0.5  # of the query's own probe; the rest is the supports'
+LOCAL = 0.7  # of a pixel's own background prototype; the rest is that of the whole background
+ATTENTION_SCALE = 2.0  # of cosines, before the softmax over the background's pixels
+
+
+def decode(module, variables, features: Any, probe: Any, rounds: int = 0, **options) -> Float[Array, 'b h w 2']:
+    """`module.decode`, and then again in each of the rounds with a probe that the last prediction has changed.
+
+    Every round mixes the supports' probe itself, so that their share stays the same however many there are.
+
+    Args:
+      module: a few-shot method; variables: its {'params': ...}.
+      features, probe: as for `decode`.
+      rounds: 0: as `decode` alone.
+      options: of every decode, such as `steps` of an iterative method.
+    """
+    run = lambda method, *args, **how: module.apply(variables, *args, method=method, **how)
+    logits = run('decode', features, probe, **options)
+    for _ in range(rounds):
+        changed = run('self_supported', features, probe, *confident(logits * module.logit_scale))
+        logits = run('decode', features, changed, **options)
+    return logits
+
+
+def confident(logits: Float[Array, 'b h w 2']) -> tuple[Float[Array, 'b h w'], Float[Array, 'b h w']]:
+    """The query's own mask, and 0 where a pixel is confident of neither side: `masks` and `valid` of a probe.
+
+    Where no pixel of an image passes a threshold, the `FEWEST` most probable ones are taken, from the other side too.
+    """
+    probability = jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
+    flat = probability.reshape(len(logits), -1)
+    count = flat.shape[1]
+    few, order = min(FEWEST, count // 2), jnp.argsort(flat)
+    chosen = lambda pixels: jnp.zeros(flat.shape, bool).at[jnp.arange(len(flat))[:, None], pixels].set(True)
+    foreground, background = flat > FOREGROUND, 1 - flat > BACKGROUND
+    most_foreground = chosen(order[:, count - few :]) & ~foreground.any(1, keepdims=True)
+    most_background = chosen(order[:, :few]) & ~background.any(1, keepdims=True)
+    foreground = foreground & ~most_background | most_foreground
+    background = background & ~most_foreground | most_background
+    shaped = lambda pixels: pixels.reshape(probability.shape).astype(jnp.float32)
+    return shaped(foreground), shaped(foreground | background)
+
+
+def mixed(probe: Any, own: Any, share: float = SHARE) -> Any:
+    """Both probes, leaf by leaf; an own probe of one support meets each of several. Whole numbers stay as they are."""
+
+    def mix(ours, other):
+        if not jnp.issubdtype(ours.dtype, jnp.floating):
+            return ours
+        return (1 - share) * ours + share * other
+
+    return jax.tree.map(mix, probe, own)
+
+
+def cosine_probe(features: Float[Array, 'b h w c'], probe: Any, own: Any, background: Float[Array, 'b h w']) -> Any:
+    """For two prototypes compared by cosine: the background's are the query's alone, one for each pixel.
+
+    Source: the paper's self-support and adaptive self-support prototypes, `SSP_func` in the released code.
+
+    Args:
+      probe, own: of the supports and of the query; `foreground` and `background`, each [B, C].
+      background: confident pixels, 0 or 1.
+    Returns:
+      The same with the foreground [B, C] mixed, and as the background [B, h, w, C].
+    """
+    x = features.astype(jnp.float32).reshape(features.shape[0], -1, features.shape[-1])
+    unit = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
+    likeness = jnp.einsum('bic,bjc->bij', unit, unit, precision='highest')
+    weights = jnp.exp(ATTENTION_SCALE * likeness) * background.reshape(len(x), 1, -1)
+    weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-12)  # a softmax over the background's pixels
+    local = jnp.einsum('bij,bjc->bic', weights, x, precision='highest').reshape(features.shape)
+    whole = own.background[:, None, None]
+    return probe._replace(
+        foreground=mixed(probe.foreground, own.foreground), background=LOCAL * local + (1 - LOCAL) * whole)  # fmt: skip

@@ -1,0 +1,100 @@
+"""SG-One: similarity guidance network for one-shot semantic segmentation (Zhang et al., 2018)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.encoder import make_backbone
+from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
+from simpropnet_jax.models.method import FewShotMethod
+
+SIDE = 128  # channels of every layer of the segmentation branch, as released
+
+
+class Features(NamedTuple):
+    """What the two branches see in an image: the guidance branch, of either sign, and the segmentation branch."""
+
+    guidance: Float[Array, '*n h w c']
+    side: Float[Array, '*n h w d']
+
+
+class SGOne(FewShotMethod):
+    """A query's features of the segmentation branch, weighted by how similar it looks to the support's object.
+
+    As released, https://github.com/xiaomengyc/SG-One, oneshot/onemodel_sg-one.py and models/vgg/vgg_sg.py: VGG-16 to
+    1/8, read behind its poolings 3, 4 and 5, and 4,277,506 parameters on it. On ResNet-50 layer1 is pooled as conv3 is,
+    which has its channels and its size; layer2 and layer3 stand for the other two, with 4,867,074 parameters on them.
+    """
+
+    encoder: str = 'resnet50'
+    features: int = 256
+    shots: str = 'average'  # K supports: the mean of their vectors, or the 'union' of what each finds
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        self.backbone = make_backbone(
+            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 1, 1))  # fmt: skip
+        self.guidance = Conv(self.features, dtype=self.dtype)
+        self.side3, self.side4, self.side5 = (Conv(SIDE, dtype=self.dtype) for _ in range(3))
+        self.head = Head(self.dtype)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Features:
+        """Features of normalised images at 1/8 of their size, without a ReLU behind the last layer of either branch."""
+        del train  # no dropout in it
+        levels = self.backbone(images)
+        if self.encoder == 'vgg16':
+            first, second, third = levels['pool3'], levels['pool4'], levels['pool5']
+        else:
+            first = nn.max_pool(levels['layer1'], (3, 3), (2, 2), ((1, 1), (1, 1)))  # as that VGG-16 pools
+            second, third = levels['layer2'], levels['layer3']
+        side = nn.relu(self.side3(first))
+        side = nn.relu(self.side4(jnp.concatenate([side, second], -1)))
+        return Features(self.guidance(third), self.side5(jnp.concatenate([side, third], -1)))
+
+    def probe(self, features: Features, masks: Float[Array, 'b k H W'], valid=None) -> Float[Array, 'b *k c']:
+        """Guidance features averaged over the object: their mean over K supports [B, C], or for the union all K."""
+        vectors = upsampled_average(features.guidance, masks if valid is None else masks * valid)
+        return vectors.mean(1) if self.shots == 'average' else vectors
+
+    def decode(
+        self, features: Features, probe: Float[Array, 'b *k c'], train: bool = False
+    ) -> Float[Array, 'b h w 2']:  # fmt: skip
+        """Logits of background and foreground; for the union, at each position those of the support that is surest."""
+        del train
+        if self.shots == 'average':
+            return self.head(features, probe)
+        batch, shots = probe.shape[:2]
+        repeated = jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), features)
+        each = self.head(repeated, probe.reshape(batch * shots, -1))
+        each = each.reshape(batch, shots, *each.shape[1:])
+        surest = (each[..., 1] - each[..., 0]).argmax(1)
+        return jnp.take_along_axis(each, surest[:, None, ..., None], 1)[:, 0]
+
+    def maps(self, features: Features, probe: Float[Array, 'b *k c']) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the cosines that guide the segmentation, for the union the largest of K."""
+        vectors = jnp.moveaxis(probe[:, None] if self.shots == 'average' else probe, 1, 0)
+        cosines = jnp.stack([cosine_similarity(features.guidance, vector) for vector in vectors])
+        return {'similarity': cosines.max(0)}
+
+
+class Head(nn.Module):
+    """Side features times the cosines of the guidance features to the vector, a 3x3 layer, and a linear 1x1.
+
+    Args: features; vector [B, C].
+    Returns: logits [B, h, w, 2], float32.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Features, vector: Float[Array, 'b c']) -> Float[Array, 'b h w 2']:
+        similarity = cosine_similarity(features.guidance, vector)[..., None]
+        guided = features.side * similarity.astype(features.side.dtype)
+        x = nn.relu(Conv(SIDE, dtype=self.dtype, name='fuse')(guided))
+        return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
