@@ -25,7 +25,7 @@ import re
 import sys
 from pathlib import Path
 
-from configs import canet, cofcn, common, panet, prototype, sgone, simpropnet
+from configs import amp, canet, cofcn, common, panet, prototype, sgone, simpropnet
 from simpropnet_jax import commandline, mistakes
 from simpropnet_jax import config as config_rules
 
@@ -51,6 +51,10 @@ ROWS = {
     'panet_crc': (panet, ['crc'], 'panet'),
     'panet_tpc': (panet, ['tpc'], 'panet'),
     'panet_crc_tpc': (panet, ['crc', 'tpc'], 'panet'),
+    'amp': (amp, [], None),
+    'amp_crc': (amp, ['crc'], 'amp'),
+    'amp_tpc': (amp, ['tpc'], 'amp'),
+    'amp_crc_tpc': (amp, ['crc', 'tpc'], 'amp'),
     'sgone': (sgone, [], None),
     'cofcn': (cofcn, [], None),
     'prototype': (prototype, [], None),
@@ -59,12 +63,12 @@ PROPAGATION = list(ROWS)[:11]
 # Words of --rows for several of them.
 GROUPS = {
     'propagation': PROPAGATION,
-    'methods': ['simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'prototype'],
-    'cycles': ['panet_crc', 'panet_tpc', 'panet_crc_tpc'],
+    'methods': ['simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'prototype'],
+    'cycles': ['panet_crc', 'panet_tpc', 'panet_crc_tpc', 'amp_crc', 'amp_tpc', 'amp_crc_tpc'],
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
 INSTEAD = {
-    'fold': '--fold N', 'train.crc': '--rows', 'tpc.when': '--rows', 'model.shots': '--rows',
+    'fold': '--fold N', 'train.crc': '--rows', 'train.alignment': '--rows', 'tpc.when': '--rows', 'model.shots': '--rows',
     **dict.fromkeys(common.SHARED, '--rows'),
 }  # fmt: skip
 

@@ -51,6 +51,7 @@ def test_rows_that_are_added_may_differ_in_what_they_are_there_to_compare(add, t
     assert {row: studies._budget(config) for row, (config, _) in every.items()} == dict.fromkeys(every, '14 steps')
     found = add('--rows', 'canet', *SMALL)
     check(found, tmp_path, *SMALL, '--set', 'data.dir=/elsewhere', '--set', 'eval.batch=2')
+    check(add('--rows', 'panet', *SMALL), tmp_path, '--rows', 'panet_crc,panet_crc_tpc', *SMALL)
     # another method has its own recipe, as long as the budget and all that is measured are the same
     own = ['--set', 'train.learning_rate=0.5', '--set', 'train.batch=2', '--set', 'model.fbaf=False']
     check(found, tmp_path, '--rows', 'simpropnet,simpropnet_crc', *SMALL, *own)
