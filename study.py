@@ -68,8 +68,8 @@ GROUPS = {
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
 INSTEAD = {
-    'fold': '--fold N', 'train.crc': '--rows', 'train.alignment': '--rows', 'tpc.when': '--rows', 'model.shots': '--rows',
-    **dict.fromkeys(common.SHARED, '--rows'),
+    'fold': '--fold N', 'train.crc': '--rows', 'train.alignment': '--rows', 'tpc.when': '--rows',
+    'model.shots': '--rows', **dict.fromkeys(common.SHARED, '--rows'),
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def base() -> ConfigDict:
     train.ica = 0.0  # probability, at the start, that a query loses its colour (SimPropNet, 3.6)
     train.ica_decay = 0.9747  # its factor per epoch; the paper says exponential: 0.9747 leaves 0.0025 after 180 epochs
     train.foreground_weight = 1.0  # of foreground pixels in the loss; above 1, fewer novel objects are missed
-    train.optimizer = 'sgd'  # 'sgd' with momentum (the papers), 'adamw', for a backbone that starts at random, or 'rmsprop' (AMP)
+    train.optimizer = 'sgd'  # 'sgd' with momentum (the papers); 'adamw', where a backbone starts anew; 'rmsprop', AMP's
     train.learning_rate = 2.5e-3  # SimPropNet, 3.6
     train.rate_factor = 1.0  # times the learning rate; apart from it, as CANet's code has the two
     train.poly_power = 0.0  # 0: the rate stays constant (SimPropNet, 3.6); 0.9: it falls to zero, as PFENet's does

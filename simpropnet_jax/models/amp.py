@@ -40,8 +40,8 @@ class AMP(FewShotMethod):
     As released, https://github.com/MSiam/AdaptiveMaskedProxies, reduced_fcn.py, dilated_fcn.py, fcn.py and
     cosine_sim.py: three bias-free cosine classifiers, whose scores are added. On VGG-16 they read conv5 behind a 1x1
     layer, conv4, and pool3, all at 1/8 of the images' size: 14,867,523 parameters. On ResNet-50: layer2 and layer3
-    behind CANet's 3x3 layer, layer2, and layer1: 3,560,707 on top of the backbone. The rows of the fold's novel classes,
-    5 of 21, are among them but take no part.
+    behind CANet's 3x3 layer, layer2, and layer1: 3,560,707 on top of the backbone. The rows of the fold's novel
+    classes, 5 of 21, are among them but take no part.
     """
 
     encoder: str = 'resnet50'
