@@ -2,12 +2,15 @@
 
     python study.py --workdir runs/study --fold 1 --recipe cpu --set data.name=pascal5i/subset
     python study.py --workdir runs/study --fold 1 --rows canet,crc         (some of the rows)
+    python study.py --workdir runs/methods --fold 1 --recipe cpu --rows methods --shots 1,5 --set data.name=...
 
-The rows are those of Improved Similarity Propagation: CANet, with cyclic reinforcement (crc), with transformed-pair
-conditioning (tpc), with both, the paper's two controls; SimPropNet, with the cycle, with both; and CANet with five
-supports, averaged, or weighed by its paper's attention. Each is evaluated on episodes, on identical inputs and with
-empty support masks, and compared by a paired bootstrap with the row that it changes. The same command goes on with a
-study that was stopped; with more rows it adds them, if they fit those that are there.
+The rows `propagation` (the default) are those of Improved Similarity Propagation: CANet, with cyclic reinforcement
+(crc), with transformed-pair conditioning (tpc), with both, the paper's two controls; SimPropNet, with the cycle, with
+both; and CANet with five supports, averaged, or weighed by its paper's attention. `methods` are all that both papers
+compare, one row each, and the training-free prototype; `cycles` are the second paper's additions to PANet and AMP.
+Each row is evaluated on episodes, on identical inputs and with empty support masks, and compared by a paired bootstrap
+with the row that it changes. The same command goes on with a study that was stopped; with more rows it adds them, if
+they fit those that are there.
 
 With --recipe cpu, or --set train.steps=N, all rows have as many steps, conditioning included. Without, each method has
 its paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches of 8, conditioning on top: 30 epochs, or
@@ -18,12 +21,11 @@ its paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches 
 """
 
 import argparse
-import ast
 import re
 import sys
 from pathlib import Path
 
-from configs import canet, common, simpropnet
+from configs import canet, common, panet, prototype, simpropnet
 from simpropnet_jax import commandline, mistakes
 from simpropnet_jax import config as config_rules
 
@@ -45,6 +47,18 @@ ROWS = {
     'simpropnet_crc_tpc': (simpropnet, ['crc', 'tpc'], 'simpropnet'),
     'canet_5': (canet, ['five'], None),
     'canet_5_attention': (canet, ['five', 'attention'], 'canet_5'),
+    'panet': (panet, [], None),
+    'panet_crc': (panet, ['crc'], 'panet'),
+    'panet_tpc': (panet, ['tpc'], 'panet'),
+    'panet_crc_tpc': (panet, ['crc', 'tpc'], 'panet'),
+    'prototype': (prototype, [], None),
+}
+PROPAGATION = list(ROWS)[:11]
+# Words of --rows for several of them.
+GROUPS = {
+    'propagation': PROPAGATION,
+    'methods': ['simpropnet', 'canet', 'panet', 'prototype'],
+    'cycles': ['panet_crc', 'panet_tpc', 'panet_crc_tpc'],
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
 INSTEAD = {
@@ -56,7 +70,9 @@ INSTEAD = {
 def parser() -> argparse.ArgumentParser:
     result = mistakes.Parser(__doc__)
     result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each row, and study.json')
-    result.add_argument('--rows', default=','.join(ROWS), help='which, in order (default: %(default)s)')
+    result.add_argument(
+        '--rows', default='propagation',
+        help=f'which, in order; {", ".join(GROUPS)} stand for several (default: %(default)s). All: {", ".join(ROWS)}')
     result.add_argument('--fold', type=int, default=1, help='0 to 3 (default: %(default)s)')
     result.add_argument('--recipe', default='', help="words for every row's config: cpu (default: the papers')")
     result.add_argument(
@@ -64,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
         help='a config field of every row, e.g. --set train.size=161 --set data.dir=data; again for more')  # fmt: skip
     result.add_argument(
         '--inputs', default='episodes,identical,zero_mask', help='what rows are evaluated on (default: %(default)s)')
+    result.add_argument(
+        '--shots', default='', help='numbers of supports of the episodes, 1,5 (default: as many as in the training)')
     return result
 
 
@@ -89,21 +107,16 @@ def configs(given: argparse.Namespace) -> dict:
             raise ValueError(f'--set must be FIELD=VALUE, got {change!r}')
         _check_allowed('--set', change, INSTEAD)
     chosen = {}
-    for row in given.rows.split(','):
+    for row in (one for word in given.rows.split(',') for one in GROUPS.get(word, [word])):
         if row not in ROWS:
-            raise ValueError(f'--rows has {row!r}; there are {", ".join(ROWS)}')
+            raise ValueError(f'--rows has {row!r}; there are {", ".join([*GROUPS, *ROWS])}')
         module, words, against = ROWS[row]
         config = module.get_config(','.join(filter(None, [f'fold={given.fold}', given.recipe])))
         for change in given.set:
             name, _, value = change.partition('=')
-            known = dict(config_rules.fields(config))
-            if name not in known:
+            if name not in dict(config_rules.fields(config)):
                 raise ValueError(_not_there(name, row, config))
-            value = value if isinstance(known[name], str) else _literal(name, value)
-            try:
-                config.update_from_flattened_dict({name: value})
-            except TypeError:  # a value of another type than the field's
-                raise ValueError(f'config.{name} must be {config_rules.RULES[name].allowed}, got {value!r}') from None
+            config_rules.change(config, name, value)
         for word in words:  # after the changes: conditioning shares the steps that these give
             WORDS[word](config)
         chosen[row] = config, against
@@ -124,17 +137,13 @@ def _not_there(name, row, config) -> str:
         ','.join(having))  # fmt: skip
 
 
-def _literal(name, value):
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise ValueError(f'--set {name}={value}: {value!r} is not a number, True, False or a tuple') from None
-
-
 def main(given: argparse.Namespace):
     from simpropnet_jax.study import run_study
 
-    run_study(configs(given), given.workdir, given.inputs.split(','))
+    shots = list(filter(None, given.shots.split(',')))
+    if not all(shot.isdigit() and int(shot) for shot in shots):
+        raise ValueError(f'--shots must be whole numbers above 0, such as 1,5, got {given.shots!r}')
+    run_study(configs(given), given.workdir, given.inputs.split(','), [int(shot) for shot in shots])
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """What a config may hold: one rule a field, checked before anything is compiled or written."""
 
+import ast
 import difflib
 import json
 from collections.abc import Callable, Iterator
@@ -205,6 +206,25 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
             f'got {batch}; the nearest that fit are {max(batch // devices, 1) * devices} and '
             f'{(batch // devices + 1) * devices}'
         )
+
+
+def change(config: ConfigDict, name: str, text: str) -> None:
+    """Sets a field, such as train.size, to a value given as text, such as '161'.
+
+    Raises:
+      ValueError: there is no such field, or the text is no value for it.
+    """
+    known = dict(fields(config))
+    if name not in known:
+        raise ValueError(unknown_field(name, known))
+    try:
+        value = text if isinstance(known[name], str) else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f'{name}={text}: {text!r} is not a number, True, False or a tuple') from None
+    try:
+        config.update_from_flattened_dict({name: value})
+    except TypeError:  # a value of another type than the field's
+        raise ValueError(f'config.{name} must be {RULES[name].allowed}, got {value!r}') from None
 
 
 def unknown_field(name: str, known) -> str:

@@ -101,7 +101,7 @@ def _pretrained(model):
     elif model.weights:
         backbone, depths = given_weights(model.weights), tuple(model.get('depths', DEPTHS))
         if isinstance(backbone, Backbone):
-            _check_fits(model.width, depths, backbone, model.weights)
+            _check_fits(model, depths, backbone)
         else:
             vgg = model.get('encoder') == 'vgg16'
             backbone = load_vgg16(backbone, model.width) if vgg else load_backbone(backbone, model.width, depths)
@@ -168,11 +168,21 @@ def given_weights(weights: str) -> str | Backbone:
     return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')
 
 
-def _check_fits(width: int, depths: tuple[int, ...], backbone: Backbone, weights: str) -> None:
-    if backbone.width != width:
-        raise ValueError(f'config.model.width is {width}, but the backbone in {weights} has {backbone.width}')
-    if backbone.depths != depths:
-        raise ValueError(f'config.model.depths is {depths}, but the backbone in {weights} has {backbone.depths}')
+def _check_fits(model, depths: tuple[int, ...], backbone: Backbone) -> None:
+    """Refuses the backbone of a work directory, `model.weights`, that is not the one of this model."""
+    kinds = {True: 'a VGG-16', False: 'a ResNet'}
+    vgg = model.get('encoder') == 'vgg16'
+    if backbone.vgg != vgg:
+        raise ValueError(
+            f'config.model.weights is {model.weights}, which has {kinds[backbone.vgg]}, but this {model.name} stands '
+            f'on {kinds[vgg]}: give weights of such a one'
+        )
+    if backbone.width != model.width:
+        raise ValueError(
+            f'config.model.width is {model.width}, but the backbone in {model.weights} has {backbone.width}')
+    if not vgg and backbone.depths != depths:
+        raise ValueError(
+            f'config.model.depths is {depths}, but the backbone in {model.weights} has {backbone.depths}')
 
 
 def require_few_shot(method: Method, workdir: AnyPath) -> None:

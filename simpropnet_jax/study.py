@@ -15,6 +15,7 @@ from simpropnet_jax.evaluation import compare, report
 from simpropnet_jax.evaluation.run import INPUTS, evaluate_run, method_name, result_name
 from simpropnet_jax.pages.study_table import table
 from simpropnet_jax.training.loop import train_and_evaluate
+from simpropnet_jax.training.state import split
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ PAPERS = {'canet': '200 epochs', 'simpropnet': '180 epochs'}
 
 
 def run_study(
-    rows: Mapping[str, tuple[ConfigDict, str | None]], workdir: Path, inputs: Sequence[str] = INPUTS
+    rows: Mapping[str, tuple[ConfigDict, str | None]], workdir: Path, inputs: Sequence[str] = INPUTS,
+    shots: Sequence[int] = (),
 ) -> dict[str, dict]:  # fmt: skip
     """Trains and evaluates every row, at the shot it is trained with; what is done already is not done again.
 
@@ -40,9 +42,10 @@ def run_study(
       rows: name -> config, and the name of the row that it is compared with.
       workdir: each row's is the folder of its name in it. All rows so far go to study.json.
       inputs: what they are evaluated on, of `evaluation.run.INPUTS`.
+      shots: of episodes on which they are evaluated, too.
     Returns:
-      What study.json holds, rows of earlier calls too: name -> method, minutes of training, mIoU by inputs, comparison
-      on episodes, and on the other inputs.
+      What study.json holds, rows of earlier calls too: name -> method, parameters, minutes of training, mIoU by inputs
+      (and, where it is not the training's, by shot), episodes a second, comparison on episodes, and on other inputs.
     Raises:
       ValueError, OSError: what a user can mend, for every row before the first is trained.
     """
@@ -52,20 +55,22 @@ def run_study(
     stored = workdir / 'study.json'
     found = json.loads(stored.read_text()) if stored.exists() else {}
     check_one_budget(rows, found, workdir)
+    sizes = {}
     for name, (config, _) in rows.items():
-        experiment.prepare_method(config, workdir / name)
+        sizes[name] = parameters(experiment.prepare_method(config, workdir / name))
         experiment.prepare_sampler(config, experiment.open_data(config))
     for number, (name, (config, _)) in enumerate(rows.items(), 1):
         logger.info('row %d of %d: %s', number, len(rows), name)
-        config = ConfigDict(config.to_dict())
-        config.eval.shots = (config.train.shot,)
-        train_and_evaluate(config, workdir / name)
-        results = {one: _evaluated(config, workdir / name, one) for one in inputs}
+        trained, shot = sizes[name]['trained'] > 0, config.train.shot
+        if trained:
+            train_and_evaluate(_at_shots(config, (shot,)), workdir / name)
+        also = lambda one: shots if one == 'episodes' else ()
+        results = {one: evaluated(_at_shots(config, {shot, *also(one)}), workdir / name, one) for one in inputs}
         jax.clear_caches()  # or the compiled programs of all rows stay in memory
         found[name] = {
-            'method': method_name(config), 'shot': config.train.shot, 'against': rows[name][1],
-            'minutes': _minutes(workdir / name, config.train.batch),
-            'miou': {one: _score(path) for one, path in results.items()},
+            'method': method_name(config), 'shot': shot, 'against': rows[name][1], 'parameters': sizes[name],
+            'minutes': training_minutes(workdir / name, config.train.batch) if trained else 0.0,
+            'miou': _scores(results, shot), 'episodes_per_second': _speed(results, shot),
             'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
         }  # fmt: skip
         for one, row in found.items():
@@ -134,15 +139,30 @@ def _budget(config) -> str:
     return f'{config.train.steps + conditioning} steps' if config.train.steps else f'{config.train.epochs} epochs'
 
 
-def _evaluated(config, workdir, inputs) -> Path:
-    """The result file of the best checkpoint, made if it is not there.
+def _at_shots(config, shots) -> ConfigDict:
+    """The config, evaluated with so many supports; `select` and all else as they are."""
+    config = ConfigDict(config.to_dict())
+    config.eval.shots = tuple(sorted(shots))
+    return config
+
+
+def parameters(method) -> dict[str, int]:
+    """How many there are, and how many of them are trained."""
+    params = method.abstract()['params']
+    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    return {'all': count(params), 'trained': count(split(params, method.config.train.frozen)[0])}
+
+
+def evaluated(config, workdir, inputs) -> Path:
+    """The result file of the best checkpoint, or of a method without training, made if it is not there.
 
     Where the training ends with transformed pairs it is that of the last: the best may be from before them.
     """
-    which = 'latest' if config.tpc.when == 'after' else 'best'
-    path = workdir / 'eval' / result_name(config, which, inputs)
-    with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
-        step = checkpoints.best_step() if which == 'best' else checkpoints.steps()[-1]
+    which, step = 'latest' if config.tpc.when == 'after' else 'best', None
+    if checkpoint.exist(workdir):
+        with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
+            step = checkpoints.best_step() if which == 'best' else checkpoints.steps()[-1]
+    path = workdir / 'eval' / result_name(config, 'untrained' if step is None else which, inputs)
     if path.exists():
         record = report.read_result(path)
         if record['checkpoint']['step'] == step and record['eval'] == config_rules.plain(config.eval):
@@ -151,35 +171,48 @@ def _evaluated(config, workdir, inputs) -> Path:
     return path
 
 
-def _score(path) -> dict[str, float | None]:
-    (scores,) = report.read_result(path)['shots'].values()
-    scores = scores['square']
-    return {'miou': scores['miou'], 'std': scores['miou_std'], 'fb_iou': scores['fb_iou']}
+def _scores(results, shot) -> dict[str, dict]:
+    """Of each input; of other shots than the row's by names of their own, 'episodes, 5-shot'."""
+    found = {}
+    for inputs, path in results.items():
+        every = report.read_result(path)['shots']
+        for of, scored in every.items():
+            name = inputs if len(every) == 1 or of == str(shot) else f'{inputs}, {of}-shot'
+            scores = scored['square']
+            found[name] = {'miou': scores['miou'], 'std': scores['miou_std'], 'fb_iou': scores['fb_iou']}
+    return found
+
+
+def _speed(results, shot) -> float | None:
+    if 'episodes' not in results:
+        return None
+    return report.read_result(results['episodes']).get('episodes_per_second', {}).get(str(shot))
 
 
 def _comparisons(workdir, found, name) -> dict[str, dict]:
     """Does this row beat the one that it changes: on episodes, and on each other input that both have?"""
     against = found[name]['against']
     ours, theirs = (found[row]['results'] for row in (name, against))
-    made = {one: _compared(workdir / theirs[one], workdir / ours[one], against) for one in ours if one in theirs}
+    compared = lambda one: _compared(workdir / theirs[one], workdir / ours[one], against, found[name]['shot'])
+    made = {one: compared(one) for one in ours if one in theirs}
     on_episodes = {'comparison': made.pop('episodes')} if 'episodes' in made else {}
     return on_episodes | {'other_comparisons': made}
 
 
-def _compared(theirs, ours, against) -> dict:
-    result = compare.paired_bootstrap(_counts(theirs), _counts(ours)).miou
+def _compared(theirs, ours, against, shot) -> dict:
+    result = compare.paired_bootstrap(_counts(theirs, shot), _counts(ours, shot)).miou
     verdict = {'A is better': 'worse', 'B is better': 'better'}.get(result.verdict, result.verdict)
     interval = [result.low, result.high]
     return {'against': against, 'difference': result.b - result.a, 'interval': interval, 'verdict': verdict}
 
 
-def _counts(path):
-    """The episodes of a result that has one shot; that of identical inputs is 1, whatever the training's."""
-    (shot,) = report.read_result(path)['shots']
-    return compare.load(path, int(shot))[1]
+def _counts(path, shot):
+    """The episodes of a result at the row's shot, or at the one that it has: identical inputs are 1-shot."""
+    every = report.read_result(path)['shots']
+    return compare.load(path, shot if str(shot) in every else int(*every))[1]
 
 
-def _minutes(workdir, batch) -> float:
+def training_minutes(workdir, batch) -> float:
     """What the training took, by the speeds it wrote: without selection, start and pauses."""
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     timed, seconds, before = [line for line in lines if 'pairs_per_second' in line], 0.0, 0

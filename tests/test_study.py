@@ -47,6 +47,7 @@ def check(found, workdir, *words):
 
 def test_rows_that_are_added_may_differ_in_what_they_are_there_to_compare(add, tmp_path):
     every = rows(*SMALL)
+    assert list(every) == study.PROPAGATION
     assert {row: studies._budget(config) for row, (config, _) in every.items()} == dict.fromkeys(every, '14 steps')
     found = add('--rows', 'canet', *SMALL)
     check(found, tmp_path, *SMALL, '--set', 'data.dir=/elsewhere', '--set', 'eval.batch=2')

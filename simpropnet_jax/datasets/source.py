@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from simpropnet_jax import paths
-from simpropnet_jax.datasets import folder, shapes5i
+from simpropnet_jax.datasets import folder, packed, shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES, PASCAL, HeldOut
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.paths import AnyPath
@@ -60,16 +60,19 @@ def open_source(name: str, data_dir: str | AnyPath) -> Source:
 
     Args:
       name: one of `DATA_SETS`.
-      data_dir: the folder given as --data_dir (of 'folder': as --out) when it was prepared, or a URL of a copy of it.
+      data_dir: the folder given as --data_dir (of 'folder': as --out) when it was prepared, or a URL of a copy of it;
+        or one that `packed` wrote of it.
 
     Raises:
-      ValueError: unknown name.
+      ValueError: unknown name, or a packed folder of other data.
       FileNotFoundError: the data set has not been prepared in data_dir.
       OSError: shapes5i cannot be written to data_dir.
     """
     if name not in DATA_SETS:
         raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
     data_dir = paths.given(data_dir)
+    if packed.is_packed(data_dir):
+        return Source(name, *packed.load(paths.on_this_machine(data_dir.parent, data_dir.name) / data_dir.name, name))
     if name == 'shapes5i':
         local = paths.on_this_machine(data_dir, f'shapes5i/{shapes5i.VERSION}')
         return Source(name, *shapes5i.load(local), shapes5i.CLASS_NAMES)

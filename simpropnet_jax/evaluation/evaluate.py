@@ -75,24 +75,27 @@ class Evaluator:
         self.encode = jax.jit(encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[int, EpisodeCounts] = {}  # of the last run, by shot, set after set
+        self._speed = None  # episodes a second of the last scoring
         score = scorer(module, self.label_sizes, void, zero_mask, self_support)
         self.score = jax.jit(score, static_argnums=4, out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
         """Result of these weights ({'params': ...}) on the episodes; see `evaluate`.
 
-        Each of `shots` says how many `refinements` were kept, where that was tried.
+        Each of `shots` says how many `refinements` were kept, where that was tried; `episodes_per_second` is by shot,
+        features being at hand and all compiled.
         """
         started = time.perf_counter()
-        holder, shots = self._holder(variables, progress), {}
+        holder, shots, speeds = self._holder(variables, progress), {}, {}
         for shot in sorted({shot for shot, _ in self.episodes}):
             sets = {seed: e for (k, seed), e in self.episodes.items() if k == shot}
             shots[str(shot)] = self._shot(holder, shot, sets, progress)
+            speeds[str(shot)] = self._speed
         seconds = {'encode': holder.seconds, 'episodes': time.perf_counter() - started - holder.seconds}
         return {
             'shots': shots, 'classes': [self.class_names[c] for c in self.classes], 'void': self.void,
             'size': self.bank.images.shape[1], 'label_size': self.bank.labels.shape[1],
-            'images': len(self.bank.numbers), 'seconds': seconds,
+            'images': len(self.bank.numbers), 'seconds': seconds, 'episodes_per_second': speeds,
         }  # fmt: skip
 
     def predict(
@@ -173,11 +176,12 @@ class Evaluator:
 
     def _score_rows(self, holder, rows, steps, name, progress):
         """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
-        done, waiting, numbers = [], deque(), []
+        done, waiting, numbers, ends, encoding = [], deque(), [], [], holder.seconds
 
         def collect():
             result, size = waiting.popleft()
             done.append(jax.tree.map(lambda x: np.asarray(x)[:size], result))
+            ends.append(time.perf_counter() - (holder.seconds - encoding))
             if progress:
                 progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
 
@@ -191,6 +195,8 @@ class Evaluator:
                     collect()
             while waiting:  # before these images make room for others
                 collect()
+        # The first part waited for the compiler.
+        self._speed = (len(rows) - len(numbers[0])) / (ends[-1] - ends[0]) if len(ends) > 1 else None
         order = np.argsort(np.concatenate(numbers))
         return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
 

@@ -43,8 +43,8 @@ def load_extractor(
 
     Args:
       name: one of `NETWORKS`.
-      weights: of keras.applications, a .h5 file, or 'keras': downloaded. For a ResNet torchvision's .pth or
-        .safetensors, too; or a ResNet that is loaded, such as a training left it. Its convention comes with it.
+      weights: a .h5 file of keras.applications, torchvision's .pth or .safetensors, or 'keras': downloaded. For a
+        ResNet also one that is loaded, such as a training left it. Its convention comes with it.
       width: filters of the first layer, 64 in every published file; a loaded ResNet has its own.
       levels: of `LEVELS`, all of one stride: their features one after the other; (): what `NETWORKS` says.
     Raises:
@@ -83,7 +83,8 @@ def _resnet101(weights, width) -> tuple[ResNet, str, Backbone]:
 
 def _vgg16(weights, width) -> tuple[VGG16, str, Backbone]:
     if isinstance(weights, Backbone):
-        raise ValueError(f'vgg16 has no use for {weights.source}, a ResNet: take resnet50, or give a Keras .h5')
+        kind = 'a VGG-16 that may pool otherwise' if weights.vgg else 'a ResNet: take resnet50'
+        raise ValueError(f'vgg16 has no use for {weights.source}, {kind}, or give a file of weights')
     return VGG16(width), 'conv5', load_vgg16(weights, width)
 
 
@@ -94,6 +95,8 @@ def _resnet50(weights, width) -> tuple[ResNet, str, Backbone]:
 
 def _resnet(backbone, depths, **fields) -> ResNet:
     """The network of these stages, with those behind them left out, as wide as its weights and striding as they do."""
+    if backbone.vgg:
+        raise ValueError(f'{backbone.source} is a VGG-16, and the feature network that was named a ResNet')
     if backbone.depths[: len(depths)] != depths:
         raise ValueError(
             f'{backbone.source} has stages of {backbone.depths} blocks, but the feature network that was named needs '

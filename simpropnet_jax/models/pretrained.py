@@ -1,4 +1,4 @@
-"""ImageNet weights for the ResNet: read, checked entry by entry, batch norm folded into the convolutions.
+"""ImageNet weights: files read; for the ResNet checked entry by entry, batch norm folded into the convolutions.
 
 Each source has a convention of its own (normalise.CONVENTIONS). Its name travels with the weights, so that
 images are normalised, and the network strides, as the weights were trained.
@@ -33,14 +33,19 @@ KERAS_FILES = {
 class Backbone:
     """Weights and all that has to be known to use them."""
 
-    params: dict  # nested, float32 numpy, as ResNet's 'params'
+    params: dict  # nested, float32 numpy, as the 'params' of ResNet or VGG16
     convention: str  # key of normalise.CONVENTIONS
     source: str  # file name and sha256, for checkpoints and result files
 
     @property
+    def vgg(self) -> bool:
+        """Whether they are a VGG-16's, and not a ResNet's."""
+        return 'conv1_1' in self.params
+
+    @property
     def width(self) -> int:
-        """Filters of a ResNet's stem."""
-        return self.params['conv1']['kernel'].shape[-1]
+        """Filters of the first layer."""
+        return self.params['conv1_1' if self.vgg else 'conv1']['kernel'].shape[-1]
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -118,22 +123,10 @@ def load_backbone(path: str | os.PathLike, width: int = 64, depths: tuple[int, .
       OSError: the weights could not be downloaded.
     """
     path = download(*_keras_file(depths)) if str(path) == 'keras' else Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'backbone weights not found: {path} '
-            "(give a Keras .h5, a torchvision .pth or .safetensors, or 'keras' to download them)"
-        )
-    readers = {
-        '.h5': (_KERAS, read_h5),
-        '.hdf5': (_KERAS, read_h5),
-        '.pth': (TORCHVISION, read_pth),
-        '.safetensors': (TORCHVISION, read_safetensors),
-    }
-    if path.suffix not in readers:
-        raise ValueError(f'backbone weights must end in {", ".join(readers)}, got {path}')
-    layout, read = readers[path.suffix]
-    params = fold(read(path), layout, width, path, depths)
-    return Backbone(params, layout.convention, f'{path.name} sha256:{sha256(path)}')
+    entries, convention = read_weights(path, 'backbone')
+    layout = {layout.convention: layout for layout in (_KERAS, TORCHVISION)}[convention]
+    params = fold(entries, layout, width, path, depths)
+    return Backbone(params, convention, f'{path.name} sha256:{sha256(path)}')
 
 
 def _keras_file(depths) -> tuple[str, str]:
@@ -156,6 +149,33 @@ def download(url: str, md5: str) -> Path:
         raise OSError(
             f'the backbone weights could not be downloaded ({error}); download {url} elsewhere and give its path'
         ) from error
+
+
+def read_weights(path: Path, of: str) -> tuple[dict[str, np.ndarray], str]:
+    """Arrays of a file of Keras or torchvision by their names there, and the convention that goes with them.
+
+    Args:
+      of: what they are to be the weights of, for errors.
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: the file is of another kind, or damaged.
+      ImportError: the library that reads this kind of file is not installed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{of} weights not found: {path} '
+            "(give a Keras .h5, a torchvision .pth or .safetensors, or 'keras' to download them)"
+        )
+    readers = {
+        '.h5': ('keras', read_h5),
+        '.hdf5': ('keras', read_h5),
+        '.pth': ('torchvision', read_pth),
+        '.safetensors': ('torchvision', read_safetensors),
+    }
+    if path.suffix not in readers:
+        raise ValueError(f'{of} weights must end in {", ".join(readers)}, got {path}')
+    convention, read = readers[path.suffix]
+    return read(path), convention
 
 
 def read_h5(path: Path) -> dict[str, np.ndarray]:

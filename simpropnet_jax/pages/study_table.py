@@ -7,19 +7,27 @@ from simpropnet_jax.evaluation.text import aligned
 
 
 def table(found: Mapping[str, Mapping]) -> str:
-    """A line a row: mIoU by inputs, and the difference from the row that it changes, with its interval."""
+    """A line a row: mIoU by inputs, parameters, speed, and the difference from the row that it changes."""
     return aligned(*table_rows(found))
 
 
 def table_rows(found: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of `table`."""
-    inputs = [name for name in INPUTS if any(name in one['miou'] for one in found.values())]
+    names = dict.fromkeys(name for one in found.values() for name in one['miou'])
+    inputs = sorted(names, key=lambda name: (INPUTS.index(name.split(',')[0]), name))
     rows = []
     for one in found.values():
         scores = [_percent(one['miou'].get(name)) for name in inputs]
         compared = _difference(one.get('comparison'))
-        rows.append([one['method'], str(one['shot']), *scores, *compared, f'{one["minutes"]:.1f}'])
-    return ['method', 'shot', *inputs, 'difference', 'interval', 'verdict', 'minutes'], rows
+        size, speed = one.get('parameters'), one.get('episodes_per_second')  # earlier versions wrote neither
+        facts = [f'{one["minutes"]:.1f}', _millions(size), '-' if speed is None else f'{speed:.0f}']
+        rows.append([one['method'], str(one['shot']), *scores, *compared, *facts])
+    header = ['method', 'shot', *inputs, 'difference', 'interval', 'verdict', 'minutes', 'trained / all', 'episodes/s']
+    return header, rows
+
+
+def _millions(size) -> str:
+    return '-' if size is None else f'{size["trained"] / 1e6:.2f} / {size["all"] / 1e6:.2f} M'
 
 
 def _percent(score) -> str:

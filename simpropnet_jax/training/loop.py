@@ -128,6 +128,12 @@ def _last_good(checkpoints) -> str:
     return f'the last good checkpoint is step {last[0]}' if last else 'there is no checkpoint yet'
 
 
+def _means(values: dict[int, dict]) -> dict[str, float]:
+    """Of each metric of the last step, over the steps that have it: another phase may have other losses."""
+    collected = {name: [float(one[name]) for one in values.values() if name in one] for name in values[max(values)]}
+    return {name: sum(found) / len(found) for name, found in collected.items()}
+
+
 class _Stop:
     """Turns SIGTERM into a wish that the loop sees between two steps."""
 
@@ -176,7 +182,7 @@ class _Log:
                     f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; '
                     f'{_last_good(self.checkpoints)}; '
                     'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
-        means = {name: sum(float(one[name]) for one in values.values()) / len(values) for name in values[step]}
+        means = _means(values)
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
         means |= {'learning_rate': self.rate(step), 'pairs_per_second': self.train.batch / seconds}
         seconds_left = (self.steps - step) * seconds

@@ -184,8 +184,8 @@ def test_mistakes_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match='has no entry block1_conv1/block1_conv1_b_1 or block1_conv1/bias'):
         load_extractor('vgg16', entries.save(tmp_path / 'v.h5'), WIDTH)
     with pytest.raises(ValueError, match=r'VGG-16 weights must end in \.h5'):
-        (tmp_path / 'v.pth').touch()
-        load_extractor('vgg16', tmp_path / 'v.pth')
+        (tmp_path / 'v.npz').touch()
+        load_extractor('vgg16', tmp_path / 'v.npz')
 
 
 def test_downloads_are_those_of_keras(tmp_path, monkeypatch):

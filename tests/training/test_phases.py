@@ -22,6 +22,11 @@ def planned(words, **changes):
     return [tuple(phase) for phase in phases.plan(config.tpc, 100, 10)]
 
 
+def test_metrics_are_averaged_over_the_steps_that_have_them():
+    conditioning, episodes = {'loss': 4.0}, {'loss': 1.0, 'loss_cycle': 0.5}
+    assert loop._means({84: conditioning, 85: conditioning, 86: episodes}) == {'loss': 3.0, 'loss_cycle': 0.5}
+
+
 def test_phases_follow_each_other_and_conditioning_comes_where_it_is_asked_for():
     assert planned('') == planned('tpc_mixed') == [('episodes', 0, 100)]
     assert planned('tpc') == [('conditioning', 0, 20), ('episodes', 20, 120)]

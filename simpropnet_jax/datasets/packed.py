@@ -1,0 +1,130 @@
+"""A prepared data set in a few files that travel to a machine without TensorFlow: its encoded bytes as uint8 arrays.
+
+    python -m simpropnet_jax.datasets.packed --name pascal5i/subset --data_dir ~/tensorflow_datasets --out packed
+
+The folder takes the place of the prepared data set: give it as `config.data.dir`, with the name left as it was. Bytes
+are the very ones that were stored, so every number is the same.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simpropnet_jax import mistakes, paths
+from simpropnet_jax.datasets.folds import HeldOut
+from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.paths import AnyPath
+
+FORMAT = 1
+FACTS, INDEX, PLACES = 'packed.json', 'index.npz', 'places.npy'
+MEBIBYTE = 2**20
+
+
+class Records:
+    """Encoded images and labels of one list, by place on it."""
+
+    def __init__(self, parts: Sequence[np.ndarray], places: np.ndarray):
+        """Args: parts: uint8 [bytes] each; places: int64 [N, 4], part, start of image, of label, and end."""
+        self._parts, self._places = parts, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> dict[str, bytes]:
+        """The 'image' and the PNG 'label'."""
+        part, start, middle, end = self._places[place]
+        held = self._parts[part]
+        return {'image': held[start:middle].tobytes(), 'label': held[middle:end].tobytes()}
+
+
+def is_packed(folder: AnyPath) -> bool:
+    """Whether `write` made this folder."""
+    return (folder / FACTS).is_file()
+
+
+def load(folder: Path, name: str) -> tuple[Index, dict[str, Records], tuple[str, ...], HeldOut]:
+    """The index, the records of each list, the names of the classes, and the classes that each fold holds out.
+
+    Args:
+      name: of the data set that is expected in it.
+    Raises:
+      ValueError: it is of another data set or version, or a part is missing.
+    """
+    facts = json.loads((folder / FACTS).read_text())
+    if facts['format'] != FORMAT:
+        raise ValueError(f'{folder} has format {facts["format"]}, not {FORMAT}: pack it again')
+    if facts['name'] != name:
+        raise ValueError(f'config.data.name is {name!r}, but {folder} holds {facts["name"]!r}: give that name')
+    missing = [part for part in facts['parts'] if not (folder / part).is_file()]
+    if missing:
+        raise ValueError(f'{folder} has no {missing[0]} ({len(missing)} of {len(facts["parts"])} parts are missing)')
+    index, places = Index.load(folder / INDEX), np.load(folder / PLACES)
+    parts = [np.load(folder / part, mmap_mode='r') for part in facts['parts']]
+    records = {name: Records(parts, places[listed]) for name, listed in index.lists.items()}
+    held_out = tuple(tuple(fold) for fold in facts['held_out'])
+    return index, records, tuple(facts['classes']), held_out
+
+
+def write(source, folder: Path, part_bytes: int = 48 * MEBIBYTE) -> dict:
+    """Packs a data set.
+
+    Args:
+      source: a datasets Source.
+      folder: made; there may be none, or an empty one.
+      part_bytes: that a file has at most, but for one image that is larger.
+    Returns: what `packed.json` holds: name, classes, held_out, parts.
+    Raises:
+      ValueError: there is something in the folder.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f'{folder} is not empty: give --out a new folder')
+    folder.mkdir(parents=True, exist_ok=True)
+    places, names, waiting, size = [], [], [], 0
+
+    def end_part():
+        names.append(f'part{len(names):02d}.npy')
+        np.save(folder / names[-1], np.frombuffer(b''.join(waiting), np.uint8))
+
+    for number in range(len(source.ids)):
+        image, label = source.example(number)
+        if waiting and size + len(image) + len(label) > part_bytes:
+            end_part()
+            waiting, size = [], 0
+        middle = size + len(image)
+        places.append((len(names), size, middle, middle + len(label)))
+        waiting += [image, label]
+        size = middle + len(label)
+    end_part()
+    np.save(folder / PLACES, np.array(places, np.int64))
+    source.index.save(folder / INDEX)
+    facts = {
+        'format': FORMAT, 'name': source.name, 'classes': list(source.class_names),
+        'held_out': source.index.held_out, 'parts': names,
+    }  # fmt: skip
+    (folder / FACTS).write_text(json.dumps(facts) + '\n')
+    return facts
+
+
+def parser() -> mistakes.Parser:
+    result = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.datasets.packed')
+    result.add_argument('--name', required=True, help='of the prepared data set, such as pascal5i/subset')
+    result.add_argument('--data_dir', required=True, help='where it was prepared')
+    result.add_argument('--out', required=True, type=Path, help='a new folder')
+    result.add_argument('--part', type=int, default=48, help='size of a file in MiB, at most (default: %(default)s)')
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Packs a prepared data set."""
+    from simpropnet_jax.datasets.source import open_source
+
+    given = parser().parse_args(arguments)
+    with mistakes.plain_errors():
+        facts = write(open_source(given.name, paths.given(given.data_dir)), given.out, given.part * MEBIBYTE)
+        print(f'{given.name}: {len(facts["parts"])} parts in {given.out}; set config.data.dir to it')
+
+
+if __name__ == '__main__':
+    main()
