@@ -16,12 +16,14 @@ import pytest
 from PIL import Image
 
 import predict
+import runs
+import simpropnet_jax.runs
 import study
 from configs import hpascal, simpropnet
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import demo, experiment, fieldhelp
 from simpropnet_jax.app import __main__ as app
-from simpropnet_jax.datasets import shapes5i
+from simpropnet_jax.datasets import packed, shapes5i
 from simpropnet_jax.datasets.folder import __main__ as own_folder
 from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
 from simpropnet_jax.datasets.source import open_source
@@ -94,6 +96,8 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch, refused):
             own_folder.parser().parse_args(flags)
         case ['python', '-m', 'simpropnet_jax.evaluation.tables', files]:
             assert files == 'runs/*/eval/*.json'
+        case ['python', '-m', 'simpropnet_jax.datasets.packed', *flags]:
+            packed.parser().parse_args(flags)
         case ['python', '-m', 'simpropnet_jax.app', *flags]:
             app.parser().parse_args(flags)
         case ['python', '-m', 'tests.app.screenshot', *flags]:
@@ -117,6 +121,10 @@ def test_a_command_can_be_typed(words, tmp_path, monkeypatch, refused):
         case ['python', 'study.py', *flags]:
             for config, _ in study.configs(study.parser().parse_args(flags)).values():
                 config_rules.validate(config, devices=1)
+        case ['python', 'runs.py', *flags]:
+            given = runs.parser().parse_args(flags)
+            for run in given.runs:
+                config_rules.validate(simpropnet_jax.runs.plan(run, given.set, given.epochs).config, devices=1)
         case ['python', script, *flags]:
             assert script in SCRIPTS
             cwd = started(tmp_path) if ':start=' in ' '.join(flags) else ROOT
