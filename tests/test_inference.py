@@ -18,6 +18,7 @@ from simpropnet_jax.inference.run import output_names, predict
 from simpropnet_jax.inference.segmenter import resize_aligned
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.models.self_support import confident
 from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 
@@ -49,8 +50,8 @@ def mask(height, width):
     return label
 
 
-def by_hand(method, variables, query, supports):
-    """Probability of the foreground, one step after the other."""
+def by_hand(method, variables, query, supports, rounds=0):
+    """Probability of the foreground, one step after the other; rounds of self-support."""
     run = lambda name, *args: method.module.apply(variables, *args, method=name)
     square = lambda x, how: np.asarray(Image.fromarray(x).resize((SIZE, SIZE), how))
     image = square(query, Image.BILINEAR)[None]
@@ -59,7 +60,11 @@ def by_hand(method, variables, query, supports):
     masks, valid = (labels == 1).astype(np.float32), (labels != 255).astype(np.float32)
     encode = jax.jit(lambda images: run('encode', normalise(images, 'torchvision')))
     probe = run('probe', encode(images)[None], jnp.asarray(masks[None]), jnp.asarray(valid[None]))
-    logits = jax.jit(lambda features, probe: run('decode', features, probe))(encode(image), probe)
+    features, decode = encode(image), jax.jit(lambda features, probe: run('decode', features, probe))
+    logits = decode(features, probe)
+    for _ in range(rounds):
+        own = run('probe', features[None], *(mask[None] for mask in confident(logits)))
+        logits = decode(features, jax.tree.map(lambda one, other: (one + other) / 2, probe, own))
     return jax.nn.softmax(resize_bilinear(logits, query.shape[:2]), -1)[0, ..., 1]
 
 
@@ -73,6 +78,13 @@ def test_a_segmentation_is_encode_probe_decode(trained, segmenter, shots):
     sure = np.abs(expected - 0.5) > 1e-5
     np.testing.assert_array_equal(found[sure], expected[sure] > 0.5)
     assert found.dtype == bool and probability.dtype == np.float32 and found.shape == probability.shape == (50, 71)
+
+
+def test_a_query_becomes_its_own_support(trained, segmenter):
+    query, supports = picture(50, 71), [(picture(40, 60), mask(40, 60))]
+    found = Segmenter.from_checkpoint(trained[0], self_support=2).segment(query, supports).probability
+    np.testing.assert_allclose(found, by_hand(trained[1], trained[2][1], query, supports, rounds=2), atol=1e-4)
+    assert np.abs(found - segmenter.segment(query, supports).probability).max() > 1e-3
 
 
 def test_several_classes_need_one_look_at_the_query(segmenter, monkeypatch):

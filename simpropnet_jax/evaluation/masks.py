@@ -18,7 +18,7 @@ from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import run
+from simpropnet_jax.evaluation import run, tables
 from simpropnet_jax.evaluation.bank import Progress
 from simpropnet_jax.evaluation.predictions import Predictions
 
@@ -124,7 +124,8 @@ def _of_run(config, workdir, which, count, progress) -> Predictor:
     checkpoint = {
         'path': None if step is None else str(workdir), 'step': step,
         'selection': 'none' if step is None else config.select.on}  # fmt: skip
-    return Predictor(run.method_name(config), source, config.fold, protocol, episodes, predict, checkpoint)
+    name = tables.method_words({'method': run.method_name(config), 'eval': config.eval.to_dict()})
+    return Predictor(name, source, config.fold, protocol, episodes, predict, checkpoint)
 
 
 def _of_files(config, folder, count) -> Predictor:

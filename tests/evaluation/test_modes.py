@@ -16,7 +16,9 @@ from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator
+from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.models.self_support import confident
 from tests.evaluation.test_evaluate import SIZE, Tiny, devices
 from tests.fakes import FakeSource, encode, fake_source
 
@@ -59,11 +61,12 @@ def stretched(x, shape):
     return x
 
 
-def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_mask=False):
+def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_mask=False, rounds=0):
     """The foreground's probability [*shape] in one episode, the mean over the sides of the query.
 
     Args:
       support: number -> image and label of a support, in place of those that were read.
+      rounds: of self-support.
     """
     run = lambda method, *args: apply(variables, *args, method=method)
     encoded = lambda images: run('encode', normalise(np.stack(images), 'torchvision'))
@@ -74,7 +77,12 @@ def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_m
     probe = run('probe', features, jnp.array(masks), jnp.array(labels != 255, jnp.float32))
     found = []
     for side in sides:
-        logits = np.asarray(run('decode', encoded([read(source, e.query, side)[0]]), probe)[0], np.float64)
+        query = encoded([read(source, e.query, side)[0]])
+        logits = run('decode', query, probe)
+        for _ in range(rounds):
+            own = jax.tree.map(lambda f: f[:, None], query), *(mask[:, None] for mask in confident(logits))
+            logits = run('decode', query, (probe + run('probe', *own)) / 2)
+        logits = np.asarray(logits[0], np.float64)
         exp = np.exp([stretched(logits[..., i], shape) for i in range(2)])
         found.append(exp[1] / exp.sum(0))
     return np.mean(found, 0)
@@ -179,6 +187,21 @@ def test_every_listed_pair_is_scored_with_itself_as_support(source, variables):
     assert result['episodes']['0'] == result['distinct_episodes'] == 20  # ten images with two classes each
     np.testing.assert_array_equal(evaluator.episode_counts[1].query, evaluator.episode_counts[1].supports[:, 0])
     assert_counts(evaluator, variables, source, episodes)
+
+
+class OwnSupport(Tiny, FewShotMethod):
+    """Tiny, with what the methods share."""
+
+
+def test_queries_become_their_own_supports_at_every_size(source, variables, episodes):
+    bank = load_bank(source, episodes, scales=(1.0, 1.3), **LOADING)
+    evaluator = Evaluator(OwnSupport(), bank, episodes, mesh=devices(1), self_support=1, **SETTINGS)
+    evaluator.run(variables)
+    assert_counts(evaluator, variables, source, episodes, sides=(41, 57), rounds=1)
+    counts, ((_, listed),) = evaluator.episode_counts[2].counts['own'], episodes.items()
+    for _, i, mask in evaluator.predict(variables):
+        objects = own_labels(source, [listed[i].query])[0] == listed[i].class_id
+        assert (mask & objects).sum() == counts.intersection[i]
 
 
 class Refined(nn.Module):

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from configs import simpropnet
 from simpropnet_jax.evaluation.report import read_result, write_result
-from simpropnet_jax.evaluation.tables import class_table, fold_table, main
+from simpropnet_jax.evaluation.run import result_name
+from simpropnet_jax.evaluation.tables import class_table, fold_table, main, method_words
 
 
 def scores(*mious):
@@ -58,6 +60,16 @@ def test_class_table(tmp_path):
     assert table[1].split() == ['shot', 'labels', 'bus', 'car', 'mIoU', 'FB-IoU']
     assert table[3].split() == '1 321px 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
     assert class_table(record | {'inputs': 'zero_mask'}).startswith('SimPropNet (zero_mask), fold 1 ')
+
+
+@pytest.mark.parametrize(('rounds', 'word', 'words'), [
+    (0, '', 'SimPropNet'), (1, '_self_support1', 'SimPropNet (self-support)'),
+    (2, '_self_support2', 'SimPropNet (self-support 2)')])  # fmt: skip
+def test_a_result_with_self_support_says_so(rounds, word, words):
+    config = simpropnet.get_config('fold=1')
+    config.eval.self_support = rounds
+    assert result_name(config, 'best') == f'simpropnet_fold1_321px_best{word}.json'
+    assert method_words({'method': 'SimPropNet', 'eval': config.eval.to_dict()}) == words
 
 
 def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
