@@ -18,9 +18,9 @@ ENDING = '.jaxexport'
 class Exported:
     """A method's functions, each of arrays to a dict of arrays; a new batch size is compiled once.
 
-    encode(images=): pictures u8 RGB [batch, S, S, 3] -> features.
-    probe(features=, labels=): of supports, [batch, shots, ...] -> what is kept of them.
-    decode(features=, **probe): -> logits [batch, S, S, 2], probability [batch, S, S].
+    encode(images=): pictures u8 RGB [batch, S, S, 3] -> features, one array or, by name, several.
+    probe(**features, labels=): of supports, [batch, shots, ...] -> what is kept of them.
+    decode(**features, **probe): -> logits [batch, S, S, 2], probability [batch, S, S].
     """
 
     manifest: dict  # types and shapes, sizes, versions

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.export import symbolic_shape
 
-from simpropnet_jax import experiment, images, parallel
+from simpropnet_jax import experiment, parallel
+from simpropnet_jax.images import FOREGROUND, VOID
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
 from simpropnet_jax.paths import AnyPath
@@ -49,46 +50,45 @@ def in_float32(method: experiment.Method) -> experiment.Method:
 def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryPoint]:
     """encode, probe and decode of a method.
 
-    encode(images u8 RGB [batch, S, S, 3]) -> features;
+    encode(images u8 RGB [batch, S, S, 3]) -> features, one array, or several where a method has several levels;
     probe(features [batch, shots, h, w, C], labels u8 [batch, shots, S, S]: 1, 0, and 255 for void) -> a small array or
     two; decode(features [batch, h, w, C], these) -> logits [batch, S, S, 2] and the foreground's probability
     [batch, S, S], where S is `config.eval.size`, and both are float32.
     """
     module, convention, size = method.module, method.config.model.convention, method.config.eval.size
     run = lambda name, *arrays: module.apply(variables, *arrays, method=name)
+    encoded = lambda pictures: run('encode', normalise(pictures, convention))
+    of = lambda example, named: jax.tree.unflatten(jax.tree.structure(example), named)
 
-    def encode(pictures):
-        return {'features': run('encode', normalise(pictures, convention))}
+    def encode(images):
+        return by_name(encoded(images), 'features')
 
-    def probe(features, labels):
-        masks = (labels == images.FOREGROUND).astype(jnp.float32)
-        valid = (labels != images.VOID).astype(jnp.float32)
-        return by_name(run('probe', features, masks, valid))
+    def probe(labels, **features):
+        masks = (labels == FOREGROUND).astype(jnp.float32)
+        valid = (labels != VOID).astype(jnp.float32)
+        return by_name(run('probe', of(queries, [features[name] for name in seen]), masks, valid), 'probe')
 
-    def decode(features, **probe):
-        logits = run('decode', features, jax.tree.unflatten(structure, [probe[name] for name in kept]))
-        logits = resize_bilinear(logits.astype(jnp.float32), (size, size))
+    def decode(**given):
+        features, own = (of(one, [given[name] for name in names]) for one, names in ((queries, seen), (support, kept)))
+        logits = resize_bilinear(run('decode', features, own).astype(jnp.float32), (size, size))
         return {'logits': logits, 'probability': jax.nn.sigmoid(logits[..., 1] - logits[..., 0])}
 
     batch, shots = symbolic_shape(', '.join(OPEN))
-    pictures = {'images': jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)}
-    queries = jax.eval_shape(encode, pictures['images'])
-    of_query = queries['features']
-    supports = {
-        'features': jax.ShapeDtypeStruct((batch, shots, *of_query.shape[1:]), of_query.dtype),
-        'labels': jax.ShapeDtypeStruct((batch, shots, size, size), jnp.uint8),
-    }
+    pictures = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+    queries = jax.eval_shape(encoded, pictures)
+    supports = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, shots, *x.shape[1:]), x.dtype), queries)
     masks = jax.ShapeDtypeStruct((batch, shots, size, size), jnp.float32)
-    own = jax.eval_shape(lambda *given: run('probe', *given), supports['features'], masks)
-    structure, kept = jax.tree.structure(own), by_name(own)
+    support = jax.eval_shape(lambda *given: run('probe', *given), supports, masks)
+    seen, kept = by_name(queries, 'features'), by_name(support, 'probe')
+    given = by_name(supports, 'features') | {'labels': jax.ShapeDtypeStruct(masks.shape, jnp.uint8)}
     found = {
-        'encode': (lambda images: encode(images), pictures, queries),
-        'probe': (probe, supports, kept),
-        'decode': (decode, queries | kept, jax.eval_shape(decode, **queries, **kept)),
+        'encode': (encode, {'images': pictures}, seen),
+        'probe': (probe, given, kept),
+        'decode': (decode, seen | kept, jax.eval_shape(decode, **seen, **kept)),
     }
     return {name: EntryPoint(*parts) for name, parts in found.items()}
 
 
-def by_name(probe) -> dict:
-    """The arrays of a method's probe: those of a named tuple by their fields, a single one as 'probe'."""
-    return probe._asdict() if hasattr(probe, '_asdict') else {'probe': probe}
+def by_name(arrays, alone: str) -> dict:
+    """What a method's encode or probe gives: the arrays of a named tuple by their fields, a single one by this name."""
+    return arrays._asdict() if hasattr(arrays, '_asdict') else {alone: arrays}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from configs import canet, prototype, simpropnet
+from configs import canet, prototype, sgone, simpropnet
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, models
 from simpropnet_jax.export import artifact, entry_points, load, onnx, write
@@ -99,14 +99,18 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize('name', METHODS)
-def test_every_method_is_one_program_for_all_platforms_and_batches(name):
-    recipe, fields = METHODS[name]
+def small_method(recipe, **fields):
     config = recipe.get_config('fold=1')
     wanted = SMALL | {'model.convention': 'keras'} | {f'model.{field}': value for field, value in fields.items()}
     present = dict(config_rules.fields(config))
     config.update_from_flattened_dict({field: value for field, value in wanted.items() if field in present})
-    method = experiment.Method(config, models.build(config), {}, None)
+    return experiment.Method(config, models.build(config), {}, None)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_every_method_is_one_program_for_all_platforms_and_batches(name):
+    recipe, fields = METHODS[name]
+    method = small_method(recipe, **fields)
     given = {'images': SUPPORTS}
     for step, function in entry_points.entry_points(method, jax.device_get(random_weights(method, 0))).items():
         program = write.portable(function)
@@ -123,6 +127,21 @@ def test_every_method_is_one_program_for_all_platforms_and_batches(name):
             case 'probe':
                 given = {'features': features} | found
     assert found['probability'].shape == (2, SIZE, SIZE) and np.ptp(found['probability']) > 1e-4
+
+
+def test_features_of_several_parts_go_by_their_names():
+    method = small_method(sgone)
+    weights = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), method.abstract())
+    functions = entry_points.entry_points(method, weights)
+    parts, shape = {'guidance': 8, 'side': 128}, lambda struct: tuple(map(str, struct.shape))
+    assert {name: shape(x) for name, x in functions['encode'].outputs.items()} == {
+        name: ('batch', '5', '5', str(channels)) for name, channels in parts.items()}  # fmt: skip
+    assert {name: shape(x)[:2] for name, x in functions['probe'].inputs.items()} == dict.fromkeys(
+        [*parts, 'labels'], ('batch', 'shots'))  # fmt: skip
+    assert functions['decode'].inputs.keys() == {*parts, 'probe'}
+    for one in functions.values():
+        found = jax.eval_shape(lambda arrays, one=one: one.function(**arrays), one.inputs)
+        assert jax.tree.map(shape, found) == jax.tree.map(shape, one.outputs)
 
 
 @pytest.mark.parametrize('name', ['SimPropNet', 'CANet'])
