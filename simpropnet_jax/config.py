@@ -66,7 +66,7 @@ RULES = {
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
     'data.resident': one_of(*MODES),
-    'model.name': one_of('simpropnet', 'canet', 'panet', 'prototype', 'classifier', 'deeplab'),
+    'model.name': one_of('simpropnet', 'canet', 'panet', 'oslsm', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),

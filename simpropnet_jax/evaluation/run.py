@@ -22,7 +22,7 @@ from simpropnet_jax.paths import AnyPath
 logger = logging.getLogger(__name__)
 
 # What tables call methods and what is added to their training.
-METHODS = {'simpropnet': 'baseline', 'canet': 'CANet'}
+METHODS = {'simpropnet': 'baseline', 'canet': 'CANet', 'oslsm': 'OSLSM'}
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
 INPUTS = ('episodes', 'identical', 'zero_mask')
 

@@ -49,7 +49,7 @@ def in_float32(method: experiment.Method) -> experiment.Method:
 def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryPoint]:
     """encode, probe and decode of a method.
 
-    encode(images u8 RGB [batch, S, S, 3]) -> features;
+    encode(images u8 RGB [batch, S, S, 3]) -> features, and an array or two more where the method has such;
     probe(features [batch, shots, h, w, C], labels u8 [batch, shots, S, S]: 1, 0, and 255 for void) -> a small array or
     two; decode(features [batch, h, w, C], these) -> logits [batch, S, S, 2] and the foreground's probability
     [batch, S, S], where S is `config.eval.size`, and both are float32.
@@ -57,38 +57,44 @@ def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryP
     module, convention, size = method.module, method.config.model.convention, method.config.eval.size
     run = lambda name, *arrays: module.apply(variables, *arrays, method=name)
 
-    def encode(pictures):
-        return {'features': run('encode', normalise(pictures, convention))}
+    def encoded(pictures):
+        return run('encode', normalise(pictures, convention))
 
-    def probe(features, labels):
+    def probe(labels, **features):
         masks = (labels == images.FOREGROUND).astype(jnp.float32)
         valid = (labels != images.VOID).astype(jnp.float32)
-        return by_name(run('probe', features, masks, valid))
+        return by_name(run('probe', from_names(of_query, features, 'features'), masks, valid), 'probe')
 
-    def decode(features, **probe):
-        logits = run('decode', features, jax.tree.unflatten(structure, [probe[name] for name in kept]))
+    def decode(**given):
+        logits = run('decode', from_names(of_query, given, 'features'), from_names(own, given, 'probe'))
         logits = resize_bilinear(logits.astype(jnp.float32), (size, size))
         return {'logits': logits, 'probability': jax.nn.sigmoid(logits[..., 1] - logits[..., 0])}
 
     batch, shots = symbolic_shape(', '.join(OPEN))
     pictures = {'images': jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)}
-    queries = jax.eval_shape(encode, pictures['images'])
-    of_query = queries['features']
-    supports = {
-        'features': jax.ShapeDtypeStruct((batch, shots, *of_query.shape[1:]), of_query.dtype),
-        'labels': jax.ShapeDtypeStruct((batch, shots, size, size), jnp.uint8),
-    }
+    of_query = jax.eval_shape(encoded, pictures['images'])
+    of_support = jax.tree.map(lambda f: jax.ShapeDtypeStruct((batch, shots, *f.shape[1:]), f.dtype), of_query)
     masks = jax.ShapeDtypeStruct((batch, shots, size, size), jnp.float32)
-    own = jax.eval_shape(lambda *given: run('probe', *given), supports['features'], masks)
-    structure, kept = jax.tree.structure(own), by_name(own)
+    own = jax.eval_shape(lambda *given: run('probe', *given), of_support, masks)
+    queries, kept = by_name(of_query, 'features'), by_name(own, 'probe')
+    supports = by_name(of_support, 'features') | {'labels': jax.ShapeDtypeStruct(masks.shape, jnp.uint8)}
     found = {
-        'encode': (lambda images: encode(images), pictures, queries),
+        'encode': (lambda images: by_name(encoded(images), 'features'), pictures, queries),
         'probe': (probe, supports, kept),
         'decode': (decode, queries | kept, jax.eval_shape(decode, **queries, **kept)),
     }
     return {name: EntryPoint(*parts) for name, parts in found.items()}
 
 
-def by_name(probe) -> dict:
-    """The arrays of a method's probe: those of a named tuple by their fields, a single one as 'probe'."""
-    return probe._asdict() if hasattr(probe, '_asdict') else {'probe': probe}
+def by_name(arrays, alone: str) -> dict:
+    """The arrays of features or of a probe: of a dict or a named tuple by their names, a single one as `alone`."""
+    if isinstance(arrays, dict):
+        return arrays
+    return arrays._asdict() if hasattr(arrays, '_asdict') else {alone: arrays}
+
+
+def from_names(like, given: dict, alone: str):
+    """The inverse of `by_name`, of what is as `like`; there may be more among those given."""
+    if isinstance(like, dict):
+        return {name: given[name] for name in like}
+    return like._replace(**{name: given[name] for name in like._fields}) if hasattr(like, '_fields') else given[alone]

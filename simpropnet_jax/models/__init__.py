@@ -19,18 +19,19 @@ def build(config) -> nn.Module:
     return _kind(model.name)(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)
 
 
-def backbones(name: str) -> tuple[str, ...]:
-    """The parts of a method that begin with ImageNet's weights."""
-    return getattr(_kind(name), 'backbones', ('backbone',))
+def backbones(name: str) -> dict[str, int]:
+    """The parts of a method that begin with ImageNet's weights, see `FewShotMethod.backbones`."""
+    return getattr(_kind(name), 'backbones', {'backbone': 0})
 
 
 def _kind(name: str) -> type[nn.Module]:
-    from simpropnet_jax.models import canet, classifier, deeplab, panet, prototype, simpropnet
+    from simpropnet_jax.models import canet, classifier, deeplab, oslsm, panet, prototype, simpropnet
 
     return {
         'canet': canet.CANet,
         'simpropnet': simpropnet.SimPropNet,
         'panet': panet.PANet,
+        'oslsm': oslsm.OSLSM,
         'prototype': prototype.Prototype,
         'classifier': classifier.Classifier,
         'deeplab': deeplab.DeepLab,

@@ -24,6 +24,6 @@ def make_backbone(encoder: str, width: int, stride_on: str, dtype: DTypeLike, **
     return ResNet(width=width, stride_on=stride_on, dtype=dtype)
 
 
-def joined(levels: Mapping[str, Float[Array, 'n h w _']]) -> Float[Array, 'n h w c']:
+def joined(levels: Mapping[str, Float[Array, 'n _ _ _']]) -> Float[Array, 'n h w c']:
     """What CANet's and SimPropNet's layer behind the ResNet reads: layer2 and layer3."""
     return jnp.concatenate([levels['layer2'], levels['layer3']], -1)

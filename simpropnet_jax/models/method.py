@@ -19,8 +19,8 @@ class FewShotMethod(nn.Module):
     """
 
     iterative = False
-    backbones = ('backbone',)
-    """Its parts that begin with ImageNet's weights."""
+    backbones = {'backbone': 0}
+    """Its parts that begin with ImageNet's weights; how many of a VGG-16's fully connected layers each of them has."""
 
     def as_novel(self, probe, class_id):
         """The probe of a training episode of these classes [B], which are to be met as though they were novel.
