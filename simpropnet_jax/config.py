@@ -68,7 +68,7 @@ RULES = {
     'data.workers': number(1, 256),
     'data.resident': one_of(*MODES),
     'model.name': one_of(
-        'simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'prototype', 'classifier', 'deeplab'),
+        'simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'oslsm', 'prototype', 'classifier', 'deeplab'),
     'model.weights': ANY,
     'model.trained': ANY,
     'model.convention': one_of('auto', *CONVENTIONS),

@@ -25,7 +25,7 @@ from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.pretrained import Backbone, load_backbone
 from simpropnet_jax.models.resnet import DEPTHS
-from simpropnet_jax.models.vgg import load_vgg16
+from simpropnet_jax.models.vgg import FULLY_CONNECTED, load_vgg16, shortened
 from simpropnet_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Method:
         image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
         params = self.module.init(key, image, mask)['params']
         if self.config.train.initial_gain:
-            params = he_scaled(params, self.config.train.initial_gain)
+            params = he_scaled(params, self.config.train.initial_gain, tuple(models.backbones(self.config.model.name)))
         return {'params': {**params, **jax.tree.map(jnp.asarray, pretrained)}}
 
     def abstract(self) -> dict:
@@ -115,12 +115,15 @@ def _pretrained(model):
         loaded = load_canet(model.trained, model.width, model.features)
     elif model.weights:
         backbone, depths = given_weights(model.weights), tuple(model.get('depths', DEPTHS))
+        vgg, parts = model.get('encoder') == 'vgg16', models.backbones(model.name)
         if isinstance(backbone, Backbone):
             _check_fits(model, depths, backbone)
+        elif vgg:
+            backbone = load_vgg16(backbone, model.width, classifier=max(parts.values()) > 0)
         else:
-            vgg = model.get('encoder') == 'vgg16'
-            backbone = load_vgg16(backbone, model.width) if vgg else load_backbone(backbone, model.width, depths)
-        loaded = replace(backbone, params={name: backbone.params for name in models.backbones(model.name)})
+            backbone = load_backbone(backbone, model.width, depths)
+        own = lambda layers: shortened(backbone.params, layers) if vgg else backbone.params
+        loaded = replace(backbone, params={name: own(layers) for name, layers in parts.items()})
     else:
         return None
     # CANet's code ran torchvision's weights in its own convention; that may be asked for.
@@ -195,6 +198,12 @@ def _check_fits(model, depths: tuple[int, ...], backbone: Backbone) -> None:
     if backbone.width != model.width:
         raise ValueError(
             f'config.model.width is {model.width}, but the backbone in {model.weights} has {backbone.width}')
+    layers = FULLY_CONNECTED[: max(models.backbones(model.name).values())]
+    if vgg and not backbone.params.keys() >= set(layers):
+        raise ValueError(
+            f'config.model.weights is {model.weights}, whose VGG-16 has not all of {", ".join(layers)}, of which this '
+            f"{model.name} is made, too: give a file of a whole VGG-16, or 'keras'"
+        )
     if not vgg and backbone.depths != depths:
         raise ValueError(
             f'config.model.depths is {depths}, but the backbone in {model.weights} has {backbone.depths}')

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # What tables call methods and what is added to their training.
 METHODS = {
     'simpropnet': 'baseline', 'canet': 'CANet', 'panet': 'PANet', 'sgone': 'SG-One', 'cofcn': 'co-FCN', 'amp': 'AMP',
+    'oslsm': 'OSLSM',
 }  # fmt: skip
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
 INPUTS = ('episodes', 'identical', 'zero_mask')

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.export import symbolic_shape
 
-from simpropnet_jax import experiment, parallel
-from simpropnet_jax.images import FOREGROUND, VOID
+from simpropnet_jax import experiment, images, parallel
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.normalise import normalise
 from simpropnet_jax.paths import AnyPath
@@ -50,45 +49,52 @@ def in_float32(method: experiment.Method) -> experiment.Method:
 def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryPoint]:
     """encode, probe and decode of a method.
 
-    encode(images u8 RGB [batch, S, S, 3]) -> features, one array, or several where a method has several levels;
+    encode(images u8 RGB [batch, S, S, 3]) -> features, and an array or two more where the method has such;
     probe(features [batch, shots, h, w, C], labels u8 [batch, shots, S, S]: 1, 0, and 255 for void) -> a small array or
     two; decode(features [batch, h, w, C], these) -> logits [batch, S, S, 2] and the foreground's probability
     [batch, S, S], where S is `config.eval.size`, and both are float32.
     """
     module, convention, size = method.module, method.config.model.convention, method.config.eval.size
     run = lambda name, *arrays: module.apply(variables, *arrays, method=name)
-    encoded = lambda pictures: run('encode', normalise(pictures, convention))
-    of = lambda example, named: jax.tree.unflatten(jax.tree.structure(example), named)
 
-    def encode(images):
-        return by_name(encoded(images), 'features')
+    def encoded(pictures):
+        return run('encode', normalise(pictures, convention))
 
     def probe(labels, **features):
-        masks = (labels == FOREGROUND).astype(jnp.float32)
-        valid = (labels != VOID).astype(jnp.float32)
-        return by_name(run('probe', of(queries, [features[name] for name in seen]), masks, valid), 'probe')
+        masks = (labels == images.FOREGROUND).astype(jnp.float32)
+        valid = (labels != images.VOID).astype(jnp.float32)
+        return by_name(run('probe', from_names(of_query, features, 'features'), masks, valid), 'probe')
 
     def decode(**given):
-        features, own = (of(one, [given[name] for name in names]) for one, names in ((queries, seen), (support, kept)))
-        logits = resize_bilinear(run('decode', features, own).astype(jnp.float32), (size, size))
+        logits = run('decode', from_names(of_query, given, 'features'), from_names(own, given, 'probe'))
+        logits = resize_bilinear(logits.astype(jnp.float32), (size, size))
         return {'logits': logits, 'probability': jax.nn.sigmoid(logits[..., 1] - logits[..., 0])}
 
     batch, shots = symbolic_shape(', '.join(OPEN))
-    pictures = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
-    queries = jax.eval_shape(encoded, pictures)
-    supports = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, shots, *x.shape[1:]), x.dtype), queries)
+    pictures = {'images': jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)}
+    of_query = jax.eval_shape(encoded, pictures['images'])
+    of_support = jax.tree.map(lambda f: jax.ShapeDtypeStruct((batch, shots, *f.shape[1:]), f.dtype), of_query)
     masks = jax.ShapeDtypeStruct((batch, shots, size, size), jnp.float32)
-    support = jax.eval_shape(lambda *given: run('probe', *given), supports, masks)
-    seen, kept = by_name(queries, 'features'), by_name(support, 'probe')
-    given = by_name(supports, 'features') | {'labels': jax.ShapeDtypeStruct(masks.shape, jnp.uint8)}
+    own = jax.eval_shape(lambda *given: run('probe', *given), of_support, masks)
+    queries, kept = by_name(of_query, 'features'), by_name(own, 'probe')
+    supports = by_name(of_support, 'features') | {'labels': jax.ShapeDtypeStruct(masks.shape, jnp.uint8)}
     found = {
-        'encode': (encode, {'images': pictures}, seen),
-        'probe': (probe, given, kept),
-        'decode': (decode, seen | kept, jax.eval_shape(decode, **seen, **kept)),
+        'encode': (lambda images: by_name(encoded(images), 'features'), pictures, queries),
+        'probe': (probe, supports, kept),
+        'decode': (decode, queries | kept, jax.eval_shape(decode, **queries, **kept)),
     }
     return {name: EntryPoint(*parts) for name, parts in found.items()}
 
 
 def by_name(arrays, alone: str) -> dict:
-    """What a method's encode or probe gives: the arrays of a named tuple by their fields, a single one by this name."""
+    """The arrays of features or of a probe: of a dict or a named tuple by their names, a single one as `alone`."""
+    if isinstance(arrays, dict):
+        return arrays
     return arrays._asdict() if hasattr(arrays, '_asdict') else {alone: arrays}
+
+
+def from_names(like, given: dict, alone: str):
+    """The inverse of `by_name`, of what is as `like`; there may be more among those given."""
+    if isinstance(like, dict):
+        return {name: given[name] for name in like}
+    return like._replace(**{name: given[name] for name in like._fields}) if hasattr(like, '_fields') else given[alone]

@@ -23,13 +23,13 @@ def build(config) -> nn.Module:
     return kind(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **fields)
 
 
-def backbones(name: str) -> tuple[str, ...]:
-    """The parts of a method that begin with ImageNet's weights."""
-    return getattr(_kind(name), 'backbones', ('backbone',))
+def backbones(name: str) -> dict[str, int]:
+    """The parts of a method that begin with ImageNet's weights, see `FewShotMethod.backbones`."""
+    return getattr(_kind(name), 'backbones', {'backbone': 0})
 
 
 def _kind(name: str) -> type[nn.Module]:
-    from simpropnet_jax.models import amp, canet, classifier, cofcn, deeplab, panet, prototype, sgone, simpropnet
+    from simpropnet_jax.models import amp, canet, classifier, cofcn, deeplab, oslsm, panet, prototype, sgone, simpropnet
 
     return {
         'amp': amp.AMP,
@@ -38,6 +38,7 @@ def _kind(name: str) -> type[nn.Module]:
         'panet': panet.PANet,
         'sgone': sgone.SGOne,
         'cofcn': cofcn.CoFCN,
+        'oslsm': oslsm.OSLSM,
         'prototype': prototype.Prototype,
         'classifier': classifier.Classifier,
         'deeplab': deeplab.DeepLab,

@@ -143,16 +143,16 @@ class Conv(nn.Module):
         return total
 
 
-def he_scaled(params: dict, gain: float) -> dict:
+def he_scaled(params: dict, gain: float, backbones: Sequence[str] = ('backbone',)) -> dict:
     """New parameters of a head, its kernels at `gain` times He's standard deviation, sqrt(2 / fan in), and not 0.01.
 
-    The last layer stays, so that every pixel begins near one half; so does a backbone.
+    The last layer stays, so that every pixel begins near one half; so do backbones.
     Source: Delving Deep into Rectifiers (He et al., 2015).
     """
 
     def scale(path, value):
         names = [part.key for part in path]
-        if names[0] == 'backbone' or names[-2:] == ['logits', 'kernel'] or names[-1] != 'kernel':
+        if names[0] in backbones or names[-2:] == ['logits', 'kernel'] or names[-1] != 'kernel':
             return value
         return value * (gain * (2 / np.prod(value.shape[:-1])) ** 0.5 / INITIAL_DEVIATION)
 

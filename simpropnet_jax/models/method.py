@@ -21,8 +21,8 @@ class FewShotMethod(nn.Module):
     """
 
     iterative = False
-    backbones = ('backbone',)
-    """Its parts that begin with ImageNet's weights."""
+    backbones = {'backbone': 0}
+    """Its parts that begin with ImageNet's weights; how many of a VGG-16's fully connected layers each of them has."""
 
     logit_scale = 1.0
     """The factor at which its logits are those of probabilities."""

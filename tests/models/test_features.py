@@ -207,7 +207,7 @@ def test_the_address_of_vgg_is_keras_own():
     pytest.importorskip('keras')
     from keras.src.applications import vgg16
 
-    assert vgg.KERAS_URL == vgg16.WEIGHTS_PATH_NO_TOP
+    assert [vgg.KERAS_FILES[whole][0] for whole in (False, True)] == [vgg16.WEIGHTS_PATH_NO_TOP, vgg16.WEIGHTS_PATH]
 
 
 # Keras' own networks with every weight random, batch norm statistics included.

@@ -36,7 +36,7 @@ VARIANTS = {
 
 @pytest.fixture(scope='module')
 def network():
-    return torch_vgg.randomise(torch_vgg.TorchVGG(width=WIDTH), seed=3)
+    return torch_vgg.randomise(torch_vgg.TorchVGG(width=WIDTH, classifier=True), seed=3).eval()
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +45,7 @@ def files(network, tmp_path_factory):
     from safetensors.numpy import save_file
 
     folder = tmp_path_factory.mktemp('vgg')
-    state = network.state_dict() | {'classifier.6.bias': torch.zeros(1000)}
+    state = network.state_dict()
     torch.save(state, folder / 'vgg.pth')
     save_file({name: np.ascontiguousarray(value.numpy()) for name, value in state.items()}, folder / 'vgg.safetensors')
     names = [f'block{block}_conv{i}' for block, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]
@@ -53,7 +53,11 @@ def files(network, tmp_path_factory):
         for name, conv in zip(names, network.convolutions(), strict=True):
             file[f'{name}/{name}_W_1:0'] = conv.weight.detach().permute(2, 3, 1, 0).numpy()
             file[f'{name}/{name}_b_1:0'] = conv.bias.detach().numpy()
-        file['fc1/fc1_W_1:0'] = np.zeros((2, 2), np.float32)
+        flat = network.classifier[0].weight.detach().reshape(-1, 8 * WIDTH, 7, 7).permute(0, 2, 3, 1).flatten(1)
+        kernels = (flat, network.classifier[3].weight.detach(), network.classifier[6].weight.detach())
+        for name, kernel, i in zip(('fc1', 'fc2', 'predictions'), kernels, (0, 3, 6), strict=True):
+            file[f'{name}/{name}_W_1:0'] = kernel.numpy().T  # of height, width, channels in one line
+            file[f'{name}/{name}_b_1:0'] = network.classifier[i].bias.detach().numpy()
     return folder
 
 
@@ -76,8 +80,24 @@ def test_every_form(variant, network, files):
         np.testing.assert_allclose(found[level], value, rtol=1e-4, atol=1e-5 * np.abs(value).max(), err_msg=level)
 
 
+def test_the_classifier_is_a_convolution_over_a_larger_image(network, files):
+    x = np.random.default_rng(1).normal(0, 1, (2, 224, 288, 3)).astype(np.float32)
+    params = load_vgg16(files / 'vgg.h5', WIDTH, classifier=True).params
+    with jax.default_matmul_precision('highest'):
+        found = jax.jit(VGG16(WIDTH, strides=(2,) * 5, fully_connected=3).apply)({'params': params}, x)
+    with torch.no_grad():
+        pooled = torch_vgg.TorchVGG(width=WIDTH).take(network)(torch.tensor(x.transpose(0, 3, 1, 2)))['pool5']
+        for column in range(3):
+            whole = network.classifier(pooled[..., column : column + 7].flatten(1))
+            np.testing.assert_allclose(found['fc8'][:, 0, column], whole, rtol=1e-4, atol=1e-4)
+            fc7 = network.classifier[:5](pooled[..., column : column + 7].flatten(1))
+            np.testing.assert_allclose(found['fc7'][:, 0, column], fc7, rtol=1e-4, atol=1e-4)
+    assert found['fc8'].shape == (2, 1, 3, 1000) and float(jnp.abs(found['fc8']).max()) > 0.1
+
+
 def test_both_kinds_of_files_have_the_same_weights(files):
-    loaded = [load_vgg16(files / f'vgg.{suffix}', WIDTH) for suffix in ('h5', 'pth', 'safetensors')]
+    read = lambda suffix: load_vgg16(files / f'vgg.{suffix}', WIDTH, classifier=True)
+    loaded = [read(suffix) for suffix in ('h5', 'pth', 'safetensors')]
     assert [one.convention for one in loaded] == ['keras', 'torchvision', 'torchvision']
     assert [(one.vgg, one.width) for one in loaded] == [(True, WIDTH)] * 3
     assert re.fullmatch('vgg.pth sha256:[0-9a-f]{64}', loaded[1].source)

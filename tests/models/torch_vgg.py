@@ -17,9 +17,12 @@ CAFFE = [(dilations, '2 ceil') for dilations, _ in PUBLISHED]  # co-FCN and OSLS
 
 
 class TorchVGG(torch.nn.Module):
-    """x [B, 3, H, W] -> dict of what ends each block, conv1 to conv5 and pool1 to pool5."""
+    """x [B, 3, H, W] -> dict of what ends each block, conv1 to conv5 and pool1 to pool5.
 
-    def __init__(self, plan=PUBLISHED, width=64, last_relu=True):
+    Its classifier is of an image of 224 x 224: of the last of these, flattened.
+    """
+
+    def __init__(self, plan=PUBLISHED, width=64, last_relu=True, classifier=False):
         super().__init__()
         layers, self.ends, channels = [], {}, 3
         for block, ((dilations, pooling), filters) in enumerate(zip(plan, (1, 2, 4, 8, 8), strict=True), 1):
@@ -33,12 +36,17 @@ class TorchVGG(torch.nn.Module):
                 layers.append(torch.nn.MaxPool2d(**POOLINGS[pooling]))
                 self.ends[len(layers) - 1] = f'pool{block}'
         self.features = torch.nn.Sequential(*layers)
+        if classifier:
+            sizes = (49 * channels, 64 * width, 64 * width, 1000)
+            first, second, third = (torch.nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+            relu, dropout = torch.nn.ReLU(), torch.nn.Dropout()
+            self.classifier = torch.nn.Sequential(first, relu, dropout, second, relu, dropout, third)
 
     def convolutions(self):
         return [layer for layer in self.features if isinstance(layer, torch.nn.Conv2d)]
 
     def take(self, other):
-        """The weights of another VGG, whatever its poolings."""
+        """The convolutions of another VGG, whatever its poolings."""
         for own, theirs in zip(self.convolutions(), other.convolutions(), strict=True):
             own.load_state_dict(theirs.state_dict())
         return self

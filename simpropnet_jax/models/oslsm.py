@@ -1,0 +1,124 @@
+"""OSLSM: one-shot learning for semantic segmentation (Shaban et al., 2017)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.models.layers import Conv, ConvReluDropout, resize_bilinear, resize_mask
+from simpropnet_jax.models.method import FewShotMethod
+
+CODE = 1000  # numbers that a support is turned into: fc8, which was made for ImageNet's classes
+SIDES = {'resnet50': 225, 'vgg16': 224}  # of the supports, as the conditioning branch sees them; published: 224
+# Before and behind the image, in pixels: fc6 without padding of its own then has its positions at pixels 0, 32, 64, ...
+MARGINS = (112, 111)
+
+
+class Regression(NamedTuple):
+    """A logistic regression for each of K supports: its weights [B, K, C] and bias [B, K], float32."""
+
+    weights: Float[Array, 'b k c']
+    bias: Float[Array, 'b k']
+
+
+class OSLSM(FewShotMethod):
+    """A support with all but its object painted over is turned into the weights of a logistic regression of pixels.
+
+    As released, https://github.com/lzzcd001/OSLSM, train_ss_os_fc.prototxt, on VGG-16: both branches are ImageNet's,
+    of the conditioning one also fc8, of the segmentation one fc6 and fc7 as convolutions (FCN-32s); 272,618,088
+    parameters and 4,097,000 of the hashing, which are fixed. On ResNet-50 both backbones may stay frozen: behind
+    layer2 and layer3 two layers take the places of fc6 and fc7, and behind the average of layer3, as in ResNet's own
+    classifier, two others those of fc7 and fc8.
+    """
+
+    encoder: str = 'resnet50'
+    features: int = 256
+    dropout: float = 0.5
+    width: int = 64
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    backbones = {'backbone': 2, 'conditioning': 3}
+
+    def setup(self):
+        branch = lambda layers: make_backbone(
+            self.encoder, self.width, self.stride_on, self.dtype,
+            strides=(2, 2, 2, 2, 2), fully_connected=layers, dropout=self.dropout)  # fmt: skip
+        self.backbone, self.conditioning = (branch(layers) for layers in self.backbones.values())
+        if self.encoder == 'resnet50':
+            layer = lambda kernel, dilation: ConvReluDropout(
+                self.features, kernel, dilation, self.dropout, self.dtype)  # fmt: skip
+            self.fc6, self.fc7 = layer(3, 2), layer(1, 1)
+            self.condition_fc7, self.condition_fc8 = layer(1, 1), Conv(CODE, kernel=1, dtype=self.dtype)
+            channels, scale = self.features, self.features**-0.5
+        else:
+            channels, scale = 64 * self.width, 1.0
+        self.hashing = self.param('hashing', hashing, (CODE, channels + 1), scale)
+
+    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> dict[str, Float[Array, 'n _ _ _']]:
+        """Features of normalised images, at 1/8 of their size or of VGG-16 at 1/32, and the images for `probe`.
+
+        The latter in the type of the computation, which is what the conditioning branch makes of them anyway.
+        """
+        if self.encoder == 'resnet50':
+            features = self.fc7(self.fc6(joined(self.backbone(images)), train), train)
+        else:
+            padded = jnp.pad(images, ((0, 0), MARGINS, MARGINS, (0, 0)))
+            features = self.backbone(padded, train)['fc7']
+        side = SIDES[self.encoder]
+        return {'features': features, 'image': resize_bilinear(images, (side, side)).astype(self.dtype)}
+
+    def probe(
+        self, features: dict[str, Float[Array, 'b k _ _ _']], masks: Float[Array, 'b k H W'], valid=None
+    ) -> Regression:
+        """The regression of each support, from its image times its mask (section 4.1 of the paper).
+
+        Outside the mask is the mean colour of ImageNet, which is zero. Void pixels are outside.
+        """
+        images = features['image']
+        batch, shots, *shape = images.shape
+        masks = resize_mask(masks if valid is None else masks * valid, tuple(shape[:2]))
+        masked = images * masks[..., None].astype(images.dtype)
+        code = self._code(masked.reshape(batch * shots, *shape)).astype(jnp.float32)
+        hashed = jnp.einsum('bko,oc->bkc', code.reshape(batch, shots, CODE), self.hashing, precision='highest')
+        return Regression(hashed[..., :-1], hashed[..., -1])
+
+    def _code(self, images):
+        """[N, side, side, 3] -> [N, CODE]."""
+        train = self.has_rng('dropout')  # `probe` is not told; only a training has one
+        if self.encoder == 'vgg16':
+            return self.conditioning(images, train)['fc8'][:, 0, 0]
+        average = self.conditioning(images)['layer3'].astype(jnp.float32).mean((1, 2), keepdims=True)
+        return self.condition_fc8(self.condition_fc7(average, train))[:, 0, 0]
+
+    def decode(
+        self, features: dict[str, Float[Array, 'b _ _ _']], probe: Regression, train: bool = False
+    ) -> Float[Array, 'b h w 2']:
+        """Logits of background (zero) and foreground; of several supports the largest, the union of their masks."""
+        del train
+        given = features['features'].astype(jnp.float32)
+        logits = jnp.einsum('bhwc,bkc->bhwk', given, probe.weights, precision='highest') + probe.bias[:, None, None]
+        logits = logits.max(-1)
+        return jnp.stack([jnp.zeros_like(logits), logits], -1)
+
+    def maps(
+        self, features: dict[str, Float[Array, 'b _ _ _']], probe: Regression
+    ) -> dict[str, Float[Array, 'b h w']]:
+        """What to show of an episode: the foreground's probability."""
+        return {'probability': nn.sigmoid(self.decode(features, probe)[..., 1])}
+
+
+def hashing(key, shape: tuple[int, int], scale: float) -> Float[Array, 'code c']:
+    """A matrix that gives every output one of the inputs, drawn at random, or its negative (section 4.1).
+
+    Args:
+      scale: of the outputs. As published it is 1; with fewer C than 4,096, all of them new, logits begin near one if it
+        is 1/sqrt(C).
+    """
+    which, sign = jax.random.split(key)
+    one = jax.nn.one_hot(jax.random.randint(which, shape[1:], 0, shape[0]), shape[0], axis=0)
+    return scale * one * jax.random.rademacher(sign, shape[1:], jnp.float32)
