@@ -25,7 +25,7 @@ import re
 import sys
 from pathlib import Path
 
-from configs import amp, canet, cofcn, common, panet, prototype, sgone, simpropnet
+from configs import amp, canet, cofcn, common, oslsm, panet, prototype, sgone, simpropnet
 from simpropnet_jax import commandline, mistakes
 from simpropnet_jax import config as config_rules
 
@@ -57,13 +57,14 @@ ROWS = {
     'amp_crc_tpc': (amp, ['crc', 'tpc'], 'amp'),
     'sgone': (sgone, [], None),
     'cofcn': (cofcn, [], None),
+    'oslsm': (oslsm, [], None),
     'prototype': (prototype, [], None),
 }
 PROPAGATION = list(ROWS)[:11]
 # Words of --rows for several of them.
 GROUPS = {
     'propagation': PROPAGATION,
-    'methods': ['simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'prototype'],
+    'methods': ['simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'oslsm', 'prototype'],
     'cycles': ['panet_crc', 'panet_tpc', 'panet_crc_tpc', 'amp_crc', 'amp_tpc', 'amp_crc_tpc'],
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
