@@ -46,6 +46,8 @@ def vgg16(config: ConfigDict) -> None:
 def cpu(config: ConfigDict) -> None:
     """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
     common.minutes(config)
-    config.train.learning_rate = 1e-2
+    config.train.optimizer = 'adamw'  # SGD leaves it where everything is foreground
+    config.train.learning_rate = 1e-3
+    config.train.initial_gain = 1.0
     config.train.foreground_weight = 4.0  # or so few steps find the background alone
     config.model.dropout = 0.0  # so few steps do not overfit

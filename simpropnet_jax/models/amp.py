@@ -40,8 +40,8 @@ class AMP(FewShotMethod):
     As released, https://github.com/MSiam/AdaptiveMaskedProxies, reduced_fcn.py, dilated_fcn.py, fcn.py and
     cosine_sim.py: three bias-free cosine classifiers, whose scores are added. On VGG-16 they read conv5 behind a 1x1
     layer, conv4, and pool3, all at 1/8 of the images' size: 14,867,523 parameters. On ResNet-50: layer2 and layer3
-    behind CANet's 3x3 layer, layer2, and layer1: 3,560,707 on top of the backbone. The rows of the fold's novel
-    classes, 5 of 21, are among them but take no part.
+    behind CANet's 3x3 layer, and layer2 and layer1 behind a 1x1 layer each, as the backbone itself is not trained:
+    3,889,155 on top of it. The rows of the fold's novel classes, 5 of 21, are among them but take no part.
     """
 
     encoder: str = 'resnet50'
@@ -58,8 +58,12 @@ class AMP(FewShotMethod):
         self.backbone = make_backbone(
             self.encoder, self.width, self.stride_on, self.dtype,
             ceil=True, strides=(2, 2, 2, None), dilations=(1, 1, 1, (1, 1, 2), (2, 4, 4)))  # fmt: skip
-        kernel, dilation = (3, 2) if self.encoder == 'resnet50' else (1, 1)
-        self.project = Conv(self.features, kernel, dilation, self.dtype)
+        if self.encoder == 'resnet50':
+            self.project = Conv(self.features, dilation=2, dtype=self.dtype)
+            self.project_middle = Conv(kernel=1, dtype=self.dtype)
+            self.project_shallow = Conv(kernel=1, dtype=self.dtype)
+        else:
+            self.project = Conv(self.features, kernel=1, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2))
         # Of length about one, as the released code keeps them: the gradient of a direction falls with its length.
         row = lambda name, size: self.param(name, nn.initializers.normal(size**-0.5), (self.classes, size))
@@ -70,12 +74,10 @@ class AMP(FewShotMethod):
         """Features of normalised images at three levels."""
         del train  # dropout belongs to the classifier
         found = self.backbone(images)
-        deep, middle, shallow = (
-            (joined(found), found['layer2'], found['layer1'])
-            if self.encoder == 'resnet50'
-            else (found['conv5'], found['conv4'], found['pool3'])
-        )
-        return Levels(nn.relu(self.project(deep)), middle, shallow)
+        if self.encoder == 'vgg16':
+            return Levels(nn.relu(self.project(found['conv5'])), found['conv4'], found['pool3'])
+        middle, shallow = self.project_middle(found['layer2']), self.project_shallow(found['layer1'])
+        return Levels(*map(nn.relu, (self.project(joined(found)), middle, shallow)))
 
     def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
         """Of every class, at the shallow level's size; the novel ones are excluded: a softmax of 16 classes."""
@@ -121,7 +123,8 @@ class AMP(FewShotMethod):
     def _all_scores(self, features, probe, train=False) -> Float[Array, 'b h w k']:
         """Of the adapted background, the base classes, and last the novel class."""
         ends = np.cumsum([level.shape[-1] for level in features])[:-1]
-        given = zip(jnp.split(probe.background, ends, -1), jnp.split(probe.novel, ends, -1), strict=True)
+        of_levels = lambda joint: [unit(part) for part in jnp.split(joint, ends, -1)]  # mixed proxies are shorter
+        given = zip(of_levels(probe.background), of_levels(probe.novel), strict=True)
         rows = []
         for trained, (background, novel) in zip(self._trained(), given, strict=True):
             base = jnp.broadcast_to(trained[1:], (len(novel), *trained[1:].shape))
