@@ -23,8 +23,9 @@ from configs import hpascal, simpropnet
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import demo, experiment, fieldhelp
 from simpropnet_jax.app import __main__ as app
-from simpropnet_jax.datasets import packed, shapes5i
+from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folder import __main__ as own_folder
+from simpropnet_jax.datasets.packed import __main__ as packed
 from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.evaluation import tables

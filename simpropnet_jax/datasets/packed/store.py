@@ -1,10 +1,4 @@
-"""A prepared data set in a few files that travel to a machine without TensorFlow: its encoded bytes as uint8 arrays.
-
-    python -m simpropnet_jax.datasets.packed --name pascal5i/subset --data_dir ~/tensorflow_datasets --out packed
-
-The folder takes the place of the prepared data set: give it as `config.data.dir`, with the name left as it was. Bytes
-are the very ones that were stored, so every number is the same.
-"""
+"""A packed data set: its encoded bytes as uint8 arrays in a few files, the label index, and the names of the classes."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from simpropnet_jax import mistakes, paths
 from simpropnet_jax.datasets.folds import HeldOut
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.paths import AnyPath
@@ -105,26 +98,3 @@ def write(source, folder: Path, part_bytes: int = 48 * MEBIBYTE) -> dict:
     }  # fmt: skip
     (folder / FACTS).write_text(json.dumps(facts) + '\n')
     return facts
-
-
-def parser() -> mistakes.Parser:
-    result = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.datasets.packed')
-    result.add_argument('--name', required=True, help='of the prepared data set, such as pascal5i/subset')
-    result.add_argument('--data_dir', required=True, help='where it was prepared')
-    result.add_argument('--out', required=True, type=Path, help='a new folder')
-    result.add_argument('--part', type=int, default=48, help='size of a file in MiB, at most (default: %(default)s)')
-    return result
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Packs a prepared data set."""
-    from simpropnet_jax.datasets.source import open_source
-
-    given = parser().parse_args(arguments)
-    with mistakes.plain_errors():
-        facts = write(open_source(given.name, paths.given(given.data_dir)), given.out, given.part * MEBIBYTE)
-        print(f'{given.name}: {len(facts["parts"])} parts in {given.out}; set config.data.dir to it')
-
-
-if __name__ == '__main__':
-    main()
