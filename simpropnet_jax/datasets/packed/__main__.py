@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Packs a prepared data set."""
     given = parser().parse_args(arguments)
     with mistakes.plain_errors():
-        facts = store.write(open_source(given.name, paths.given(given.data_dir)), given.out, given.part * store.MEBIBYTE)
+        source = open_source(given.name, paths.given(given.data_dir))
+        facts = store.write(source, given.out, given.part * store.MEBIBYTE)
         print(f'{given.name}: {len(facts["parts"])} parts in {given.out}; set config.data.dir to it')
 
 

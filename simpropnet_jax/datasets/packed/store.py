@@ -1,4 +1,4 @@
-"""A packed data set: its encoded bytes as uint8 arrays in a few files, the label index, and the names of the classes."""
+"""A packed data set: its encoded bytes as uint8 arrays in a few files, the label index, the names of classes."""
 
 import json
 from collections.abc import Sequence
