@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from configs import canet, prototype, sgone, simpropnet
+from configs import canet, oslsm, prototype, sgone, simpropnet
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, models
 from simpropnet_jax.export import artifact, entry_points, load, onnx, write
@@ -96,6 +96,8 @@ METHODS = {
     'CANet': (canet, {'width': 16}),
     'CANet with attention': (canet, {'shots': 'attention'}),
     'prototype': (prototype, {}),
+    'OSLSM': (oslsm, {}),  # whose features are a dict
+    'SG-One': (sgone, {}),  # whose features are a named tuple
 }
 
 
@@ -122,10 +124,11 @@ def test_every_method_is_one_program_for_all_platforms_and_batches(name):
             np.testing.assert_allclose(value, elsewhere[key], atol=1e-5 * max(1.0, np.abs(value).max()))
         match step:
             case 'encode':
-                features = found['features']
-                given = {'features': np.stack([features] * 3, 1), 'labels': np.stack([LABELS] * 3, 1)}
+                features = found
+                supports = {name: np.stack([value] * 3, 1) for name, value in features.items()}
+                given = supports | {'labels': np.stack([LABELS] * 3, 1)}
             case 'probe':
-                given = {'features': features} | found
+                given = features | found
     assert found['probability'].shape == (2, SIZE, SIZE) and np.ptp(found['probability']) > 1e-4
 
 

@@ -25,7 +25,7 @@ def count(tree):
 
 
 @pytest.mark.parametrize(
-    ('words', 'backbone', 'head'), [('', 8_528_000, 3_560_707), ('vgg16', 14_714_688, 152_835)]
+    ('words', 'backbone', 'head'), [('', 8_528_000, 3_889_155), ('vgg16', 14_714_688, 152_835)]
 )
 def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says(words, backbone, head):
     config = amp_config.get_config(f'fold=1,{words}')
@@ -88,10 +88,17 @@ def theirs(found):
     ours, _ = found
     params, tensor = ours['params'], lambda x: torch.tensor(np.asarray(x))
     layers = {name: tensor(x).permute(0, 3, 1, 2) for name, x in ours['backbone'].items()}
-    kernel = tensor(params['project']['kernel']).permute(3, 2, 0, 1)
+
+    def layer(name, x, **how):
+        own = params[name]
+        return f.relu(f.conv2d(x, tensor(own['kernel']).permute(3, 2, 0, 1), tensor(own['bias']), **how))
+
     both = torch.cat([layers['layer2'], layers['layer3']], 1)
-    deep = f.relu(f.conv2d(both, kernel, tensor(params['project']['bias']), padding=2, dilation=2))
-    features = deep, layers['layer2'], layers['layer1']
+    features = (
+        layer('project', both, padding=2, dilation=2),
+        layer('project_middle', layers['layer2']),
+        layer('project_shallow', layers['layer1']),
+    )
     rows = [f.normalize(tensor(params[name])[KNOWN], dim=1) for name in ('deep', 'middle', 'shallow')]
 
     def scores(features, rows):

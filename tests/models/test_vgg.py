@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import canet, panet
+from configs import canet, oslsm, panet
 from simpropnet_jax import checkpoint, experiment, models
 from simpropnet_jax.models.features import load_extractor
 from simpropnet_jax.models.vgg import DEPTHS, VGG16, load_vgg16
@@ -163,3 +163,18 @@ def test_weights_of_a_file_and_its_convention(files, tmp_path):
     assert method.config.model.convention == 'torchvision'
     with pytest.raises(ValueError, match='has no entry conv1.weight .is it a ResNet-50 of torchvision'):
         with_weights(panet.get_config(), files / 'vgg.pth', tmp_path)
+
+
+def test_a_method_that_needs_the_classifier(network, files, trained, tmp_path):
+    method = with_weights(oslsm.get_config('vgg16'), files / 'vgg.pth', tmp_path)
+    shapes = method.abstract()['params']
+    for part, layers in {'backbone': {'fc6', 'fc7'}, 'conditioning': {'fc6', 'fc7', 'fc8'}}.items():
+        loaded = method.pretrained[part]
+        assert {name for name in loaded if name.startswith('fc')} == layers
+        assert jax.tree.map(np.shape, loaded) == jax.tree.map(lambda leaf: leaf.shape, shapes[part])
+    without = {name: value for name, value in network.state_dict().items() if name.startswith('features')}
+    torch.save(without, tmp_path / 'features.pth')
+    with pytest.raises(ValueError, match=r'has no entry classifier.0.bias \(is it .* torchvision, with its classifier'):
+        with_weights(oslsm.get_config('vgg16'), tmp_path / 'features.pth', tmp_path)
+    with pytest.raises(ValueError, match=f'weights is {trained[0]}, whose VGG-16 has not all of fc6, fc7, fc8'):
+        with_weights(oslsm.get_config('vgg16'), trained[0], tmp_path)

@@ -72,7 +72,7 @@ def canet_config():
 @pytest.mark.parametrize('config', [simpropnet_config(), canet_config()], ids=lambda config: config.model.name)
 def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, config):
     config.model.convention = 'torchvision'
-    module = build(config.model)
+    module = build(config)
     method = experiment.Method(config, module, {}, None)
     losses = {}
     for devices in (1, 8):
