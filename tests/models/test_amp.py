@@ -74,7 +74,7 @@ def found():
             supports = jax.tree.map(lambda x, shots=shots: x[None, :shots], features)
             probe = call('probe', supports, masks[None, :shots], valid[None, :shots])
             hidden = module.as_novel(probe, jnp.array([HIDDEN]))
-            result[shots] = call('decode', query, probe), call('decode', query, hidden)
+            result[f'{shots}-shot'] = call('decode', query, probe), call('decode', query, hidden)
         return result | {'maps': call('maps', query, probe)}
 
     return jax.device_get(run()), jax.device_get(given)
@@ -138,7 +138,8 @@ def test_imprinting_is_that_of_an_independent_pytorch_version(found, theirs, sho
         imprinted.append(torch.stack([background, *row[1:], f.normalize(mean(masks * valid), dim=0)]))
     all_scores = scores([level[SHOTS:] for level in features], imprinted)[0].numpy()
     hidden = KNOWN.index(HIDDEN)
-    for decoded, others in zip(ours[shots], (all_scores[:-1], np.delete(all_scores[:-1], hidden, 0)), strict=True):
+    answers = all_scores[:-1], np.delete(all_scores[:-1], hidden, 0)
+    for decoded, others in zip(ours[f'{shots}-shot'], answers, strict=True):
         np.testing.assert_allclose(decoded[0, ..., 0], others.max(0), rtol=1e-3, atol=2e-3)
         np.testing.assert_allclose(decoded[0, ..., 1], all_scores[-1], rtol=1e-3, atol=2e-3)
         np.testing.assert_array_equal(  # the sign is the released code's argmax
@@ -176,6 +177,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
         'query_image': rng.integers(0, 256, (*square(), 3), np.uint8),
         'query_label': (classes == np.array([3, 12])[:, None, None]).astype(np.uint8)}  # fmt: skip
     batch['support_label'][0] = 0  # nothing to imprint
+    batch = jax.tree.map(jnp.asarray, batch)
     shared = dict(convention='torchvision')
     labels = objectives.supervised(module, hidden=NOVEL, episodes=True, **shared)
     of_episodes = objectives.episodic(module, config.train, void='ignore', steps_per_epoch=5, **shared)
@@ -206,7 +208,9 @@ def test_a_training_with_both_constraints_selects_by_novel_classes_and_segments_
     monkeypatch.setattr(models, 'build', lambda config: small(dropout=config.model.dropout))
     config = amp_config.get_config('fold=1,crc,tpc')
     config.update_from_flattened_dict(
-        SMALL | {'data.dir': str(prepared_data), 'tpc.steps': 2, 'train.steps': 2, 'select.every': 2})
+        SMALL
+        | {'data.dir': str(prepared_data), 'tpc.steps': 2, 'train.steps': 2, 'select.every': 2, 'train.frozen': ()}
+    )
     state = loop.train_and_evaluate(config, tmp_path / 'run')
     assert int(state.step) == 4
     metrics = (tmp_path / 'run' / 'metrics.jsonl').read_text()
