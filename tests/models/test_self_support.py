@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from simpropnet_jax.models import self_support
+from simpropnet_jax.models.amp import AMP
 from simpropnet_jax.models.canet import CANet
+from simpropnet_jax.models.cofcn import CoFCN
 from simpropnet_jax.models.fusion import Probe
+from simpropnet_jax.models.oslsm import OSLSM
 from simpropnet_jax.models.panet import PANet
 from simpropnet_jax.models.prototype import Prototype
+from simpropnet_jax.models.sgone import SGOne
 from simpropnet_jax.models.simpropnet import SimPropNet
 
 RNG = np.random.default_rng(0)
@@ -123,19 +127,19 @@ def test_every_round_begins_with_the_probe_of_the_supports_and_options_are_of_ev
     assert module.asked == [('decode', 'supports', {'steps': 3}), *once, *once]
 
 
-@pytest.mark.parametrize(
-    'module', [SimPropNet(width=4, features=8), PANet(width=4, features=8), CANet(width=4, features=8),
-               CANet(width=4, features=8, shots='attention')])  # fmt: skip
-def test_every_method_can(module):
+@pytest.mark.parametrize('kind', [SimPropNet, PANet, SGOne, CoFCN, AMP, OSLSM, CANet])
+def test_every_method_can(kind):
     """Shapes alone, of two supports."""
+    module = kind(width=4, features=8, **({'shots': 'attention'} if kind is CANet else {}))
     images, masks = jnp.zeros((2, 33, 33, 3)), jnp.zeros((2, 33, 33))
 
     def one_round(key):
         variables = module.init(key, images, masks)
         features = module.apply(variables, images, method='encode')
-        supports = jnp.stack([features, features], 1)
+        supports = jax.tree.map(lambda x: jnp.stack([x, x], 1), features)
         probe = module.apply(variables, supports, jnp.stack([masks, masks], 1), method='probe')
         options = {'steps': 2} if module.iterative else {}
         return self_support.decode(module, variables, features, probe, 1, **options)
 
-    assert jax.eval_shape(one_round, jax.random.key(0)).shape == (2, 5, 5, 2)
+    side = 9 if kind is AMP else 5  # which answers at the size of layer1
+    assert jax.eval_shape(one_round, jax.random.key(0)).shape == (2, side, side, 2)
