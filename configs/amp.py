@@ -24,7 +24,9 @@ def get_config(argument: str = '') -> ConfigDict:
     config.model.dropout = 0.5  # of whole channels of the deepest level, before its classifier (the released code)
     config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
 
-    config.train.learning_rate = 7e-3  # as DeepLab v3+, here
+    config.train.optimizer = 'adamw'  # its steps, as those of the released RMSprop, do not know how long features are
+    config.train.learning_rate = 1e-3
+    config.train.initial_gain = 1.0
     config.train.poly_power = 0.9
     return common.apply(config, argument, {'vgg16': vgg16, 'cpu': cpu})
 
@@ -37,7 +39,8 @@ def vgg16(config: ConfigDict) -> None:
     config.train.batch = 1
     config.train.steps = 300_000
     config.train.optimizer = 'rmsprop'
-    config.train.learning_rate = 1e-6  # RMSprop's steps do not depend on whether the loss is a sum or a mean
+    config.train.learning_rate = 1e-6
+    config.train.initial_gain = 0.0
     config.train.poly_power = 0.0
     config.train.support_scale = 1.0
     config.select.every = 25_000
@@ -46,8 +49,5 @@ def vgg16(config: ConfigDict) -> None:
 def cpu(config: ConfigDict) -> None:
     """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
     common.minutes(config)
-    config.train.optimizer = 'adamw'  # SGD leaves it where everything is foreground
-    config.train.learning_rate = 1e-3
-    config.train.initial_gain = 1.0
     config.train.foreground_weight = 4.0  # or so few steps find the background alone
     config.model.dropout = 0.0  # so few steps do not overfit

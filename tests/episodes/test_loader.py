@@ -72,6 +72,8 @@ def test_a_batch_is_what_the_sampler_said(source, sampler):
             np.testing.assert_array_equal(found == 1, resized == episode.class_id)
             np.testing.assert_array_equal(found == 255, resized == 255)
             assert set(np.unique(found)) == {0, 1, 255}
+        resized = Image.fromarray(own[0]).resize((60, 60), Image.NEAREST)
+        np.testing.assert_array_equal(loaded['query_classes'][slot], np.asarray(resized))
 
 
 @pytest.mark.parametrize('backend', BACKENDS)

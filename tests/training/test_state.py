@@ -1,5 +1,7 @@
 """Parameters apart, and a step that does not care how many devices it runs on."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,20 +25,23 @@ def test_split_is_by_whole_path_elements_and_merge_undoes_it():
         split(params, ('bakcbone',))
 
 
-def test_optimizer_is_pytorchs_sgd():
-    torch = pytest.importorskip('torch', reason='PyTorch is the reference for SGD')
+@pytest.mark.parametrize('name', ['sgd', 'rmsprop'])
+def test_optimizer_is_pytorchs(name):
+    torch = pytest.importorskip('torch', reason='PyTorch is the reference for SGD and RMSprop')
     from configs import common
 
     config = common.base().train
+    config.optimizer = name
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
     theirs = torch.nn.Parameter(torch.tensor(start))
-    sgd = torch.optim.SGD([theirs], config.learning_rate, config.momentum, weight_decay=config.weight_decay)
+    peers = {'sgd': functools.partial(torch.optim.SGD, momentum=config.momentum), 'rmsprop': torch.optim.RMSprop}
+    peer = peers[name]([theirs], lr=config.learning_rate, weight_decay=config.weight_decay)
     optimizer, ours = make_optimizer(config, 4), jnp.asarray(start)
     state = optimizer.init(ours)
     for gradient in gradients:
         theirs.grad = torch.tensor(gradient)
-        sgd.step()
+        peer.step()
         updates, state = optimizer.update(jnp.asarray(gradient), state, ours)
         ours = ours + updates
     np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-6)
