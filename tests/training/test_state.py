@@ -52,6 +52,7 @@ def batches(config, count):
     for number in range(count):
         yield {
             'pair_id': (np.arange(batch) + batch * number).astype(np.int32) % 16,
+            'class_id': np.ones(batch, np.int32),
             'support_image': rng.integers(0, 256, (batch, 1, size, size, 3), np.uint8),
             'support_label': rng.choice(np.array([0, 1, 255], np.uint8), (batch, 1, size, size)),
             'query_image': rng.integers(0, 256, (batch, size, size, 3), np.uint8),
