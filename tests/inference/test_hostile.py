@@ -68,7 +68,7 @@ def segmenter(folder):
 
 @pytest.fixture
 def run(folder, segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr(Segmenter, 'from_checkpoint', lambda path: segmenter)  # it is compiled once
+    monkeypatch.setattr(Segmenter, 'from_checkpoint', lambda path, **how: segmenter)  # it is compiled once
     pair = folder / 'image.png', folder / 'mask.png'
     return lambda query, **more: predict('run', [('cat', *pair)], query, tmp_path / 'out', **more)
 
