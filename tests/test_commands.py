@@ -125,10 +125,10 @@ def check_one_sentence(done, sentence):
 
 
 STUDY_MISTAKES = {
-    "--rows has 'crcc'; there are canet, crc, ": ['--rows', 'canet,crcc'],
+    "--rows has 'crcc'; there are propagation, methods, cycles, canet, crc, ": ['--rows', 'canet,crcc'],
     "unknown config argument 'cpuu'; allowed after the colon: fold=N": ['--recipe', 'cpuu'],
     'unknown config field config.train.btach; did you mean config.train.batch': ['--set', 'train.btach=4'],
-    "--set train.batch=four: 'four' is not a number": ['--set', 'train.batch=four'],
+    "train.batch=four: 'four' is not a number": ['--set', 'train.batch=four'],
     'config.train.batch must be a whole number, 1 or more, got 4.5': ['--set', 'train.batch=4.5'],
     'inputs must be of episodes, identical, zero_mask': ['--inputs', 'same'],
     'pascal5i/sbd is not prepared in /nowhere': ['--set', 'model.weights=', '--set', 'data.dir=/nowhere'],

@@ -326,5 +326,5 @@ def test_configs_are_valid_and_the_method_says_that_it_iterates():
     assert build().iterative and not SimPropNet.iterative
     config = canet_config.get_config()
     config.model.shots = 'both'
-    with pytest.raises(ValueError, match="config.model.shots must be 'average' or 'attention', got 'both'"):
+    with pytest.raises(ValueError, match="config.model.shots must be 'average', 'attention' or 'union', got 'both'"):
         config_rules.validate(config, devices=1)
