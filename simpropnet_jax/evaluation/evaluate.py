@@ -1,4 +1,4 @@
-"""Scores a method on episodes: each image is encoded once, each distinct episode is scored once.
+"""Scores a method on episodes: each image is encoded, each support looked at, and each distinct episode scored once.
 
     bank = load_bank(source, episodes, size=321)                 # host, uint8, once
     evaluator = Evaluator(module, bank, episodes, ...)           # nothing compiled yet
@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,7 +27,8 @@ from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES, ImageBank, Progress, load_bank
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.held import Holder, padded
-from simpropnet_jax.evaluation.score import encoder, scorer, segmenter
+from simpropnet_jax.evaluation.probes import SupportProbes, look_at_supports
+from simpropnet_jax.evaluation.score import encoder, prober, scorer, segmenter
 
 VOID_RULES = ('ignore', 'background')
 REFINEMENT_RULES = ('fixed', 'until_drop')  # or a number, as text
@@ -39,9 +40,10 @@ STEPS_IN_FLIGHT = 4
 class Evaluator:
     """Scores any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
 
-    The features of the bank stay on the device while it runs, replicated over the mesh: an episode is then a few
-    integers. Where they take more memory than is given, episodes are scored group after group, by class, so that few
-    images are encoded twice. Episodes are sharded over the mesh axis 'data'.
+    The features of the bank, and what is kept of each support, stay on the device while it runs, replicated over the
+    mesh: an episode is then a few integers. Where features take more memory than is given, supports are looked at group
+    after group, and so are the queries of each shot, so that an image is encoded once for each of these. Episodes are
+    sharded over the mesh axis 'data'.
     """
 
     def __init__(
@@ -71,27 +73,29 @@ class Evaluator:
         self.batch, self.memory = -(-batch // mesh.shape['data']) * mesh.shape['data'], memory
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
-            self.segment = jax.jit(segmenter(module, void, self.canvas, self_support), out_shardings=self.replicated)
+            self.segment = jax.jit(segmenter(module, self.canvas, self_support), out_shardings=self.replicated)
         self.encode = jax.jit(encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[int, EpisodeCounts] = {}  # of the last run, by shot, set after set
         self._speed = None  # episodes a second of the last scoring
-        score = scorer(module, self.label_sizes, void, zero_mask, self_support)
-        self.score = jax.jit(score, static_argnums=4, out_shardings=self.replicated)
+        self.probe = jax.jit(prober(module, void, zero_mask), donate_argnums=1, out_shardings=self.replicated)
+        score = scorer(module, self.label_sizes, void, self_support)
+        self.score = jax.jit(score, static_argnums=5, out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
         """Result of these weights ({'params': ...}) on the episodes; see `evaluate`.
 
         Each of `shots` says how many `refinements` were kept, where that was tried; `episodes_per_second` is by shot,
-        features being at hand and all compiled.
+        features and what is kept of supports being at hand and all compiled.
         """
         started = time.perf_counter()
-        holder, shots, speeds = self._holder(variables, progress), {}, {}
+        given, shots, speeds = self._look_at_supports(variables, progress), {}, {}
         for shot in sorted({shot for shot, _ in self.episodes}):
             sets = {seed: e for (k, seed), e in self.episodes.items() if k == shot}
-            shots[str(shot)] = self._shot(holder, shot, sets, progress)
+            shots[str(shot)] = self._shot(given, shot, sets, progress)
             speeds[str(shot)] = self._speed
-        seconds = {'encode': holder.seconds, 'episodes': time.perf_counter() - started - holder.seconds}
+        seconds = {'encode': given.holder.seconds, 'supports': given.seconds}
+        seconds['episodes'] = time.perf_counter() - started - sum(seconds.values())
         return {
             'shots': shots, 'classes': [self.class_names[c] for c in self.classes], 'void': self.void,
             'size': self.bank.images.shape[1], 'label_size': self.bank.labels.shape[1],
@@ -106,39 +110,42 @@ class Evaluator:
         They are those that `run` scores at the label size 'own', which must be among `label_sizes`. Of an iterative
         method, 'until_drop' is not followed: it knows the labels.
         """
-        holder = self._holder(variables, progress)
+        given = self._look_at_supports(variables, progress)
         done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
         for key, drawn in self.episodes.items():
-            rows = np.array([(e.query, e.class_id, *e.supports) for e in drawn])
-            for group in holder.groups(self._used(rows), np.arange(len(rows))):  # in order, as promised
+            rows = _rows(drawn)
+            queries = self.bank.positions(rows[:, 0])
+            for group in given.holder.groups('query', queries, np.arange(len(rows))):  # in order, as promised
                 for part in self._parts(group):
-                    batch = self._batch(padded(rows[part], self.batch), holder.held)
+                    batch = self._batch(padded(rows[part], self.batch), given)
                     placed = parallel.place(batch, self.sharded)
-                    found = self.segment(holder.variables, holder.held.features, holder.held.labels, placed)
+                    found = self.segment(
+                        given.holder.variables, given.holder.queries[0], given.probes.bank, placed)  # fmt: skip
                     for i, mask, (height, width) in zip(part, np.asarray(found), batch['own_size'], strict=False):
                         yield key, int(i), mask[:height, :width]
                     done += len(part)
                     if progress:
                         progress('segment episodes', done, total)
 
-    def _holder(self, variables, progress):
-        return Holder(
+    def _look_at_supports(self, variables, progress) -> '_Given':
+        holder = Holder(
             self.encode, self.bank, jax.device_put(variables, self.replicated), batch=self.batch, memory=self.memory,
             sharded=self.sharded, replicated=self.replicated, progress=progress)  # fmt: skip
-
-    def _used(self, rows):
-        """[E, 1+K]: where the images of the episodes (query, class, supports...) are in the bank."""
-        return self.bank.positions(np.delete(rows, 1, axis=1))
+        started = time.perf_counter()
+        of_one = [(number, e.class_id) for listed in self.episodes.values() for e in listed for number in e.supports]
+        numbers, class_ids = np.array(of_one).T
+        probes = look_at_supports(self.probe, holder, self.bank.positions(numbers), class_ids, progress)
+        return _Given(holder, probes, time.perf_counter() - started - holder.seconds)
 
     def _parts(self, group):
         return (group[start : start + self.batch] for start in range(0, len(group), self.batch))
 
-    def _shot(self, holder, shot, sets, progress):
+    def _shot(self, given, shot, sets, progress):
         """Scores the sets of one shot (by seed): the episodes that sets have in common, once."""
-        rows = np.array([(e.query, e.class_id, *e.supports) for s in sets.values() for e in s])
+        rows = np.concatenate([_rows(s) for s in sets.values()])
         rows, inverse = np.unique(rows, axis=0, return_inverse=True)
         inverse = inverse.reshape(-1)
-        scored, result, passes = self._best_pass(holder, shot, rows, sets, inverse, progress)
+        scored, result, passes = self._best_pass(given, shot, rows, sets, inverse, progress)
         self.episode_iou[shot] = _episode_iou(rows, scored[self.label_sizes[0]])
         seeds = np.repeat(list(sets), [len(s) for s in sets.values()])
         counts = {name: metrics.Counts(*(x[inverse] for x in c)) for name, c in scored.items()}
@@ -147,15 +154,15 @@ class Evaluator:
         episodes = {str(seed): len(s) for seed, s in sets.items()}
         return {'episodes': episodes, 'distinct_episodes': len(rows), **passes, **result}
 
-    def _best_pass(self, holder, shot, rows, sets, inverse, progress):
+    def _best_pass(self, given, shot, rows, sets, inverse, progress):
         """Counts of the rows, their summary, and {'refinements': n} where passes were made until the mIoU dropped."""
         if not self.until_drop:
-            scored = self._score_rows(holder, rows, self.refinements, f'{shot}-shot episodes', progress)
+            scored = self._score_rows(given, rows, self.refinements, f'{shot}-shot episodes', progress)
             return scored, self._summary(scored, rows, sets, inverse), {}
         best, first = None, self.label_sizes[0]
         for steps in range(RELEASED_PASSES):
             name = f'{shot}-shot episodes, pass {steps + 1}'
-            scored = self._score_rows(holder, rows, steps, name, progress)
+            scored = self._score_rows(given, rows, steps, name, progress)
             result = self._summary(scored, rows, sets, inverse)
             if best and result[first]['miou'] <= best[1][first]['miou']:
                 break
@@ -174,21 +181,21 @@ class Evaluator:
             result[name] = metrics.summarise(totals, self.class_names)
         return result
 
-    def _score_rows(self, holder, rows, steps, name, progress):
+    def _score_rows(self, given, rows, steps, name, progress):
         """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
-        done, waiting, numbers, ends, encoding = [], deque(), [], [], holder.seconds
+        done, waiting, numbers, ends, encoding = [], deque(), [], [], given.holder.seconds
 
         def collect():
             result, size = waiting.popleft()
             done.append(jax.tree.map(lambda x: np.asarray(x)[:size], result))
-            ends.append(time.perf_counter() - (holder.seconds - encoding))
+            ends.append(time.perf_counter() - (given.holder.seconds - encoding))
             if progress:
                 progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
 
-        for group in holder.groups(self._used(rows), np.lexsort((rows[:, 0], rows[:, 1]))):
+        for group in given.holder.groups('query', self.bank.positions(rows[:, 0])):
             for part in self._parts(group):
-                batch = parallel.place(self._batch(padded(rows[part], self.batch), holder.held), self.sharded)
-                found = self.score(holder.variables, holder.held.features, holder.held.labels, batch, steps)
+                batch = parallel.place(self._batch(padded(rows[part], self.batch), given), self.sharded)
+                found = self.score(given.holder.variables, *given.holder.queries, given.probes.bank, batch, steps)
                 waiting.append((found, len(part)))
                 numbers.append(part)
                 if len(waiting) > STEPS_IN_FLIGHT:
@@ -200,12 +207,12 @@ class Evaluator:
         order = np.argsort(np.concatenate(numbers))
         return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
 
-    def _batch(self, rows, held):
-        used = self._used(rows)
-        places = held.places(used)
-        batch = {'query': places[:, 0], 'support': places[:, 1:], 'class_id': rows[:, 1].astype(np.int32)}
+    def _batch(self, rows, given):
+        queries, class_id = self.bank.positions(rows[:, 0]), rows[:, 1].astype(np.int32)
+        supports = given.probes.places(self.bank.positions(rows[:, 2:]), class_id[:, None])
+        batch = {'query': given.holder.places(queries), 'support': supports, 'class_id': class_id}
         if 'own' in self.label_sizes:
-            labels = [self.bank.own_labels[q] for q in used[:, 0]]
+            labels = [self.bank.own_labels[q] for q in queries]
             batch['own_size'] = np.array([x.shape for x in labels], np.int32)
             batch['own_label'] = np.zeros((len(rows), *self.canvas), np.uint8)
             for canvas, label in zip(batch['own_label'], labels, strict=True):
@@ -246,6 +253,19 @@ def evaluate(
     result = evaluator.run(variables, progress)
     result['seconds'] = {'load': loaded, **result['seconds']}
     return result
+
+
+class _Given(NamedTuple):
+    """What episodes need of one set of weights, and the seconds that supports took, without encoding them."""
+
+    holder: Holder
+    probes: SupportProbes
+    seconds: float
+
+
+def _rows(episodes) -> np.ndarray:
+    """[E, 2+K]: query, class, supports..."""
+    return np.array([(e.query, e.class_id, *e.supports) for e in episodes])
 
 
 def _episode_iou(rows, counts):

@@ -1,8 +1,8 @@
-"""Features and labels of a bank's images on the device: all of them, or as many at a time as memory is given for."""
+"""A bank's images on the device, features and labels: all of them, or as many at a time as memory is given for."""
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +14,8 @@ from simpropnet_jax.evaluation.bank import ImageBank, Progress
 GIB = 2**30
 
 
-class Held(NamedTuple):
-    """Images of a bank, on the device.
-
-    Attributes:
-      rows: i32 [n], ascending rows of the bank; what follows has at least as many.
-      features, labels: as `score.scorer` takes them.
-    """
-
-    rows: np.ndarray
-    features: dict
-    labels: dict
-
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where these rows of the bank, all held, are in `features` and `labels`."""
-        return np.searchsorted(self.rows, rows).astype(np.int32)
-
-
 class Holder:
-    """Encodes the images of a bank for one set of weights, when episodes need them.
+    """Encodes the images of a bank for one set of weights, when they are needed as supports or as queries.
 
     Args:
       encode: jitted `score.encoder`, which is given whole batches.
@@ -49,56 +32,73 @@ class Holder:
     ):  # fmt: skip
         self.encode, self.bank, self.variables, self.batch = encode, bank, variables, batch
         self.sharded, self.replicated, self.progress = sharded, replicated, progress
-        self.capacity = int(min(memory * GIB / self._bytes(), len(bank.numbers)))
-        self.held: Held | None = None
+        supports = bank.images if bank.supports is None else bank.supports.images
+        self._images = {'support': [supports], 'query': list(bank.queries)}
+        labels = bank.labels if bank.supports is None else bank.supports.labels
+        self._labels = {'support': labels, 'query': bank.labels}
+        self.capacity = int(max(1, min(memory * GIB / self._bytes(), len(bank.numbers))))
+        self._rows = np.empty(0, np.int32)  # that are held, ascending
+        self._held: dict[int, Any] = {}  # features and labels, by the identity of the array of the bank they are of
         self.seconds = 0.0
         """That encoding has taken."""
 
-    def groups(self, used: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
-        """Episodes (positions in `used`) whose images are in `held` meanwhile, until all episodes had their turn.
+    @property
+    def supports(self) -> tuple[Any, jax.Array]:
+        """A bank of features and labels u8 [n, L, L], class ids and 255 (void), of the supports that are held."""
+        (images,) = self._images['support']
+        return self._held[id(images)], self._held[id(self._labels['support'])]
+
+    @property
+    def queries(self) -> tuple[list[Any], jax.Array]:
+        """A bank of features for each size at which queries are segmented, and labels, of those that are held."""
+        return [self._held[id(images)] for images in self._images['query']], self._held[id(self._labels['query'])]
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where these rows of the bank, all held, are in the features and labels."""
+        return np.searchsorted(self._rows, rows).astype(np.int32)
+
+    def groups(self, role: str, rows: np.ndarray, order: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Positions in `rows` whose images are held in this role meanwhile, until all had their turn.
 
         Nothing else may refer to what is held when the next are asked for: memory has room for one group.
 
         Args:
-          used: [E, 1+K], the rows of the bank of each episode's images.
-          order: of the episodes, such that neighbours share images; where all images can be held, it does not matter.
+          role: 'support' or 'query'.
+          rows: [n], rows of the bank; an image may come again.
+          order: of the positions; None: each image's together, so that it is encoded once. Where all images can be
+            held, it does not matter.
         """
         if self.capacity == len(self.bank.numbers):
-            self._hold(np.arange(len(self.bank.numbers)))
-            yield np.arange(len(used))
+            self._hold(role, np.arange(len(self.bank.numbers)))
+            yield np.arange(len(rows))
             return
-        for group in split(used, order, max(self.capacity, used.shape[1])):
-            self._hold(np.unique(used[group]))
+        for group in split(rows, np.argsort(rows, kind='stable') if order is None else order, self.capacity):
+            self._hold(role, np.unique(rows[group]))
             yield group
 
     def _bytes(self) -> int:
         """Of one image's features: as a query at each size, and as a support."""
         one = lambda images: jax.eval_shape(self.encode, self.variables, None, images[:1], 0)
-        return sum(leaf.size * leaf.dtype.itemsize for images in self._sizes() for leaf in jax.tree.leaves(one(images)))
+        different = {id(images): images for role in self._images.values() for images in role}.values()
+        return sum(leaf.size * leaf.dtype.itemsize for images in different for leaf in jax.tree.leaves(one(images)))
 
-    def _sizes(self) -> list[np.ndarray]:
-        """The images at each size at which they are encoded, once where queries and supports are the same."""
-        supports = self.bank.images if self.bank.supports is None else self.bank.supports.images
-        return list({id(images): images for images in (*self.bank.queries, supports)}.values())
-
-    def _hold(self, rows):
-        if self.held is not None and np.array_equal(self.held.rows, rows):
-            return
-        self.held = None  # before there is more: two groups may not fit
-        started, bank = time.perf_counter(), self.bank
-        features = {id(images): self._features(images, rows) for images in self._sizes()}
-        jax.block_until_ready(features)
+    def _hold(self, role, rows):
+        if not np.array_equal(self._rows, rows):
+            self._held.clear()  # before there is more: two groups may not fit
+            self._rows = rows.astype(np.int32)
+        started = time.perf_counter()
+        for images in self._images[role]:
+            if id(images) not in self._held:
+                self._held[id(images)] = self._features(images, rows)
+        jax.block_until_ready(self._held)
         self.seconds += time.perf_counter() - started
-        supports = bank.images if bank.supports is None else bank.supports.images
-        labels = self._put(bank.labels, rows)
-        self.held = Held(
-            rows.astype(np.int32),
-            {'query': [features[id(images)] for images in bank.queries], 'support': features[id(supports)]},
-            {'query': labels, 'support': labels if bank.supports is None else self._put(bank.supports.labels, rows)})
+        labels = self._labels[role]
+        if id(labels) not in self._held:
+            self._held[id(labels)] = parallel.place(padded(labels[rows], self.capacity), self.replicated)
 
     def _features(self, images, rows):
         """Features of the images, a pytree of [N, h, w, C]; N is the same for all groups, so that one step serves."""
-        b, steps = self.batch, -(-min(max(self.capacity, len(rows)), len(images)) // self.batch)
+        b, steps = self.batch, -(-self.capacity // self.batch)
         shapes = jax.eval_shape(self.encode, self.variables, None, images[:b], 0)
         blank = lambda f: jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
         found = jax.tree.map(blank, shapes)
@@ -109,25 +109,17 @@ class Holder:
                 self.progress('encode images', min(start + b, len(rows)), len(rows))
         return found
 
-    def _put(self, labels, rows):
-        size = min(max(self.capacity, len(rows)), len(labels))
-        return parallel.place(padded(labels[rows], size), self.replicated)
 
-
-def split(used: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.ndarray]:
-    """Positions of episodes, in order, in groups of which none has more distinct images than the capacity.
-
-    Args:
-      used: [E, 1+K], images of each episode; 1+K is the capacity or less.
-    """
-    group, images = [], set()
-    for episode in order.tolist():
-        more = images.union(used[episode].tolist())
-        if len(more) > capacity:
+def split(rows: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.ndarray]:
+    """Positions in `rows` [n], in order, in groups with no more distinct rows than the capacity, 1 or more."""
+    group, distinct = [], set()
+    for position in order.tolist():
+        row = int(rows[position])
+        if row not in distinct and len(distinct) == capacity:
             yield np.array(group)
-            group, more = [], set(used[episode].tolist())
-        group.append(episode)
-        images = more
+            group, distinct = [], set()
+        group.append(position)
+        distinct.add(row)
     yield np.array(group)
 
 

@@ -1,6 +1,7 @@
-"""The two device functions of an evaluation: encode images into a bank of features, score a batch of episodes.
+"""The device functions of an evaluation: encode images, keep what supports give, score a batch of episodes.
 
-A bank of features is a pytree of [N, h, w, C]: what the method's `encode` gives for N images.
+A bank of features is a pytree of [N, h, w, C]: what the method's `encode` gives for N images. A bank of supports is one
+of [P, ...]: what its `probe_each` gives for P supports of one class each.
 """
 
 import jax
@@ -29,23 +30,43 @@ def encoder(module, convention: str):
     return encode
 
 
-def differences_of(module, void: str, zero_mask: bool = False, self_support: int = 0):
-    """differences(variables, features, labels, batch, steps): foreground logit less that of the background.
+def prober(module, void: str, zero_mask: bool = False):
+    """probe(variables, bank, features, labels, batch) -> bank of supports, with those of the batch at their places.
+
+    features: a bank of features; labels u8 [N, L, L], class ids and 255 (void).
+    batch: 'support' [B], rows of these; 'class_id' [B]; 'place' [B], rows of the bank of supports. With None as the
+      bank, what is kept of the batch's is returned alone.
+
+    Args:
+      void: 'ignore' or 'background'.
+      zero_mask: masks are emptied: what does a method segment that is told of no object?
+    """
+
+    def probe(variables, bank, features, labels, batch):
+        one = jax.tree.map(lambda f: f[batch['support']][:, None], features)  # of one support: K is 1
+        label = binary(labels[batch['support']], batch['class_id'][:, None, None], void)[:, None]
+        masks = (label == metrics.FOREGROUND).astype(jnp.float32)
+        valid = (label != metrics.VOID).astype(jnp.float32)
+        each = module.apply(variables, one, jnp.zeros_like(masks) if zero_mask else masks, valid, method='probe_each')
+        each = jax.tree.map(lambda x: x[:, 0], each)
+        if bank is None:
+            return each
+        return jax.tree.map(lambda b, x: b.at[batch['place']].set(x), bank, each)
+
+    return probe
+
+
+def differences_of(module, self_support: int = 0):
+    """differences(variables, features, supports, batch, steps): foreground logit less that of the background.
 
     It yields [B, h, w] for every size at which queries were encoded; the arguments are those of `scorer`'s.
     """
 
-    def differences(variables, features, labels, batch, steps=None):
-        support, class_id = batch['support'], batch['class_id']
-        support_label = binary(labels['support'][support], class_id[:, None, None, None], void)
-        masks = (support_label == metrics.FOREGROUND).astype(jnp.float32)
-        valid = (support_label != metrics.VOID).astype(jnp.float32)
-        if zero_mask:
-            masks = jnp.zeros_like(masks)
+    def differences(variables, features, supports, batch, steps=None):
         take = lambda bank, rows: jax.tree.map(lambda f: f[rows], bank)
-        probe = module.apply(variables, take(features['support'], support), masks, valid, method='probe')
+        probe = module.apply(variables, take(supports, batch['support']), method='combine')
         options = {'steps': steps} if module.iterative else {}
-        for bank in features['query']:
+        for bank in features:
             query = take(bank, batch['query'])
             logits = decode(module, variables, query, probe, self_support, **options)
             yield logits[..., 1] - logits[..., 0]
@@ -53,29 +74,29 @@ def differences_of(module, void: str, zero_mask: bool = False, self_support: int
     return differences
 
 
-def scorer(module, label_sizes, void: str, zero_mask: bool = False, self_support: int = 0):
-    """score(variables, features, labels, batch, steps) -> {label size: metrics.Counts of the B episodes, [B] each}.
+def scorer(module, label_sizes, void: str, self_support: int = 0):
+    """score(variables, features, labels, supports, batch, steps) -> {label size: metrics.Counts of the B episodes}.
 
-    features: 'query', a bank of features for each size at which queries are segmented; 'support', one bank.
-    labels: 'query' and 'support', u8 [N, L, L], class ids and 255 (void).
-    batch: 'query' [B] and 'support' [B, K], rows of these; 'class_id' [B]; and for the label size 'own' the query's
-      'own_label' u8 [B, H, W], of which 'own_size' [B, 2], height and width, is filled.
+    features: a bank of features for each size at which queries are segmented.
+    labels: of queries, u8 [N, L, L], class ids and 255 (void).
+    supports: a bank of supports.
+    batch: 'query' [B], rows of features and labels; 'support' [B, K], rows of supports; 'class_id' [B]; and for the
+      label size 'own' the query's 'own_label' u8 [B, H, W], of which 'own_size' [B, 2], height and width, is filled.
     steps: refinements of an iterative method; None: as many as it says.
 
     Args:
       label_sizes: 'square', 'own' or both.
       void: 'ignore' or 'background'.
-      zero_mask: the supports' masks are emptied: what does a method segment that is told of no object?
       self_support: rounds of `self_support.decode`.
     """
-    differences = differences_of(module, void, zero_mask, self_support)
+    differences = differences_of(module, self_support)
 
-    def score(variables, features, labels, batch, steps: int | None = None):
+    def score(variables, features, labels, supports, batch, steps: int | None = None):
         class_id = batch['class_id']
-        maps = list(differences(variables, features, labels, batch, steps))
+        maps = list(differences(variables, features, supports, batch, steps))
         result = {}
         if 'square' in label_sizes:
-            label = binary(labels['query'][batch['query']], class_id[:, None, None], void)
+            label = binary(labels[batch['query']], class_id[:, None, None], void)
             resize = lambda difference: resize_bilinear(difference[..., None], label.shape[1:])[..., 0]
             result['square'] = metrics.counts(is_foreground([resize(one) for one in maps]), label)
         if 'own' in label_sizes:
@@ -90,12 +111,12 @@ def scorer(module, label_sizes, void: str, zero_mask: bool = False, self_support
     return score
 
 
-def segmenter(module, void: str, canvas: tuple[int, int], self_support: int = 0):
-    """segment(variables, features, labels, batch) -> bool [B, *canvas]: what `scorer` counts at 'own' sizes."""
-    differences = differences_of(module, void, self_support=self_support)
+def segmenter(module, canvas: tuple[int, int], self_support: int = 0):
+    """segment(variables, features, supports, batch) -> bool [B, *canvas]: what `scorer` counts at 'own' sizes."""
+    differences = differences_of(module, self_support)
 
-    def segment(variables, features, labels, batch):
-        maps = differences(variables, features, labels, batch)
+    def segment(variables, features, supports, batch):
+        maps = differences(variables, features, supports, batch)
         return is_foreground([resize_own_size(one, batch['own_size'], canvas) for one in maps])
 
     return segment

@@ -87,24 +87,31 @@ class AMP(FewShotMethod):
         excluded = jnp.full((*scores.shape[:-1], self.classes), EXCLUDED, jnp.float32)
         return excluded.at[..., self._known()].set(scores)
 
-    def probe(self, features: Levels, masks: Float[Array, 'b k H W'], valid=None) -> Proxies:
-        """Imprints the novel class, and adapts the background: masked averages, the mean over K supports.
-
-        As released, the background's average is mixed with its weight as it is, many times as long: compute_weight in
-        utils.py. The paper (Eq. 1 and 2) has it at length one; see docs/CHOICES.md.
+    def probe_each(
+        self, features: Levels, masks: Float[Array, 'b k H W'], valid
+    ) -> tuple[list[Float[Array, 'b k _']], list[Float[Array, 'b k _']]]:
+        """Masked averages at each level, of the foreground and of the background.
 
         Args:
           features: each [B, K, h, w, C].
         """
-        valid = jnp.ones_like(masks) if valid is None else valid
-        average = lambda weights: [upsampled_average(level, weights).mean(1) for level in features]
-        novel = [unit(proxy) for proxy in average(masks * valid)]
+        average = lambda weights: [upsampled_average(level, weights) for level in features]
+        return average(masks * valid), average((1 - masks) * valid)
+
+    def combine(self, each) -> Proxies:
+        """Imprints the novel class, and adapts the background, by the means over K supports.
+
+        As released, the background's average is mixed with its weight as it is, many times as long: compute_weight in
+        utils.py. The paper (Eq. 1 and 2) has it at length one; see docs/CHOICES.md.
+        """
+        foreground, behind = super().combine(each)
+        novel = [unit(proxy) for proxy in foreground]
         background = [
             unit((1 - self.alpha) * rows[0] + self.alpha * proxy)
-            for rows, proxy in zip(self._trained(), average((1 - masks) * valid), strict=True)
+            for rows, proxy in zip(self._trained(), behind, strict=True)
         ]
         join = lambda parts: jnp.concatenate(parts, -1)
-        return Proxies(join(novel), join(background), jnp.full(len(masks), NONE, jnp.int32))
+        return Proxies(join(novel), join(background), jnp.full(len(novel[0]), NONE, jnp.int32))
 
     def as_novel(self, probe: Proxies, class_id: Int[Array, ' b']) -> Proxies:
         """The same proxies; the trained weights of these classes are hidden from `decode`."""

@@ -41,13 +41,15 @@ class CANet(FewShotMethod):
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
 
-    def probe(
-        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None
-    ) -> Float[Array, 'b *k c']:
-        """Foreground masked averages: of each support for the attention, else their mean [B, C]."""
-        masks = masks if valid is None else masks * valid
-        foreground = masked_average(features, resize_mask(masks, features.shape[2:4]))
-        return foreground if self.shots == 'attention' else foreground.mean(1)
+    def probe_each(
+        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
+    ) -> Float[Array, 'b k c']:
+        """Foreground masked averages."""
+        return masked_average(features, resize_mask(masks * valid, features.shape[2:4]))
+
+    def combine(self, each: Float[Array, 'b k c']) -> Float[Array, 'b *k c']:
+        """The averages as they are for the attention, which sees the query first; else their mean [B, C]."""
+        return each if self.shots == 'attention' else super().combine(each)
 
     def decode(
         self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c'], train: bool = False,

@@ -38,10 +38,9 @@ class CoFCN(FewShotMethod):
         levels = self.backbone(images)
         return self.project(joined(levels) if self.encoder == 'resnet50' else levels['pool5'], train)
 
-    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
-        """Averages over the positive and over the negative annotation, each by its own mass; their means over K."""
-        valid = jnp.ones_like(masks) if valid is None else valid
-        average = lambda annotation: upsampled_average(features, annotation).mean(1)
+    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+        """Averages over the positive and over the negative annotation, each by its own mass."""
+        average = lambda annotation: upsampled_average(features, annotation)
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
     def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:

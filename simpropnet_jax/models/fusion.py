@@ -19,19 +19,19 @@ from simpropnet_jax.models.layers import (
 
 
 class Probe(NamedTuple):
-    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1. Each [B, C], float32.
+    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1. Each [B, C], of single supports [B, K, C].
 
     Where only cosines are taken, the background's may be one for each position [B, h, w, C].
     """
 
-    foreground: Float[Array, 'b c']
-    background: Float[Array, 'b *hw c']
+    foreground: Float[Array, '*b c']
+    background: Float[Array, '*b c']
 
 
 def dual_probe(
-    features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid: Float[Array, 'b k H W'] | None = None
+    features: Float[Array, '*b h w c'], masks: Float[Array, '*b H W'], valid: Float[Array, '*b H W']
 ) -> Probe:
-    """SimPropNet, Eq. 1 and, over K supports, Eq. 4: the mean of the masked averages.
+    """SimPropNet, Eq. 1: the masked averages of each support.
 
     Eq. 1 divides by the whole area, its text says weighted average; this divides by the mask's own area, as CANet's
     pooling does. Cosines do not notice, the concatenated Z^f does.
@@ -39,13 +39,12 @@ def dual_probe(
     Args:
       features: support features F_s.
       masks: foreground in [0, 1], of any resolution.
-      valid: 0 where a pixel belongs neither to the foreground nor to the background (void); None: all belong.
+      valid: 0 where a pixel belongs neither to the foreground nor to the background (void).
     """
-    size = features.shape[2:4]
-    valid = jnp.ones_like(masks) if valid is None else valid
+    size = features.shape[-3:-1]
     foreground = masked_average(features, resize_mask(masks * valid, size))
     background = masked_average(features, resize_mask((1 - masks) * valid, size))
-    return Probe(foreground.mean(1), background.mean(1))
+    return Probe(foreground, background)
 
 
 def attention_maps(features: Float[Array, 'b h w c'], probe: Probe) -> Float[Array, 'b h w 2']:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from simpropnet_jax.models.self_support import mixed
 
@@ -9,10 +10,12 @@ from simpropnet_jax.models.self_support import mixed
 class FewShotMethod(nn.Module):
     """What the methods share. Each defines
 
-    encode(images, train):           [N, H, W, 3], normalised -> features [N, h, w, C] (or a pytree), of one image;
-    probe(features, masks, valid):   [B, K, h, w, C], [B, K, H, W] in [0, 1], and 0 where void -> a small pytree;
-    decode(features, probe, train):  [B, h, w, C] -> logits of background and foreground [B, h, w, 2];
-    maps(features, probe):           what to show of an episode, name -> [B, h, w].
+    encode(images, train):               [N, H, W, 3], normalised -> features [N, h, w, C] (or a pytree), of one image;
+    probe_each(features, masks, valid):  [B, K, h, w, C], [B, K, H, W] in [0, 1], and 0 where void -> what is kept of
+                                         each support by itself, a small pytree of [B, K, ...];
+    combine(each):                       that of K supports -> the probe, [B, ...]; here their mean;
+    decode(features, probe, train):      [B, h, w, C] -> logits of background and foreground [B, h, w, 2];
+    maps(features, probe):               what to show of an episode, name -> [B, h, w].
 
     Where `iterative`, decode also takes history, the softmax of an earlier prediction [B, h, w, 2] (None: zeros), and
     steps, how many refinements follow its first pass.
@@ -26,6 +29,19 @@ class FewShotMethod(nn.Module):
 
     logit_scale = 1.0
     """The factor at which its logits are those of probabilities."""
+
+    def probe(self, features, masks, valid=None):
+        """What is kept of K supports [B, K, h, w, C] and masks [B, K, H, W] in [0, 1]: a small pytree of [B, ...].
+
+        Args:
+          valid: [B, K, H, W], 0 where a pixel belongs neither to the foreground nor to the background (void); None: all
+            belong to one.
+        """
+        return self.combine(self.probe_each(features, masks, jnp.ones_like(masks) if valid is None else valid))
+
+    def combine(self, each):
+        """The mean over K supports: SimPropNet, Eq. 4, and most others."""
+        return jax.tree.map(lambda x: x.mean(1), each)
 
     def as_novel(self, probe, class_id):
         """The probe of a training episode of these classes [B], which are to be met as though they were novel.

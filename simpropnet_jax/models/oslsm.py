@@ -72,8 +72,8 @@ class OSLSM(FewShotMethod):
         side = SIDES[self.encoder]
         return {'features': features, 'image': resize_bilinear(images, (side, side)).astype(self.dtype)}
 
-    def probe(
-        self, features: dict[str, Float[Array, 'b k _ _ _']], masks: Float[Array, 'b k H W'], valid=None
+    def probe_each(
+        self, features: dict[str, Float[Array, 'b k _ _ _']], masks: Float[Array, 'b k H W'], valid
     ) -> Regression:
         """The regression of each support, from its image times its mask (section 4.1 of the paper).
 
@@ -81,11 +81,15 @@ class OSLSM(FewShotMethod):
         """
         images = features['image']
         batch, shots, *shape = images.shape
-        masks = resize_mask(masks if valid is None else masks * valid, tuple(shape[:2]))
+        masks = resize_mask(masks * valid, tuple(shape[:2]))
         masked = images * masks[..., None].astype(images.dtype)
         code = self._code(masked.reshape(batch * shots, *shape)).astype(jnp.float32)
         hashed = jnp.einsum('bko,oc->bkc', code.reshape(batch, shots, CODE), self.hashing, precision='highest')
         return Regression(hashed[..., :-1], hashed[..., -1])
+
+    def combine(self, each: Regression) -> Regression:
+        """All of them: `decode` unites what they find."""
+        return each
 
     def _code(self, images):
         """[N, side, side, 3] -> [N, CODE]."""

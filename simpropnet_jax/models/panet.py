@@ -41,10 +41,9 @@ class PANet(FewShotMethod):
         levels = self.backbone(images)
         return self.project(joined(levels)) if self.encoder == 'resnet50' else levels['conv5']
 
-    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
-        """The prototypes: averages at the masks' own size, the mean over K supports (PANet, Eq. 1 and 2)."""
-        valid = jnp.ones_like(masks) if valid is None else valid
-        average = lambda weights: upsampled_average(features, weights).mean(1)
+    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+        """The prototypes: averages at the masks' own size (PANet, Eq. 1 and 2), of which the mean is taken."""
+        average = lambda weights: upsampled_average(features, weights)
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
     def self_supported(self, features, probe, masks, valid):

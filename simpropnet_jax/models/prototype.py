@@ -29,8 +29,8 @@ class Prototype(FewShotMethod):
         levels = self.backbone(images)
         return jnp.concatenate([levels['layer2'], levels['layer3']], -1)
 
-    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
-        """Foreground and background masked averages, the mean over K supports."""
+    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+        """Foreground and background masked averages."""
         return dual_probe(features, masks, valid)
 
     def self_supported(self, features, probe, masks, valid):

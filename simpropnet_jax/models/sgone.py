@@ -57,10 +57,13 @@ class SGOne(FewShotMethod):
         side = nn.relu(self.side4(jnp.concatenate([side, second], -1)))
         return Features(self.guidance(third), self.side5(jnp.concatenate([side, third], -1)))
 
-    def probe(self, features: Features, masks: Float[Array, 'b k H W'], valid=None) -> Float[Array, 'b *k c']:
-        """Guidance features averaged over the object: their mean over K supports [B, C], or for the union all K."""
-        vectors = upsampled_average(features.guidance, masks if valid is None else masks * valid)
-        return vectors.mean(1) if self.shots == 'average' else vectors
+    def probe_each(self, features: Features, masks: Float[Array, 'b k H W'], valid) -> Float[Array, 'b k c']:
+        """Guidance features averaged over the object."""
+        return upsampled_average(features.guidance, masks * valid)
+
+    def combine(self, each: Float[Array, 'b k c']) -> Float[Array, 'b *k c']:
+        """The mean of the vectors [B, C], or for the union all of them."""
+        return each if self.shots == 'union' else super().combine(each)
 
     def decode(
         self, features: Features, probe: Float[Array, 'b *k c'], train: bool = False

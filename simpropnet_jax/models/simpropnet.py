@@ -39,8 +39,8 @@ class SimPropNet(FewShotMethod):
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
 
-    def probe(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid=None) -> Probe:
-        """Eq. 1 and Eq. 4."""
+    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+        """Eq. 1; `combine` is Eq. 4."""
         return dual_probe(features, masks, valid)
 
     def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:

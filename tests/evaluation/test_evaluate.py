@@ -12,19 +12,19 @@ from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import load_bank
 from simpropnet_jax.evaluation.evaluate import Evaluator, evaluate
 from simpropnet_jax.models.layers import masked_average, resize_bilinear, resize_mask
+from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.normalise import normalise
 from tests.fakes import fake_source
 
 SIZE, CLASSES = 41, (1, 2, 3)
 COMMON = dict(classes=CLASSES, convention='torchvision', batch=6)
-encoded_images = []
+encoded_images, seen_supports = [], []
 
 
-class Tiny(nn.Module):
+class Tiny(FewShotMethod):
     """One strided convolution, distance to foreground and background averages; features are a pytree."""
 
     watched: bool = False
-    iterative = False
 
     def setup(self):
         self.conv = nn.Conv(4, (9, 9), strides=8, padding=4)
@@ -35,20 +35,16 @@ class Tiny(nn.Module):
         x = self.conv(images)
         return {'fine': x, 'coarse': nn.avg_pool(x, (3, 3), (1, 1), 'SAME')}
 
-    def probe(self, features, masks, valid=None):
+    def probe_each(self, features, masks, valid):
         size = features['fine'].shape[-3:-1]
         weights = resize_mask(jnp.stack([(1 - masks) * valid, masks * valid]), size)
-        return jnp.stack([masked_average(features['fine'], w).mean(1) for w in weights])
+        if self.watched:
+            jax.debug.callback(lambda x: seen_supports.extend(np.asarray(x).sum((1, 2, 3))), masks)
+        return [masked_average(features['fine'], w) for w in weights]
 
     def decode(self, features, probe, train=False):
         x = features['fine'] + 0.1 * features['coarse']
         return jnp.stack([-jnp.square(x - p[:, None, None]).sum(-1) for p in probe], -1)
-
-    def __call__(self, images, masks):
-        features = self.encode(images)
-        supports = jax.tree.map(lambda f: f[:, None], features)
-        return self.decode(features, self.probe(supports, masks[:, None], jnp.ones_like(masks)[:, None]))
-
 
 @pytest.fixture(scope='module')
 def source():
@@ -124,8 +120,8 @@ def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, vo
             assert_close(result['shots'][str(shot)][label_size]['seeds'][str(seed)], totals)
 
 
-def test_each_image_is_encoded_once_for_all_shots_and_seeds(source, variables, episodes):
-    encoded_images.clear()
+def test_each_image_is_encoded_and_each_support_looked_at_once_for_all_shots_and_seeds(source, variables, episodes):
+    encoded_images.clear(), seen_supports.clear()
     only = {'label_sizes': ('square',)}
     bank = load_bank(source, episodes, size=SIZE, backend='threads', **only)
     Evaluator(Tiny(watched=True), bank, episodes, mesh=devices(1), **only, **COMMON).run(variables)
@@ -134,6 +130,8 @@ def test_each_image_is_encoded_once_for_all_shots_and_seeds(source, variables, e
     assert list(bank.numbers) == sorted(used)
     assert len(np.unique(encoded_images)) == len(used)
     assert len(encoded_images) == -(-len(used) // 6) * 6  # the last batch is filled up
+    supports = {(n, e.class_id) for listed in episodes.values() for e in listed for n in e.supports}
+    assert len(seen_supports) == -(-len(supports) // 6) * 6 < sum(len(e.supports) for s in episodes.values() for e in s)
 
 
 def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, episodes):
@@ -148,7 +146,7 @@ def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, epi
 
 
 def test_little_memory_is_enough(source, variables, episodes):
-    """Features of five images of the 24 fit: groups of episodes give the same counts, and masks in the same order."""
+    """Features of five images of the 24 fit: groups of them give the same counts, and masks in the same order."""
     bank = load_bank(source, episodes, size=SIZE, backend='threads')
     whole = Evaluator(Tiny(), bank, episodes, mesh=devices(2), **COMMON)
     five = 5 * 6 * 6 * 8 * 4 / 2**30  # GiB of 'fine' and 'coarse', 6 x 6 x 4 float32 each
@@ -157,12 +155,13 @@ def test_little_memory_is_enough(source, variables, episodes):
     expected = whole.run(variables)['shots']
 
     def progress(what, done, total):
-        seen.append((what, total))
+        seen.append((what, done, total))
         held.append(sum(array.nbytes for array in jax.live_arrays() if array.shape[1:] == (6, 6, 4)))
 
     assert limited.run(variables, progress)['shots'] == expected
     assert max(held) == held[0] > 0  # of one group: it is gone before the next is encoded
-    assert max(total for what, total in seen if what == 'encode images') == 5
+    assert max(total for what, _, total in seen if what == 'encode images') == 5
+    assert sum(done for what, done, total in seen if what == 'encode images' and done == total) <= 3 * len(bank.numbers)
     assert limited.encode._cache_size() == 1 and limited.score._cache_size() == 2
     for one, other in zip(limited.predict(variables), whole.predict(variables), strict=True):
         assert one[:2] == other[:2]
@@ -174,7 +173,7 @@ def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     progress = lambda what, done, total: seen.update({what: (done, total)})
     evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(1), label_sizes=('square',),
              backend='threads', progress=progress, **COMMON)  # fmt: skip
-    assert list(seen) == ['load images', 'encode images', '1-shot episodes', '3-shot episodes']
+    assert list(seen) == ['load images', 'encode images', 'look at supports', '1-shot episodes', '3-shot episodes']
     assert all(done == total for done, total in seen.values())
 
 

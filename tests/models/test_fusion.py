@@ -7,6 +7,7 @@ import pytest
 
 from simpropnet_jax.models import fusion
 from simpropnet_jax.models.fusion import Probe
+from simpropnet_jax.models.simpropnet import SimPropNet
 
 RNG = np.random.default_rng(0)
 B, K, H, W, C = 2, 3, 6, 5, 4
@@ -62,7 +63,7 @@ def test_probe_is_eq1_and_eq4():
     features = random_features(B, K, H, W, C)
     masks = RNG.uniform(size=(B, K, H, W)).astype(np.float32)
     valid = (RNG.uniform(size=masks.shape) > 0.3).astype(np.float32)
-    probe = fusion.dual_probe(jnp.asarray(features), jnp.asarray(masks), jnp.asarray(valid))
+    probe = SimPropNet().apply({}, jnp.asarray(features), jnp.asarray(masks), jnp.asarray(valid), method='probe')
     for b in range(B):
         z_f, z_b = plain_probe(features[b], masks[b] * valid[b], (1 - masks[b]) * valid[b])
         np.testing.assert_allclose(probe.foreground[b], z_f, rtol=1e-5)
