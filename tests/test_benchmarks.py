@@ -125,7 +125,7 @@ def test_evaluations_count_the_same_pixels_and_are_timed(tiny_evaluation, tmp_pa
         ours, loop, cached = (shot['rows'][name] for name in ('ours float32', 'PyTorch, loop, eager (of 10)',
                                                               'PyTorch, cached, eager'))  # fmt: skip
         assert loop['episodes'] == 10 and cached['episodes'] == 15
-        assert 0 < ours['miou'] < 1 and ours['where'].keys() == {'read', 'encode', 'episodes'}
+        assert 0 < ours['miou'] < 1 and ours['where'].keys() == {'read', 'encode', 'supports', 'episodes'}
         for other in (loop, cached):
             assert other['from_ours']['share_of_pixels'] < 1e-3 and other['from_ours']['miou'] < 1e-3
         assert ours['times_loop'] == pytest.approx(loop['seconds']['median'] / ours['seconds']['median'])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import long_run, memory, startup
+from benchmarks import everything, long_run, memory, startup
 from configs import prototype
 from simpropnet_jax import checkpoint
 from simpropnet_jax import config as config_rules
@@ -63,3 +63,30 @@ def test_the_memory_of_an_evaluation_is_stated(tmp_path, capsys):
     assert 'features of an image 0.01 MB, of all 50' in capsys.readouterr().out
     with pytest.raises(ValueError, match='--images must be 40 or more'):
         memory.main(config, images=3)
+
+
+@pytest.mark.slow
+def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch, capsys):
+    whole = everything.BENCHMARKS['memory']
+    monkeypatch.setitem(everything.BENCHMARKS, 'memory', whole._replace(words=(*whole.words, '--images', '50')))
+    small = ['model.weights=', 'model.width=4', 'eval.size=33', 'eval.own_size=False']
+    run = lambda *changes, **how: everything.main(tmp_path, ['memory'], changes=[*small, *changes], **how)['memory']
+    assert run(minutes=0) == 'not begun, as time is over'
+    assert run(minutes=0.005) == 'ended after 0.3 s, as time is over'
+    assert run('eval.batch=0') == 'failed: error: config.eval.batch must be a whole number, 1 or more, got 0'
+    assert run().startswith('measured in ')
+    assert json.loads((tmp_path / 'memory.json').read_text())['episodes'] == 50
+    said = (tmp_path / 'memory.txt').read_text()
+    assert 'features of an image 0.01 MB, of all 50' in said and said in capsys.readouterr().out
+    assert run(minutes=0) == 'measured before'
+
+
+@pytest.mark.parametrize(('given', 'message'), [
+    ({'only': ['speed']}, "--only must be of training_simpropnet, .*, startup, got 'speed'"),
+    ({'only': ['startup']}, 'startup needs --workdir, the folder of a training'),
+    ({'changes': ['tpc.steps=3']}, '--set tpc.steps=3: none of training_simpropnet, .*, memory has such a field'),
+])  # fmt: skip
+def test_a_benchmark_that_cannot_be_run_is_named(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        everything.main(tmp_path / 'out', **given)
+    assert not (tmp_path / 'out').exists()

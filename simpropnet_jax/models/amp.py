@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from simpropnet_jax.models.encoder import joined, make_backbone
-from simpropnet_jax.models.layers import Conv, resize_bilinear, upsampled_average
+from simpropnet_jax.models.layers import Conv, largest, resize_bilinear, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
 
 SCALE = 20.0  # of the cosines at first: CosineSimLayer in the released code, which learns it
@@ -120,7 +120,7 @@ class AMP(FewShotMethod):
     def decode(self, features: Levels, probe: Proxies, train: bool = False) -> Float[Array, 'b h w 2']:
         """The best score of background and base classes, and that of the novel class, as two logits."""
         scores = self._all_scores(features, probe, train)
-        return jnp.stack([scores[..., :-1].max(-1), scores[..., -1]], -1)
+        return jnp.stack([largest(scores[..., :-1]), scores[..., -1]], -1)
 
     def maps(self, features: Levels, probe: Proxies) -> dict[str, Float[Array, 'b h w']]:
         """What to show of an episode: what is taken for the novel class, and what for one that was trained."""
@@ -159,8 +159,10 @@ class AMP(FewShotMethod):
 
 
 def unit(x: Float[Array, '*b c']) -> Float[Array, '*b c']:
-    """Vectors at length one; zero, with a finite gradient, where they are zero."""
-    return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
+    """Vectors at length one; zero, without its huge gradient, where they are shorter than 1e-6."""
+    square = jnp.square(x).sum(-1, keepdims=True)
+    long = square > 1e-12
+    return jnp.where(long, x * jax.lax.rsqrt(jnp.where(long, square, 1)), 0)
 
 
 def cosines(features: Float[Array, 'b h w c'], rows: Float[Array, 'b k c']) -> Float[Array, 'b h w k']:

@@ -91,6 +91,16 @@ def cosine_similarity(features: Float[Array, 'b h w c'], vector: Float[Array, 'b
     return products * lengths * jax.lax.rsqrt(jnp.square(vector).sum(-1) + 1e-12)[:, None, None]
 
 
+def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
+    """The maximum over the last axis, whose gradient goes to the number that was taken.
+
+    That of `max` goes to those that equal it, and is 0/0 where none does: a compiler may compute what is compared once
+    more, with another rounding.
+    """
+    taken = jnp.arange(x.shape[-1]) == x.argmax(-1, keepdims=True)
+    return jnp.where(taken, x, 0).sum(-1)
+
+
 def tile(vector: Float[Array, 'b c'], features: Float[Array, 'b h w d']) -> Float[Array, 'b h w c']:
     """The vector at every position of the features."""
     return jnp.broadcast_to(vector[:, None, None], (*features.shape[:3], vector.shape[-1])).astype(features.dtype)

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.encoder import joined, make_backbone
-from simpropnet_jax.models.layers import Conv, ConvReluDropout, resize_bilinear, resize_mask
+from simpropnet_jax.models.layers import Conv, ConvReluDropout, largest, resize_bilinear, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
 
 CODE = 1000  # numbers that a support is turned into: fc8, which was made for ImageNet's classes
@@ -106,7 +106,7 @@ class OSLSM(FewShotMethod):
         del train
         given = features['features'].astype(jnp.float32)
         logits = jnp.einsum('bhwc,bkc->bhwk', given, probe.weights, precision='highest') + probe.bias[:, None, None]
-        logits = logits.max(-1)
+        logits = largest(logits)
         return jnp.stack([jnp.zeros_like(logits), logits], -1)
 
     def maps(

@@ -97,7 +97,7 @@ METHODS = {
     'CANet with attention': (canet, {'shots': 'attention'}),
     'prototype': (prototype, {}),
     'OSLSM': (oslsm, {}),  # whose features are a dict
-    'SG-One': (sgone, {}),  # whose features are a named tuple
+    'SG-One': (sgone, {'width': 16}),  # whose features are a named tuple
 }
 
 
@@ -122,7 +122,7 @@ def test_every_method_is_one_program_for_all_platforms_and_batches(name):
             elsewhere = jax.jit(lambda arrays, function=function: function.function(**arrays))(given)
         for key, value in found.items():
             # Cosines of features near zero, which SG-One multiplies with others, tell the two forms apart sooner.
-            slack = 5e-4 if name == 'SG-One' else 1e-5
+            slack = 1e-4 if name == 'SG-One' else 1e-5
             np.testing.assert_allclose(value, elsewhere[key], atol=slack * max(1.0, np.abs(value).max()))
         match step:
             case 'encode':

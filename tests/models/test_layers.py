@@ -55,6 +55,13 @@ def test_resize_is_pytorchs_with_aligned_corners():
         np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5)
 
 
+def test_the_largest_passes_its_gradient_to_the_one_that_was_taken():
+    x = jnp.array([[1.0, 3.0, 3.0], [-2.0, -1.0, -4.0]])
+    values, gradient = jax.vmap(jax.value_and_grad(layers.largest))(x)
+    np.testing.assert_array_equal(values, [3, -1])
+    np.testing.assert_array_equal(gradient, [[0, 1, 0], [0, 1, 0]])
+
+
 def test_feature_grid_lies_on_every_eighth_pixel():
     ramp = jnp.arange(161.0)[:, None] + jnp.zeros((161, 161))
     np.testing.assert_allclose(layers.resize_mask(ramp, (21, 21))[:, 0], 8 * np.arange(21), atol=1e-4)

@@ -61,9 +61,9 @@ def batches(config, count):
 
 
 def simpropnet_config():
-    """At the real width of the head, with dropout, augmentation and ICA."""
+    """At a width at which a CPU has fast convolutions of its own, with dropout, augmentation and ICA."""
     config = simpropnet.get_config()
-    config.update_from_flattened_dict(SMALL | {'model.features': 256, 'model.dropout': 0.5})
+    config.update_from_flattened_dict(SMALL | {'model.features': 128, 'model.dropout': 0.5})
     return config
 
 
@@ -91,14 +91,14 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, confi
         state = init_state(method, optimizer, frozen=('backbone',), seed=0, mesh=mesh, new_history=new_history)
         before = jax.device_get(state.frozen)
         values = []
-        for batch in parallel.prefetch(mesh, batches(config, 10)):
+        for batch in parallel.prefetch(mesh, batches(config, 5)):
             state, metrics = step(state, batch)
             values.append(metrics['loss'])
         losses[devices] = np.array(jax.device_get(values))
         assert step._cache_size() == 1
         assert jax.tree.all(jax.tree.map(np.array_equal, before, jax.device_get(state.frozen)))
     np.testing.assert_allclose(losses[1], losses[8], rtol=1e-5)
-    assert len(set(losses[1].tolist())) == 10
+    assert len(set(losses[1].tolist())) == 5
 
 
 def test_learning_rate_rises_and_then_falls_to_zero():

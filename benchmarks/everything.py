@@ -1,0 +1,130 @@
+"""Every benchmark of an accelerator, or of the CPU in its place, one after the other, in the time that there is.
+
+    python -m benchmarks.everything --out measured --set data.name=pascal5i/subset --set data.dir=packed
+    python -m benchmarks.everything --out measured --minutes 9 --only training_simpropnet,training_canet
+    python -m benchmarks.everything --out measured --workdir runs/fold1 --set data.workers=16           (on a GPU)
+
+Each is a command of its own, which then has the whole accelerator; what it prints goes to NAME.txt in --out, too, its
+numbers to NAME.json. With --minutes, what is not done when they are over is ended; the same command goes on, and
+measures nothing twice. --only says which, in order. What each does, and its own flags, says its --help.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from simpropnet_jax import mistakes
+
+WORKDIR = 'WORKDIR'  # in a benchmark's words: the one of --workdir
+
+
+class Benchmark(NamedTuple):
+    """A module of this folder with its flags, and beginnings of the fields that its config has."""
+
+    words: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+
+
+_SIMPROPNET = ('--config', 'configs/simpropnet.py:fold=1')
+_CANET = ('--config', 'configs/canet.py:fold=1')
+_BATCHES = ('--batches', '8,16,32')
+_TOGETHER = ('--config.data.resident=always', '--config.train.steps_per_dispatch=20')
+# The most asked for come first.
+BENCHMARKS = {
+    'training_simpropnet': Benchmark(('training', *_SIMPROPNET, *_BATCHES), ('model.', 'train.')),
+    'evaluation': Benchmark(('evaluation', *_SIMPROPNET), ('data.', 'model.', 'eval.')),
+    'feeding': Benchmark(('feeding', *_SIMPROPNET, *_TOGETHER), ('data.', 'model.', 'train.')),
+    'training_canet': Benchmark(('training', *_CANET, *_BATCHES), ('model.', 'train.')),
+    'memory': Benchmark(('memory', '--config', 'configs/prototype.py'), ('model.', 'eval.')),
+    'startup': Benchmark(('startup', '--workdir', WORKDIR)),
+}
+
+
+def main(
+    out: Path, only: Sequence[str] = (), minutes: float | None = None, workdir: Path | None = None,
+    changes: Sequence[str] = (),
+) -> dict[str, str]:  # fmt: skip
+    """Runs those that are not measured yet.
+
+    Args:
+      out: the folder of the results.
+      only: names in `BENCHMARKS`; (): all, without `workdir` but those that need it.
+      minutes: to end before; None: not to end.
+      workdir: of a training.
+      changes: FIELD=VALUE, for the benchmarks whose config has the field.
+    Returns: what became of each, in words.
+    Raises:
+      ValueError: there is no such benchmark, or a field that none has.
+    """
+    chosen = list(only) or [name for name, one in BENCHMARKS.items() if workdir or WORKDIR not in one.words]
+    commands = {name: command(name, workdir, changes) for name in chosen}
+    unused = [one for one in changes if not any(f'--config.{one}' in words for words in commands.values())]
+    if unused:
+        raise ValueError(f'--set {unused[0]}: none of {", ".join(chosen)} has such a field')
+    out.mkdir(parents=True, exist_ok=True)
+    end, told = None if minutes is None else time.monotonic() + 60 * minutes, {}
+    for name, words in commands.items():
+        left = None if end is None else end - time.monotonic()
+        told[name] = 'measured before' if (out / f'{name}.json').exists() else run(words, out / name, left)
+        print(f'{name}: {told[name]}', flush=True)
+    return told
+
+
+def command(name: str, workdir: Path | None, changes: Sequence[str]) -> list[str]:
+    """The words of a benchmark's command, but for --out.
+
+    Raises:
+      ValueError: there is no such benchmark, or it needs a `workdir`.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f'--only must be of {", ".join(BENCHMARKS)}, got {name!r}')
+    (module, *words), fields = BENCHMARKS[name]
+    if WORKDIR in words and workdir is None:
+        raise ValueError(f'{name} needs --workdir, the folder of a training')
+    words = [str(workdir) if word == WORKDIR else word for word in words]
+    own = [f'--config.{change}' for change in changes if change.startswith(fields)] if fields else []
+    return [sys.executable, '-m', f'benchmarks.{module}', *words, *own]
+
+
+def run(words: Sequence[str], to: Path, seconds: float | None) -> str:
+    """What became of a command that has so many seconds; what it prints is in `to`.txt, too."""
+    if seconds is not None and seconds <= 0:
+        return 'not begun, as time is over'
+    print(f'\n{" ".join(words[1:])}', flush=True)
+    text, start = to.with_suffix('.txt'), time.monotonic()
+    try:
+        with text.open('w') as file:
+            done = subprocess.run(
+                [*words, '--out', str(to.with_suffix('.json'))], timeout=seconds, check=False, stdout=file,
+                stderr=subprocess.STDOUT)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f'ended after {seconds:.3g} s, as time is over'
+    said = text.read_text()
+    print(said, end='', flush=True)
+    if done.returncode:
+        return f'failed: {(said.strip().splitlines() or ["nothing said"])[-1]}'
+    return f'measured in {time.monotonic() - start:.0f} s'
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = mistakes.Parser(__doc__)
+    result.add_argument('--out', required=True, type=Path, help='folder for what is measured')
+    result.add_argument('--only', default='', help=f'which, in order (default: all): {",".join(BENCHMARKS)}')
+    result.add_argument('--minutes', type=float, help='to end before (default: not to end)')
+    result.add_argument('--workdir', type=Path, help='of a training; without it, startup is left out')
+    result.add_argument(
+        '--set', action='append', default=[], metavar='FIELD=VALUE',
+        help='a config field of every benchmark that has it, e.g. --set data.dir=packed; again for more')  # fmt: skip
+    return result
+
+
+if __name__ == '__main__':
+    given = parser().parse_args()
+    with mistakes.plain_errors():
+        outcome = main(given.out, list(filter(None, given.only.split(','))), given.minutes, given.workdir, given.set)
+    sys.exit(any(not one.startswith('measured') for one in outcome.values()))
