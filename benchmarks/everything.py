@@ -4,7 +4,7 @@
     python -m benchmarks.everything --out measured --minutes 9 --only training_simpropnet,training_canet
     python -m benchmarks.everything --out measured --workdir runs/fold1 --set data.workers=16           (on a GPU)
 
-Each is a command of its own, which then has the whole accelerator; what it prints goes to NAME.txt in --out, too, its
+Each is a command of its own, which then has the whole accelerator; its table goes to NAME.txt in --out, too, its
 numbers to NAME.json. With --minutes, what is not done when they are over is ended; the same command goes on, and
 measures nothing twice. --only says which, in order. What each does, and its own flags, says its --help.
 """
@@ -91,22 +91,21 @@ def command(name: str, workdir: Path | None, changes: Sequence[str]) -> list[str
 
 
 def run(words: Sequence[str], to: Path, seconds: float | None) -> str:
-    """What became of a command that has so many seconds; what it prints is in `to`.txt, too."""
+    """What became of a command that has so many seconds; its table is in `to`.txt, too."""
     if seconds is not None and seconds <= 0:
         return 'not begun, as time is over'
-    print(f'\n{" ".join(words[1:])}', flush=True)
+    print(f'\npython {" ".join(words[1:])}', flush=True)
     text, start = to.with_suffix('.txt'), time.monotonic()
     try:
         with text.open('w') as file:
             done = subprocess.run(
-                [*words, '--out', str(to.with_suffix('.json'))], timeout=seconds, check=False, stdout=file,
-                stderr=subprocess.STDOUT)  # fmt: skip
+                [*words, '--out', str(to.with_suffix('.json'))], timeout=seconds, check=False, text=True, stdout=file,
+                stderr=subprocess.PIPE)  # fmt: skip
     except subprocess.TimeoutExpired:
         return f'ended after {seconds:.3g} s, as time is over'
-    said = text.read_text()
-    print(said, end='', flush=True)
+    print(text.read_text(), end='', flush=True)
     if done.returncode:
-        return f'failed: {(said.strip().splitlines() or ["nothing said"])[-1]}'
+        return f'failed: {(done.stderr.strip().splitlines() or ["nothing said"])[-1]}'
     return f'measured in {time.monotonic() - start:.0f} s'
 
 
