@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from simpropnet_jax import config as config_rules
 from simpropnet_jax import mistakes
 
 WORKDIR = 'WORKDIR'  # in a benchmark's words: the one of --workdir
@@ -60,6 +61,12 @@ def main(
     Raises:
       ValueError: there is no such benchmark, or a field that none has.
     """
+    for change in changes:
+        name, separator, _ = change.partition('=')
+        if not separator:
+            raise ValueError(f'--set must be FIELD=VALUE, got {change!r}')
+        if name not in config_rules.RULES:
+            raise ValueError(config_rules.unknown_field(name, config_rules.RULES))
     chosen = list(only) or [name for name, one in BENCHMARKS.items() if workdir or WORKDIR not in one.words]
     commands = {name: command(name, workdir, changes) for name in chosen}
     unused = [one for one in changes if not any(f'--config.{one}' in words for words in commands.values())]

@@ -84,6 +84,7 @@ def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch
 @pytest.mark.parametrize(('given', 'message'), [
     ({'only': ['speed']}, "--only must be of training_simpropnet, .*, startup, got 'speed'"),
     ({'only': ['startup']}, 'startup needs --workdir, the folder of a training'),
+    ({'changes': ['data.dri=packed']}, 'unknown config field config.data.dri; did you mean config.data.dir'),
     ({'changes': ['tpc.steps=3']}, '--set tpc.steps=3: none of training_simpropnet, .*, memory has such a field'),
 ])  # fmt: skip
 def test_a_benchmark_that_cannot_be_run_is_named(tmp_path, given, message):
