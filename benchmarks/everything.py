@@ -93,7 +93,7 @@ def command(name: str, workdir: Path | None, changes: Sequence[str]) -> list[str
     if WORKDIR in words and workdir is None:
         raise ValueError(f'{name} needs --workdir, the folder of a training')
     words = [str(workdir) if word == WORKDIR else word for word in words]
-    own = [f'--config.{change}' for change in changes if change.startswith(fields)] if fields else []
+    own = [f'--config.{change}' for change in changes if change.startswith(fields)]
     return [sys.executable, '-m', f'benchmarks.{module}', *words, *own]
 
 
