@@ -12,7 +12,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from simpropnet_jax.models.convolve import LAYOUT, convolve
+from simpropnet_jax.models.convolve import convolve
+from simpropnet_jax.models.convolve_xla import LAYOUT
 
 # Channels in and out and dilation of SimPropNet's 3x3 convolutions: projection, fusion, ASPP.
 LAYERS = ((1536, 256, 2), (512, 512, 1), (512, 256, 6), (512, 256, 12), (512, 256, 18))

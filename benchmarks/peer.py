@@ -267,7 +267,7 @@ def with_weights(model, params: Mapping, device: str, setting: str = 'eager') ->
 
 def compiled(function, setting: str):
     """The function, a module or a method, compiled where the setting says so."""
-    return torch.compile(function) if 'compile' in measure.words_of(setting) else function
+    return torch.compile(function, dynamic=False) if 'compile' in measure.words_of(setting) else function
 
 
 def precision(device: str, setting: str) -> AbstractContextManager:

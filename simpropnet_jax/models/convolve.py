@@ -9,9 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models import winograd
-
-LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+from simpropnet_jax.models import convolve_xla, winograd
 
 _platform = contextvars.ContextVar('platform', default=None)  # None: this process's
 
@@ -40,7 +38,9 @@ def convolve(
     # With fewer channels a product per tap takes longer than XLA's convolution.
     enough = x.shape[-1] >= (128 if size == 3 and x.dtype == jnp.float32 else 16)
     platform = _platform.get() or jax.default_backend()
-    elsewhere = partial(_by_xla, dilation=dilation, stride=stride)
+    if platform == 'gpu':
+        return convolve_xla.for_gpu(x, kernel, dilation, stride)
+    elsewhere = partial(convolve_xla.plain, dilation=dilation, stride=stride)
     if platform not in ('cpu', 'any') or not enough or not (size == 1 or (size == 3 and stride == 1)):
         return elsewhere(x, kernel)
     on_cpu = lambda x, kernel: _fastest(x[:, ::stride, ::stride], kernel, dilation)
@@ -61,13 +61,6 @@ def convolve_constant(
     offsets = dilation * jnp.arange(-reach, reach + 1)
     inside = lambda n: (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(jnp.float32)
     return jnp.einsum('hr,ws,brsd->bhwd', inside(size[0]), inside(size[1]), at_taps, precision='highest')
-
-
-def _by_xla(x, kernel, dilation, stride=1):
-    pad = dilation * (kernel.shape[0] // 2)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2, None, (dilation, dilation), LAYOUT
-    )
 
 
 def _taps(shape, kernel, dilation):

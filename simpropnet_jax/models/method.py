@@ -27,6 +27,9 @@ class FewShotMethod(nn.Module):
     backbones = {'backbone': 0}
     """Its parts that begin with ImageNet's weights; how many of a VGG-16's fully connected layers each of them has."""
 
+    encodes_alike = True
+    """Whether all features of an image are used, be it query or support: a training then encodes both in one batch."""
+
     logit_scale = 1.0
     """The factor at which its logits are those of probabilities."""
 

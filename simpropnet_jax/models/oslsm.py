@@ -43,6 +43,7 @@ class OSLSM(FewShotMethod):
     dtype: DTypeLike = jnp.float32
 
     backbones = {'backbone': 2, 'conditioning': 3}
+    encodes_alike = False
 
     def setup(self):
         branch = lambda layers: make_backbone(

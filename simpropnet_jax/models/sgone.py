@@ -37,6 +37,8 @@ class SGOne(FewShotMethod):
     stride_on: str = '3x3'
     dtype: DTypeLike = jnp.float32
 
+    encodes_alike = False
+
     def setup(self):
         self.backbone = make_backbone(
             self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 1, 1))  # fmt: skip

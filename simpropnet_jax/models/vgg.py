@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.convolve import LAYOUT
+from simpropnet_jax.models.convolve_xla import LAYOUT
 from simpropnet_jax.models.pretrained import Backbone, download, read_weights, sha256
 from simpropnet_jax.models.resnet import Conv
 

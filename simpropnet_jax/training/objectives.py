@@ -136,26 +136,49 @@ def forward(
       cycle: with which predicted query mask supports are predicted back, 'soft' or 'hard'; None: they are not.
     """
     batch, shots = episodes.supports.shape[:2]
-    flat = lambda x: x.reshape(batch * shots, *x.shape[2:])
-    each = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, shots, axis=0), tree)
+    flat = lambda tree: jax.tree.map(lambda x: x.reshape(batch * shots, *x.shape[2:]), tree)
+    repeated = lambda tree, times: jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), tree)
     probe_of = lambda *given: module.as_novel(module.probe(*given), episodes.class_id)
-    support_features = module.encode(flat(episodes.supports), train=True)
-    features = query_features = module.encode(episodes.queries, train=True)
-    grouped = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), support_features)
-    probes = probe = probe_of(grouped, episodes.masks, episodes.support_valid)
-    if dual:
-        both = lambda x, y: jnp.concatenate([x, y])
-        features = jax.tree.map(both, query_features, support_features)
-        probes = jax.tree.map(both, probe, each(probe))
-        past = None if past is None else both(past, jnp.zeros_like(each(past)))
+    query_features, support_features = encoded(module, episodes.queries, episodes.supports)
+    probe = probe_of(support_features, episodes.masks, episodes.support_valid)
+    features, times = query_features, 1
+    if dual:  # both branches are decoded at once
+        features, times = interleaved(query_features, support_features), 1 + shots
+        past = None if past is None else interleaved(past, jnp.zeros((batch, shots, *past.shape[1:]), past.dtype))
     seen = {} if past is None else {'history': past}
-    logits = module.decode(features, probes, train=True, **seen)  # of both branches at once
-    found = {'query': logits[:batch], 'support': logits[batch:]} if dual else {'query': logits}
+    logits = module.decode(features, repeated(probe, times), train=True, **seen)
+    of_query, of_supports = apart(logits, batch)
+    found = {'query': of_query, 'support': flat(of_supports)} if dual else {'query': of_query}
     if cycle:
-        predicted = _hard(found['query']) if cycle == 'hard' else jax.nn.softmax(found['query'])[..., 1]
+        predicted = _hard(of_query) if cycle == 'hard' else jax.nn.softmax(of_query)[..., 1]
         probe = probe_of(jax.tree.map(lambda x: x[:, None], query_features), predicted[:, None])
-        found['cycle'] = module.decode(support_features, each(probe), train=True)
+        found['cycle'] = module.decode(flat(support_features), repeated(probe, shots), train=True)
     return found
+
+
+def encoded(module, queries: Float[Array, 'b H W 3'], supports: Float[Array, 'b k H W 3']):
+    """Features of the queries [B, ...] and of the supports [B, K, ...]; in one batch if the method uses all of both."""
+    batch, shots = supports.shape[:2]
+    if module.encodes_alike:
+        return apart(module.encode(interleaved(queries, supports), train=True), batch)
+    of_supports = module.encode(supports.reshape(batch * shots, *supports.shape[2:]), train=True)
+    of_supports = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), of_supports)
+    return module.encode(queries, train=True), of_supports
+
+
+def interleaved(queries, supports):
+    """[B, ...] and [B, K, ...] as one batch [B * (1 + K), ...], each query before its supports.
+
+    So what one device has stays there, where episodes are split over several.
+    """
+    both = lambda q, s: jnp.concatenate([q[:, None], s], 1).reshape(-1, *q.shape[1:])
+    return jax.tree.map(both, queries, supports)
+
+
+def apart(both, batch: int):
+    """The inverse of `interleaved`."""
+    grouped = jax.tree.map(lambda x: x.reshape(batch, -1, *x.shape[1:]), both)
+    return jax.tree.map(lambda x: x[:, 0], grouped), jax.tree.map(lambda x: x[:, 1:], grouped)
 
 
 def _hard(logits: Float[Array, 'b h w 2']) -> Float[Array, 'b h w']:

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from simpropnet_jax.models import layers
-from simpropnet_jax.models.convolve import convolve
+from simpropnet_jax.models.convolve import convolve, tracing_for
 
 
 @pytest.mark.parametrize('dtype,tolerance', [('float32', 5e-6), ('bfloat16', 0.02)])
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 @pytest.mark.parametrize(
     'channels,dilation',
     [((20, 6), 1), ((128, 6), 6), ((20, 6), 12), ((512, 128), 2), ((128, 130), 1), ((2, 6), 1)],
 )
-def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolerance):
+def test_convolution_and_its_gradient_are_xlas(channels, dilation, platform, dtype, tolerance):
     rng = np.random.default_rng(dilation)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)
     x, kernel, weights = draw(2, 9, 7, channels[0]), draw(3, 3, *channels), draw(2, 9, 7, channels[1])
@@ -24,13 +25,27 @@ def test_convolution_and_its_gradient_are_xlas(channels, dilation, dtype, tolera
             x, kernel, (1, 1), [(dilation, dilation)] * 2, rhs_dilation=(dilation, dilation),
             dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')  # fmt: skip
 
-    value, gradients = jax.vjp(lambda x, k: convolve(x, k, dilation), x, kernel)
+    with tracing_for(platform):
+        value, gradients = jax.vjp(lambda x, k: convolve(x, k, dilation), x, kernel)
+        ours_of_both = gradients(weights)
     wide = lambda array: array.astype(jnp.float32)
     expected, expected_gradients = jax.vjp(reference, wide(x), wide(kernel))
-    pairs = zip([value, *gradients(weights)], [expected, *expected_gradients(wide(weights))], strict=True)
+    pairs = zip([value, *ours_of_both], [expected, *expected_gradients(wide(weights))], strict=True)
     for ours, theirs in pairs:
         assert ours.dtype == jnp.dtype(dtype)
         assert jnp.linalg.norm(wide(ours) - theirs) <= tolerance * jnp.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize('side', [(16, 21), (33, 8)])
+@pytest.mark.parametrize('size', [3, 7])
+def test_a_gpus_first_convolution_over_blocks_is_the_plain_one(size, side):
+    rng = np.random.default_rng(size)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, *side, 3), (size, size, 3, 5)))
+    with tracing_for('gpu'):
+        found = convolve(x, kernel, stride=2)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), [(size // 2,) * 2] * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('dilation', [1, 2, 6])
