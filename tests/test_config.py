@@ -9,7 +9,7 @@ from simpropnet_jax import checkpoint
 from simpropnet_jax import config as config_rules
 
 
-@pytest.mark.parametrize('argument', ['', 'fold=3,cpu', 'own,cpu', 'baseline', 'dpr', 'fbaf', 'dpr_fbaf'])
+@pytest.mark.parametrize('argument', ['', 'fold=3,cpu', 'own,cpu', 'fold=1,gpu', 'baseline', 'dpr', 'fbaf', 'dpr_fbaf'])
 def test_the_configs_that_we_ship_are_valid_and_have_a_rule_for_every_field(argument):
     config_rules.validate(simpropnet.get_config(argument), devices=1)
     config_rules.validate(prototype.get_config('fold=1'), devices=1)
