@@ -32,7 +32,8 @@ def convolve(
     On a CPU, 1x1 are matrix products, and 3x3 at stride 1 are computed in whatever way is fastest there: in float32 by
     Winograd's algorithm, but where dilation is wide by sums of taps, as taps that would only read padding cost nothing
     then; never with XLA's gradient of the kernel, which takes three times as long as ours. Products of bfloat16 are
-    summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU.
+    summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU. Elsewhere they are XLA's, on a GPU in
+    the forms of `convolve_xla`.
     """
     size = kernel.shape[0]
     # With fewer channels a product per tap takes longer than XLA's convolution.
