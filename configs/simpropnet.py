@@ -4,7 +4,7 @@
     python train.py --config configs/simpropnet.py:fold=2,cpu --workdir runs/fold2   (two CPU cores, minutes)
     python train.py --config configs/simpropnet.py:fold=2,gpu --workdir runs/fold2   (one GPU, minutes)
 
-Rows of the paper's Table 4, as arguments: baseline, dpr, fbaf, dpr_fbaf; without one: DPr + FBAF + ICA.
+Rows of the paper's Table 4, as arguments: baseline, dpr, fbaf, dpr_fbaf; without one: SimPropNet, with all three parts.
 """
 
 from ml_collections import ConfigDict

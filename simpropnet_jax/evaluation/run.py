@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # What tables call methods and what is added to their training.
 METHODS = {
-    'simpropnet': 'baseline', 'canet': 'CANet', 'panet': 'PANet', 'sgone': 'SG-One', 'cofcn': 'co-FCN', 'amp': 'AMP',
+    'simpropnet': 'SimPropNet', 'canet': 'CANet', 'panet': 'PANet', 'sgone': 'SG-One', 'cofcn': 'co-FCN', 'amp': 'AMP',
     'oslsm': 'OSLSM',
 }  # fmt: skip
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
@@ -192,11 +192,12 @@ def _changes(evaluation, inputs):
 
 
 def method_name(config: ConfigDict) -> str:
-    """What tables call the method: for SimPropNet the row of the paper's Table 4; and what is added to its training."""
-    parts = []
+    """What tables call the method: without all its parts, SimPropNet's row of Table 4; and what a training adds."""
+    names = [METHODS.get(config.model.name, config.model.name)]
     if config.model.name == 'simpropnet':
         parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
-    names = [name for name, used in parts if used] or [METHODS.get(config.model.name, config.model.name)]
+        used = [name for name, there in parts if there]
+        names = names if len(used) == len(parts) else used or ['baseline']
     shots = config.model.get('shots', 'average')
     names += [shots] if shots != 'average' else []
     names += ['CRC'] if config.train.crc else []

@@ -26,8 +26,8 @@ from simpropnet_jax.pages.gather import Found, Result, RunCurve, gather, premise
 
 T = TypeVar('T')
 
-# Rows of SimPropNet's Table 4, in its order; they stand first in every table.
-PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'DPr + FBAF + ICA')
+# Rows of SimPropNet's Table 4, in its order, the last with ICA, too; they stand first in every table.
+PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'SimPropNet')
 TITLES = {
     ('episodes', 'predictions'): 'mIoU by fold',
     ('identical',): 'Identical inputs: the query is its own support',

@@ -265,7 +265,7 @@ def test_a_work_directory_is_evaluated_by_partition(config, source, tmp_path, mo
     without = evaluate_hierarchy(config_rules.load(workdir / 'config.json'), workdir, path, inputs='zero_mask')
     assert without['cmps'] != given['cmps'] and without['protocol'] == given['protocol']
     hierarchy_table.main([str(p) for p in sorted((workdir / 'eval').glob('*.json'))])
-    assert 'DPr + FBAF + ICA (zero_mask)' in capsys.readouterr().out
+    assert 'SimPropNet (zero_mask)' in capsys.readouterr().out
     with pytest.raises(ValueError, match='has queries with 2 supports, not 3'):
         evaluate_hierarchy(None, workdir, path, shot=3)
 

@@ -249,7 +249,7 @@ def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
 
     assert before['classes'] == after['classes'] == [SORTED[0]] and before['folds'] == 2
     assert before['protocol'] == after['protocol'] and before['data'] == 'folder/photos_prepared'
-    assert before['method'] == 'DPr + FBAF + ICA' and after['method'] == 'DPr + FBAF + ICA + fine-tuned'
+    assert before['method'] == 'SimPropNet' and after['method'] == 'SimPropNet + fine-tuned'
     assert 'step 1, trained on pascal5i/subset, fold 1' in before['weights'] and before['checkpoint']['step'] is None
     assert after['trained'] == {'classes': 'base', 'start': str(tmp_path / 'start')}
 

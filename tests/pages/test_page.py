@@ -95,7 +95,7 @@ def section(text, title):
 def test_folds_parts_and_inputs_stand_in_tables_as_the_papers_have_them(tmp_path, capsys):
     runs = tmp_path / 'runs'
     for fold in (0, 1, 2, 3):
-        write(runs / f'full{fold}' / 'eval' / 'a.json', result(fold, 0.5 + 0.01 * fold, 'DPr + FBAF + ICA'))
+        write(runs / f'full{fold}' / 'eval' / 'a.json', result(fold, 0.5 + 0.01 * fold, 'SimPropNet'))
         write(runs / f'base{fold}' / 'eval' / 'a.json', result(fold, 0.4 + 0.01 * fold))
     write(runs / 'base1' / 'eval' / 'b.json', result(1, 0.61, inputs='identical'))
     write(runs / 'base1' / 'eval' / 'c.json', result(1, 0.35, inputs='zero_mask'))
@@ -103,12 +103,12 @@ def test_folds_parts_and_inputs_stand_in_tables_as_the_papers_have_them(tmp_path
     folds = section(text, 'mIoU by fold')
     assert '2 x 10 episodes; protocol simpropnet, data pascal5i/subset, void rule ignore' in folds
     assert row(folds, 'baseline')[:5] == ['321', '321px', '1', '40.00 ± 1.00', '41.00 ± 1.00']
-    assert row(folds, 'DPr + FBAF + ICA')[-2:] == ['51.50 ± 0.00', '61.50 ± 0.00']
+    assert row(folds, 'SimPropNet')[-2:] == ['51.50 ± 0.00', '61.50 ± 0.00']
     parts = section(text, r'Parts of SimPropNet')
-    assert row(parts, 'baseline')[-1] == '41.50 ± 0.00' and parts.index('baseline') < parts.index('DPr')
+    assert row(parts, 'baseline')[-1] == '41.50 ± 0.00' and parts.index('| baseline') < parts.index('| SimPropNet')
     assert row(section(text, 'Identical inputs'), 'baseline (identical)')[4] == '61.00 ± 1.00'
     assert row(section(text, 'Empty support masks'), 'baseline (zero_mask)')[4] == '35.00 ± 1.00'
-    assert row(section(text, 'mIoU by class'), 'DPr + FBAF + ICA')[3] == '50.00'
+    assert row(section(text, 'mIoU by class'), 'SimPropNet')[3] == '50.00'
     assert row(text, 'base1/eval/c.json')[-2:] == ['8 x TPU v4', '0.10.2']
     cells = lambda text: re.findall(r'\d\d\.\d\d', text)
     assert cells(html.split('<h2>')[1]) == cells(folds)  # of one list of rows
