@@ -300,7 +300,8 @@ def _masked_averages(apply, voc, name):
 def test_nearest_neighbour_on_real_images(real_data):
     """1-nearest neighbour over masked averages of VOC objects, in other images.
 
-    62 % of 645 objects are right; 26 % with the input normalised by the wrong convention, 5 % by chance.
+    56 % of the 312 objects in every other image are right. Of all 645 it is 62 %, with the input normalised by the
+    wrong convention 26 %, by chance 5 %.
     """
     backbone = load_backbone(real_data / 'imagenet/resnet50_keras_conv1_to_conv4.h5')
     voc = real_data / 'voc_subset/VOCdevkit/VOC2012'
@@ -310,9 +311,9 @@ def test_nearest_neighbour_on_real_images(real_data):
     def apply(images):
         return network.apply({'params': backbone.params}, normalise(images, backbone.convention))['layer3']
 
-    names = (voc / 'ImageSets/Segmentation/val.txt').read_text().split()
+    names = (voc / 'ImageSets/Segmentation/val.txt').read_text().split()[::2]
     objects = [item for name in names for item in _masked_averages(apply, voc, name)]
     classes, images, vectors = (np.array(column) for column in zip(*objects, strict=True))
     similarity = np.where(images[:, None] == images, -1, vectors @ vectors.T)
     right = (classes[similarity.argmax(1)] == classes).mean()
-    assert right >= 0.6, f'{right:.1%} of {len(classes)} objects'
+    assert right >= 0.54, f'{right:.1%} of {len(classes)} objects'
