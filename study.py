@@ -29,8 +29,18 @@ from configs import amp, canet, cofcn, common, oslsm, panet, prototype, sgone, s
 from simpropnet_jax import commandline, mistakes
 from simpropnet_jax import config as config_rules
 
+# Readings of SimPropNet's Eq. 3: where a ReLU stands, times how far the attention maps are spread.
+READINGS = {f'{activation}_{gain}': (activation, gain) for gain in (5000, 1000, 1) for activation in (
+    'none', 'relu', 'block')}  # fmt: skip
+
+
+def reading(activation, gain):
+    return lambda config: config.model.update(fbaf_activation=activation, attention_gain=float(gain))
+
+
 WORDS = {
     **common.SHARED,
+    **{name: reading(*one) for name, one in READINGS.items()},
     'five': lambda config: config.train.update(shot=5),
     'attention': lambda config: config.model.update(shots='attention'),
 }
@@ -59,12 +69,14 @@ ROWS = {
     'cofcn': (cofcn, [], None),
     'oslsm': (oslsm, [], None),
     'prototype': (prototype, [], None),
+    **{name: (simpropnet, [name], 'none_1' if name != 'none_1' else None) for name in READINGS},
 }
 PROPAGATION = list(ROWS)[:11]
 # Words of --rows for several of them.
 GROUPS = {
     'propagation': PROPAGATION,
     'methods': ['simpropnet', 'canet', 'panet', 'sgone', 'cofcn', 'amp', 'oslsm', 'prototype'],
+    'readings': list(READINGS),
     'cycles': ['panet_crc', 'panet_tpc', 'panet_crc_tpc', 'amp_crc', 'amp_tpc', 'amp_crc_tpc'],
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.

@@ -126,7 +126,7 @@ def random_batch(method: experiment.Method, size: int) -> dict[str, np.ndarray]:
 def our_objective(method: experiment.Method):
     config = method.config
     return objectives.episodic(
-        method.module, config.train, void=config.data.void, convention=config.model.convention, steps_per_epoch=1000)
+        method.module, config.train, void=config.data.void, convention=config.model.convention, steps=1000)
 
 
 def our_batch(batch: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], jax.Array | None]:

@@ -39,7 +39,7 @@ def base() -> ConfigDict:
     train.alignment = False  # so, but from the hard predicted mask, through which no gradient runs (PANet's alignment)
     train.history_drop = 0.7  # share of the episodes that CANet sees without its earlier answer; 1: it keeps none
     train.ica = 0.0  # probability, at the start, that a query loses its colour (SimPropNet, 3.6)
-    train.ica_decay = 0.9747  # its factor per epoch; the paper says exponential: 0.9747 leaves 0.0025 after 180 epochs
+    train.ica_decay = 0.01  # its factor over the whole training, exponential as the paper says: from 0.25 to 0.0025
     train.foreground_weight = 1.0  # of foreground pixels in the loss; above 1, fewer novel objects are missed
     train.optimizer = 'sgd'  # 'sgd' with momentum (the papers); 'adamw', where a backbone starts anew; 'rmsprop', AMP's
     train.learning_rate = 2.5e-3  # SimPropNet, 3.6

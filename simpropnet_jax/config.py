@@ -78,7 +78,7 @@ RULES = {
     'model.depths': DEPTHS,
     'model.dropout': number(0, 0.99, whole=False),
     'model.fbaf': FLAG,
-    'model.fbaf_activation': one_of('none', 'relu'),
+    'model.fbaf_activation': one_of('none', 'relu', 'block'),
     'model.attention_gain': number(0, whole=False),
     'model.shots': one_of('average', 'attention', 'union'),
     'model.refinements': number(0),
@@ -278,8 +278,8 @@ def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> 
     now, before = dict(fields(config)), dict(fields(stored))
     if now.get('model.convention') == 'auto':
         now['model.convention'] = before.get('model.convention')
-    # At a constant rate a longer training begins like a shorter one.
-    fixed = now.get('train.poly_power') or now.get('tpc.when') == 'after'
+    # A longer training begins like a shorter one if neither the rate nor ICA's probability follows its length.
+    fixed = now.get('train.poly_power') or now.get('train.ica') or now.get('tpc.when') == 'after'
     free = FREE if fixed else (*FREE, 'train.epochs', 'train.steps')
     if now.get('model.name') == 'sgone' and now.get('train.shot') == 1:
         free = (*free, 'model.shots')  # one support is fused with none

@@ -136,11 +136,13 @@ def ica(key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability) -> Flo
     return jnp.where(averaged, query.mean(-1, keepdims=True), query)
 
 
-def ica_probability(
-    step, steps_per_epoch: int, start: float = 0.25, decay_per_epoch: float = 0.9747
-) -> Float[Array, '']:
+def ica_probability(step, steps: int, start: float = 0.25, decay: float = 0.01) -> Float[Array, '']:
     """Probability of ICA at a step, 0.25 at first and decaying exponentially (SimPropNet, section 3.6).
 
-    The paper does not state the rate; 0.9747 an epoch leaves a hundredth of the start after 180 epochs.
+    The paper does not state the rate. We let it follow the length of the training, so that short recipes end where
+    long ones do.
+
+    Args:
+      steps: length of the training, after which `decay` of the start is left.
     """
-    return start * jnp.power(decay_per_epoch, step / steps_per_epoch)
+    return start * jnp.power(decay, step / steps)

@@ -88,7 +88,8 @@ class CANet(FewShotMethod):
         repeated = jnp.repeat(features, shots, axis=0)
         each = self.fusion.compare(repeated, probe.reshape(batch * shots, -1), train)
         weights = jax.nn.softmax(self.attention(each).reshape(batch, shots))
-        return jnp.einsum('bkhwc,bk->bhwc', each.reshape(batch, shots, *each.shape[1:]), weights.astype(each.dtype))
+        each = each.reshape(batch, shots, *each.shape[1:])
+        return jnp.einsum('bkhwc,bk->bhwc', each.astype(jnp.float32), weights).astype(each.dtype)
 
     def maps(
         self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c']

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.models.layers import resize_bilinear, tile
 from simpropnet_jax.models.resnet import Conv, ResNet
 
 # Output stride 16: layer4 keeps the resolution and dilates.
@@ -52,7 +52,7 @@ class Pyramid(nn.Module):
         block = lambda name, *args: Block(self.features, *args, dtype=self.dtype, name=name)
         branches = [block('conv1x1', 1)(x)] + [block(f'rate{rate}', 3, rate)(x) for rate in RATES]
         pooled = block('image_pooling', 1)(x.mean((1, 2), keepdims=True))
-        branches.append(jnp.broadcast_to(pooled, branches[0].shape))
+        branches.append(tile(pooled[:, 0, 0], x))
         return block('fuse', 1)(jnp.concatenate(branches, -1))
 
 

@@ -65,7 +65,7 @@ class AttentiveFusion(nn.Module):
       Fused features G, [B, h, w, 2C].
     """
 
-    activation: str = 'none'  # after each instance norm: 'none' (Eq. 3 as written) or 'relu'
+    activation: str = 'none'  # Eq. 3 as printed; 'relu': ReLU(IN(Conv(G) + G)); 'block': IN(ReLU(Conv(G)) + G)
     attention_gain: float = 1.0  # how far A^f and A^b are spread around 1/2; 1: as they are
     dtype: DTypeLike = jnp.float32
 
@@ -73,15 +73,20 @@ class AttentiveFusion(nn.Module):
     def __call__(self, features, probe, train: bool = False):
         del train  # Eq. 3 has no dropout
         width = 2 * features.shape[-1]
-        conv = lambda name: Conv(width, dtype=self.dtype, name=name)
-        norm = lambda x: nn.relu(instance_norm(x)) if self.activation == 'relu' else instance_norm(x)
+        inner = nn.relu if self.activation == 'block' else lambda x: x
+        outer = nn.relu if self.activation == 'relu' else lambda x: x
+
+        def residual(name, g, x=None, **parts):
+            """IN(Conv(x) + G), with the ReLU where this reading of Eq. 3 has it; x is G unless given."""
+            convolved = Conv(width, dtype=self.dtype, name=name)(g if x is None else x, **parts)
+            return outer(instance_norm(inner(convolved) + g))
 
         attention = attention_maps(features, probe)  # A^f, A^b
         attention = (0.5 + self.attention_gain * (attention - 0.5)).astype(features.dtype)
         g = jnp.concatenate([features, tile(probe.foreground, features)], -1)  # G^0
-        g = norm(conv('conv1')(features, constant=probe.foreground) + g)  # G^1
-        g = norm(conv('conv2')(g, thin=attention) + g)  # G^2
-        return norm(conv('conv3')(g) + g)  # G
+        g = residual('conv1', g, features, constant=probe.foreground)  # G^1; the tiled Z^f is convolved as a constant
+        g = residual('conv2', g, thin=attention)  # G^2
+        return residual('conv3', g)  # G
 
 
 class DenseComparison(nn.Module):

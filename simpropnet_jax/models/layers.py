@@ -101,9 +101,19 @@ def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
     return jnp.where(taken, x, 0).sum(-1)
 
 
+def add_bias(x: Float[Array, '*b c'], bias: Float[Array, ' c'], dtype: DTypeLike) -> Float[Array, '*b c']:
+    """Adds a bias in float32 and returns the sum in `dtype`.
+
+    The gradient of a bias is a sum over all positions. In bfloat16 such a sum stops growing once it is 256 times as
+    large as what is added; float32 keeps it exact. The cost is nil: compilers fuse both casts with the addition.
+    """
+    return (x.astype(jnp.float32) + bias).astype(dtype)
+
+
 def tile(vector: Float[Array, 'b c'], features: Float[Array, 'b h w d']) -> Float[Array, 'b h w c']:
-    """The vector at every position of the features."""
-    return jnp.broadcast_to(vector[:, None, None], (*features.shape[:3], vector.shape[-1])).astype(features.dtype)
+    """The vector at every position of the features; its gradient is summed in float32, as `add_bias` explains."""
+    shape = (*features.shape[:3], vector.shape[-1])
+    return jnp.broadcast_to(vector.astype(jnp.float32)[:, None, None], shape).astype(features.dtype)
 
 
 def instance_norm(x: Float[Array, 'b h w c'], epsilon: float = 1e-5) -> Float[Array, 'b h w c']:
@@ -139,18 +149,18 @@ class Conv(nn.Module):
         bound = (self.kernel**2 * sum(channels)) ** -0.5
         uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
         kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype)
-        bias = jnp.asarray(self.param('bias', uniform, (features,)), self.dtype)
-        total = bias if rest is None else rest
+        bias = self.param('bias', uniform, (features,))
+        total = bias if rest is None else rest.astype(jnp.float32)  # in float32, as `add_bias` explains
         for part, at in zip(parts, np.cumsum(channels) - channels, strict=True):
             if rest is not None and part is not thin:
                 continue
             own = kernel[:, :, at : at + part.shape[-1]]
             if part is constant:
-                y = convolve_constant(part, own, x.shape[1:3], self.dilation).astype(self.dtype)
+                y = convolve_constant(part, own, x.shape[1:3], self.dilation)
             else:
                 y = convolve(part.astype(self.dtype), own, self.dilation)
             total = total + y
-        return total
+        return total.astype(self.dtype)
 
 
 def he_scaled(params: dict, gain: float, backbones: Sequence[str] = ('backbone',)) -> dict:
@@ -200,7 +210,7 @@ class Decoder(nn.Module):
         block = lambda name, **kwargs: ConvReluDropout(
             self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs)
         pooled = block('image_pooling', kernel=1)(x.mean((1, 2), keepdims=True), train)
-        branches = [jnp.broadcast_to(pooled, (*x.shape[:3], self.features)), block('conv1x1', kernel=1)(x, train)]
+        branches = [tile(pooled[:, 0, 0], x), block('conv1x1', kernel=1)(x, train)]
         branches += [block(f'rate{rate}', dilation=rate)(x, train) for rate in self.rates]
         x = block('fuse', kernel=1)(jnp.concatenate(branches, -1), train)
         return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

@@ -83,7 +83,7 @@ class OSLSM(FewShotMethod):
         images = features['image']
         batch, shots, *shape = images.shape
         masks = resize_mask(masks * valid, tuple(shape[:2]))
-        masked = images * masks[..., None].astype(images.dtype)
+        masked = (images.astype(jnp.float32) * masks[..., None]).astype(images.dtype)
         code = self._code(masked.reshape(batch * shots, *shape)).astype(jnp.float32)
         hashed = jnp.einsum('bko,oc->bkc', code.reshape(batch, shots, CODE), self.hashing, precision='highest')
         return Regression(hashed[..., :-1], hashed[..., -1])

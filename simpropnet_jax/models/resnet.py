@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.convolve import convolve
+from simpropnet_jax.models.layers import add_bias
 
 STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
 # Striding stops at one eighth: the third stage keeps the resolution and dilates all of its 3x3 convolutions
@@ -36,7 +37,7 @@ class Conv(nn.Module):
         kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
         bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
         x = convolve(x.astype(self.dtype), jnp.asarray(kernel, self.dtype), self.dilation, self.stride)
-        return x + jnp.asarray(bias, self.dtype)
+        return add_bias(x, bias, self.dtype)
 
 
 class Bottleneck(nn.Module):

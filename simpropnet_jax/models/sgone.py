@@ -100,6 +100,6 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, features: Features, vector: Float[Array, 'b c']) -> Float[Array, 'b h w 2']:
         similarity = cosine_similarity(features.guidance, vector)[..., None]
-        guided = features.side * similarity.astype(features.side.dtype)
+        guided = (features.side.astype(jnp.float32) * similarity).astype(features.side.dtype)
         x = nn.relu(Conv(SIDE, dtype=self.dtype, name='fuse')(guided))
         return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

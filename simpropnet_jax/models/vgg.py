@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.models.convolve_xla import LAYOUT
+from simpropnet_jax.models.layers import add_bias
 from simpropnet_jax.models.pretrained import Backbone, download, read_weights, sha256
 from simpropnet_jax.models.resnet import Conv
 
@@ -86,8 +87,9 @@ class FullyConnected(nn.Module):
     def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ d']:
         shape = (self.side, self.side, x.shape[-1], self.features)
         kernel = jnp.asarray(self.param('kernel', nn.initializers.lecun_normal(), shape), self.dtype)
-        bias = jnp.asarray(self.param('bias', nn.initializers.zeros_init(), (self.features,)), self.dtype)
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=LAYOUT) + bias
+        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=LAYOUT)
+        return add_bias(x, bias, self.dtype)
 
 
 def load_vgg16(path: str | Path, width: int = 64, classifier: bool = False) -> Backbone:

@@ -46,7 +46,7 @@ class Episodes(NamedTuple):
 
 
 def episodic(
-    module, train, *, void: str, convention: str, steps_per_epoch: int, first_step: int = 0, tpc=None,
+    module, train, *, void: str, convention: str, steps: int, first_step: int = 0, tpc=None,
     transformed: float = 0.0,
 ) -> Callable:  # fmt: skip
     """The objective of few-shot methods: the query's loss, and what `train` adds. Losses add with weight one.
@@ -60,7 +60,8 @@ def episodic(
       train: `config.train`.
       void: 'ignore' or 'background'.
       convention: of the backbone's input, a key of `normalise.CONVENTIONS`.
-      first_step: at which the phase of training begins that this is the objective of.
+      steps: of the phase of training that this is the objective of.
+      first_step: at which that phase begins.
       tpc: `config.tpc`, needed where some pairs are transformed.
       transformed: share of the episodes whose query is the transformed support (transformed-pair conditioning). Where
         it is all of them, there is no cycle: a conditioning step has the query's loss alone, as the paper's.
@@ -70,7 +71,7 @@ def episodic(
     cycle = ('soft' if train.crc else 'hard') if (train.crc or train.alignment) and transformed < 1 else None
 
     def ica_probability(step):
-        return augment.ica_probability(step - first_step, steps_per_epoch, train.ica, train.ica_decay)
+        return augment.ica_probability(step - first_step, steps, train.ica, train.ica_decay)
 
     def objective(state, batch, key):
         augment_key, ica_key, dropout_key = jax.random.split(key, 3)

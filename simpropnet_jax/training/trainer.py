@@ -59,7 +59,7 @@ def _objective(method, source, sampler, phase: phases.Phase) -> Callable:
     if method.episodic:
         parts.append(objectives.episodic(
             method.module, config.train, void=config.data.void, convention=config.model.convention,
-            steps_per_epoch=sampler.steps_per_epoch, first_step=phase.first, tpc=config.tpc,
+            steps=phase.last - phase.first, first_step=phase.first, tpc=config.tpc,
             transformed=phases.transformed(config.tpc, phase)))  # fmt: skip
     return objectives.together(*parts) if len(parts) > 1 else parts[0]
 

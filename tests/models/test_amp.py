@@ -180,7 +180,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
     batch = jax.tree.map(jnp.asarray, batch)
     shared = dict(convention='torchvision')
     labels = objectives.supervised(module, hidden=NOVEL, episodes=True, **shared)
-    of_episodes = objectives.episodic(module, config.train, void='ignore', steps_per_epoch=5, **shared)
+    of_episodes = objectives.episodic(module, config.train, void='ignore', steps=5, **shared)
     both = objectives.together(labels, of_episodes)
 
     @jax.jit

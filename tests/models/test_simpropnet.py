@@ -63,7 +63,7 @@ def gradients(config, module, params, batch):
     config.train.support_scale = 1.0
     trainable, frozen = split(params, ('backbone',))
     objective = objectives.episodic(
-        module, config.train, void='ignore', convention='torchvision', steps_per_epoch=10)  # fmt: skip
+        module, config.train, void='ignore', convention='torchvision', steps=10)  # fmt: skip
 
     def loss(trainable, batch):
         state = TrainState(jnp.zeros((), jnp.int32), trainable, frozen, None)

@@ -93,7 +93,7 @@ def objective(transformed=0.0, **train):
     config = canet.get_config('crc')
     config.train.update(size=65, support_scale=1.0, **train)
     minimised = jax.jit(objectives.episodic(
-        CANetOnPixels(**SMALL), config.train, void='ignore', convention='torchvision', steps_per_epoch=5,
+        CANetOnPixels(**SMALL), config.train, void='ignore', convention='torchvision', steps=5,
         tpc=config.tpc, transformed=transformed))  # fmt: skip
 
     def call(state, batch):

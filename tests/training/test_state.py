@@ -84,7 +84,7 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, confi
     for devices in (1, 8):
         mesh, optimizer = mesh_of(devices), make_optimizer(config.train, 10)
         objective = objectives.episodic(
-            module, config.train, void='ignore', convention='torchvision', steps_per_epoch=5, tpc=config.tpc,
+            module, config.train, void='ignore', convention='torchvision', steps=5, tpc=config.tpc,
             transformed=transformed(config.tpc, Phase(EPISODES, 0, 10)))  # fmt: skip
         step = make_step(objective, optimizer, seed=0, mesh=mesh)
         new_history = (lambda: history.blank(16, (5, 5))) if module.iterative else (lambda: None)
