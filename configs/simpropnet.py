@@ -21,7 +21,7 @@ def get_config(argument: str = '') -> ConfigDict:
     config.model.features = 256  # filters of the shared 3x3 layer behind the backbone
     config.model.dropout = 0.5  # of whole channels, as CANet's; the paper does not say
     config.model.fbaf = True  # foreground/background attentive fusion; False: CANet's dense comparison
-    config.model.fbaf_activation = 'none'  # ReLUs in Eq. 3: 'none' as printed, 'relu' after each norm, 'block' before each sum
+    config.model.fbaf_activation = 'none'  # ReLU in Eq. 3: 'none' as printed; 'relu' after norms; 'block' before sums
     config.model.attention_gain = 1.0  # spreads A^f and A^b around 1/2; 1: Eq. 3 as written; see docs/CHOICES.md
     config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
 

@@ -25,8 +25,9 @@ COMMON = ('seed', 'fold', 'data.', 'train.shot', 'train.size', 'train.classes', 
 OF_ONE_METHOD = ('model.', 'train.')
 # Of all these they may differ in what rows are there to compare, in the budget's parts, and in what changes no number.
 MAY_DIFFER = (
-    'train.crc', 'train.alignment', 'model.shots', 'model.fbaf_activation', 'model.attention_gain', 'train.steps', 'train.epochs', 'data.dir', 'data.loader',
-    'data.workers', 'model.weights', 'model.trained', 'model.convention', 'train.log_every', 'eval.shots', 'eval.batch',
+    'train.crc', 'train.alignment', 'model.shots', 'model.fbaf_activation', 'model.attention_gain', 'train.steps',
+    'train.epochs', 'data.dir', 'data.loader', 'data.workers', 'model.weights', 'model.trained', 'model.convention',
+    'train.log_every', 'eval.shots', 'eval.batch',
 )  # fmt: skip
 # The papers' epochs are compared as they are, though they are not the same.
 PAPERS = {'canet': '200 epochs', 'simpropnet': '180 epochs'}

@@ -1,0 +1,104 @@
+"""Gradients in bfloat16 are those of float32, parameter by parameter, at a map size at which bfloat16 sums saturate."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simpropnet_jax import experiment, models
+from simpropnet_jax.training import objectives
+from simpropnet_jax.training.state import TrainState, make_optimizer, make_step, init_state, split
+
+SIDE, BATCH = 225, 4  # features of 29 x 29
+NARROW = {'width': 8, 'features': 32, 'dropout': 0.0, 'dtype': 'float32', 'convention': 'torchvision'}
+# Recipe, words after its colon, and further fields.
+METHODS = {
+    'simpropnet, Eq. 3 as printed': ('simpropnet', 'cpu', {'model.attention_gain': 1.0}),
+    'simpropnet, relu': ('simpropnet', 'cpu', {'model.fbaf_activation': 'relu'}),
+    'simpropnet, block': ('simpropnet', 'cpu', {'model.fbaf_activation': 'block'}),
+    'simpropnet, crc': ('simpropnet', 'cpu,crc', {}),
+    'canet': ('canet', 'cpu', {}),
+    'canet, attention': ('canet', 'cpu,crc', {'model.shots': 'attention', 'train.shot': 2}),
+    'panet': ('panet', 'cpu', {}),
+    'panet, vgg16': ('panet', 'cpu', {'model.encoder': 'vgg16', 'train.frozen': ()}),
+    'sgone': ('sgone', 'cpu', {}),
+    'cofcn': ('cofcn', 'cpu', {}),
+    'amp': ('amp', 'cpu,crc', {}),
+    'oslsm': ('oslsm', 'cpu,crc', {}),
+    'deeplab': ('deeplabv3plus', 'cpu', {'train.size': SIDE, 'train.batch': BATCH}),
+}
+
+
+def config_of(recipe, words, fields):
+    config = importlib.import_module(f'configs.{recipe}').get_config(f'fold=1,{words}')
+    config.model.update({name: value for name, value in NARROW.items() if name in config.model})
+    config.update_from_flattened_dict({'train.support_scale': 1.0, 'train.ica': 0.0, **fields})
+    return config
+
+
+def batch_of(config):
+    """Smooth pictures with an object of two levels of brightness, a void margin, and some noise."""
+    rng, side, batch, shots = np.random.default_rng(0), config.train.size, config.train.batch, config.train.shot
+    images = rng.integers(0, 256, (batch * (1 + shots), 8, 8, 3)).repeat(29, 1).repeat(29, 2)[:, :side, :side]
+    labels = np.zeros(images.shape[:3], np.uint8)
+    for label, image, corner in zip(labels, images, rng.integers(10, side // 2, (len(images), 2)), strict=True):
+        for value, margin in ((255, 0), (1, 3)):
+            label[corner[0] + margin : corner[0] + 90 - margin, corner[1] + margin : corner[1] + 90 - margin] = value
+        image[label == 1] = 200
+    images = np.clip(images + rng.normal(0, 20, images.shape), 0, 255).astype(np.uint8)
+    images = images.reshape(batch, 1 + shots, side, side, 3)
+    labels = labels.reshape(batch, 1 + shots, side, side)
+    class_id = np.arange(1, batch + 1).astype(np.int32)
+    classes = np.where(labels[:, 0] == 1, class_id[:, None, None], labels[:, 0]).astype(np.uint8)
+    return {
+        'query_image': images[:, 0], 'query_label': labels[:, 0], 'support_image': images[:, 1:],
+        'support_label': labels[:, 1:], 'class_id': class_id, 'query_classes': classes, 'image': images[:, 0],
+        'label': classes,
+    }  # fmt: skip
+
+
+def objective_of(config):
+    method, parts = experiment.Method(config, models.build(config), {}, None), []
+    if method.supervised:
+        parts.append(objectives.supervised(method.module, convention='torchvision', hidden=(), episodes=True))
+    if method.episodic:
+        parts.append(objectives.episodic(method.module, config.train, void='ignore', convention='torchvision', steps=9))
+    return method, objectives.together(*parts)
+
+
+def gradients_of(config, params):
+    _, objective = objective_of(config)
+    trained, frozen = split(params, config.train.frozen)
+    batch = batch_of(config)
+
+    @jax.jit
+    def gradients(trained, batch):
+        loss = lambda p: objective(TrainState(jnp.zeros((), jnp.int32), p, frozen, None), batch, jax.random.key(0))[0]
+        return jax.grad(loss)(trained)
+
+    return {jax.tree_util.keystr(path): np.asarray(value, np.float64)
+            for path, value in jax.tree_util.tree_leaves_with_path(gradients(trained, batch))}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', METHODS)
+def test_bfloat16_has_float32s_gradients(name):
+    config = config_of(*METHODS[name])
+    params = objective_of(config)[0].init(jax.random.key(0), {})['params']
+    expected = gradients_of(config, params)
+    config.model.dtype = 'bfloat16'
+    found = gradients_of(config, params)
+    # Of parameters without influence (a bias before an instance norm) both gradients are rounding errors.
+    noise = 1e-5 * max(np.linalg.norm(value) / value.size**0.5 for value in expected.values())
+    wrong = {}
+    for path, value in expected.items():
+        length, its = np.linalg.norm(value), np.linalg.norm(found[path])
+        if length / value.size**0.5 > noise:
+            ratio, cosine = its / length, np.vdot(value, found[path]) / (length * its)
+            print(f'{path:60} {length:.3e} {ratio:.4f} {cosine:.4f}')
+            if abs(ratio - 1) > 0.03 or cosine < 0.98:
+                wrong[path] = f'norm {ratio:.3f} times as large, cosine {cosine:.4f}'
+        else: print(path,'dead',length, its)
+    assert not wrong
