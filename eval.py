@@ -22,7 +22,7 @@ CONFIG = commandline.define_config(required=False, only=[name for name in FREE i
 WORKDIR = flags.DEFINE_string('workdir', None, 'folder that train.py wrote; results go to eval/ in it')
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
 INPUTS = flags.DEFINE_enum(
-    'inputs', 'episodes', ['episodes', 'identical', 'zero_mask'],
+    'inputs', 'episodes', ['episodes', 'identical', 'zero_mask', 'other_class'],
     'what the method is given: episodes; identical: every pair once, the query as its own support; zero_mask: the '
     'episodes with empty support masks. The last two show how much a method looks at its support')  # fmt: skip
 PROTOCOLS = flags.DEFINE_list(

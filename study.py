@@ -7,10 +7,13 @@
 The rows `propagation` (the default) are those of Improved Similarity Propagation: CANet, with cyclic reinforcement
 (crc), with transformed-pair conditioning (tpc), with both, the paper's two controls; SimPropNet, with the cycle, with
 both; and CANet with five supports, averaged, or weighed by its paper's attention. `methods` are all that both papers
-compare, one row each, and the training-free prototype; `cycles` are the second paper's additions to PANet and AMP.
-Each row is evaluated on episodes, on identical inputs and with empty support masks, and compared by a paired bootstrap
-with the row that it changes. The same command goes on with a study that was stopped; with more rows it adds them, if
-they fit those that are there.
+compare, one row each, and the training-free prototype; `cycles` are the second paper's additions to PANet and AMP;
+`readings` are nine of SimPropNet's Eq. 3 (where a ReLU stands, how far attention maps are spread; docs/CHOICES.md),
+which want --recipe cpu and --set select.on=base_val. Each row is evaluated on episodes, on identical inputs and with
+empty support masks, and compared by a paired bootstrap with the row that it changes. With --seeds 3 each row is trained
+three times: the table has the mean and the deviation over trainings, and the interval of a difference covers both query
+images and trainings. The same command goes on with a study that was stopped; with more rows it adds them, if they fit
+those that are there.
 
 With --recipe cpu, or --set train.steps=N, all rows have as many steps, conditioning included. Without, each method has
 its paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches of 8, conditioning on top: 30 epochs, or
@@ -98,9 +101,13 @@ def parser() -> argparse.ArgumentParser:
         '--set', action='append', default=[], metavar='FIELD=VALUE',
         help='a config field of every row, e.g. --set train.size=161 --set data.dir=data; again for more')  # fmt: skip
     result.add_argument(
-        '--inputs', default='episodes,identical,zero_mask', help='what rows are evaluated on (default: %(default)s)')
+        '--inputs', default='episodes,identical,zero_mask',
+        help='what rows are evaluated on; also other_class (default: %(default)s)')
     result.add_argument(
         '--shots', default='', help='numbers of supports of the episodes, 1,5 (default: as many as in the training)')
+    result.add_argument(
+        '--seeds', type=int, default=1, metavar='N',
+        help='trainings of each row, with seeds 0 to N-1 (default: %(default)s)')  # fmt: skip
     return result
 
 
@@ -162,7 +169,9 @@ def main(given: argparse.Namespace):
     shots = list(filter(None, given.shots.split(',')))
     if not all(shot.isdigit() and int(shot) for shot in shots):
         raise ValueError(f'--shots must be whole numbers above 0, such as 1,5, got {given.shots!r}')
-    run_study(configs(given), given.workdir, given.inputs.split(','), [int(shot) for shot in shots])
+    if given.seeds < 1:
+        raise ValueError(f'--seeds must be 1 or more, got {given.seeds}')
+    run_study(configs(given), given.workdir, given.inputs.split(','), [int(shot) for shot in shots], given.seeds)
 
 
 if __name__ == '__main__':

@@ -98,8 +98,9 @@ class AttentiveFusion(nn.Module):
         self.conv2 = convolution(2 * features + 2, 2 * features)
         self.conv3 = convolution(2 * features, 2 * features)
 
-    def norm(self, x):
-        x = functional.instance_norm(x)
+    def residual(self, convolved, g):
+        inner = torch.relu(convolved) if self.activation == 'block' else convolved
+        x = functional.instance_norm(inner + g)
         return torch.relu(x) if self.activation == 'relu' else x
 
     def attention(self, features, foreground, background):
@@ -112,9 +113,9 @@ class AttentiveFusion(nn.Module):
     def forward(self, features, foreground, background, history=None):
         g = torch.cat([features, tile(foreground, features)], 1)
         attention = self.attention(features, foreground, background)
-        g = self.norm(self.conv1(g) + g)
-        g = self.norm(self.conv2(torch.cat([g, attention], 1)) + g)
-        return self.norm(self.conv3(g) + g)
+        g = self.residual(self.conv1(g), g)
+        g = self.residual(self.conv2(torch.cat([g, attention], 1)), g)
+        return self.residual(self.conv3(g), g)
 
 
 class DenseComparison(nn.Module):

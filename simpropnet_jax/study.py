@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,18 +36,24 @@ PAPERS = {'canet': '200 epochs', 'simpropnet': '180 epochs'}
 
 def run_study(
     rows: Mapping[str, tuple[ConfigDict, str | None]], workdir: Path, inputs: Sequence[str] = INPUTS,
-    shots: Sequence[int] = (),
+    shots: Sequence[int] = (), seeds: int = 1,
 ) -> dict[str, dict]:  # fmt: skip
     """Trains and evaluates every row, at the shot it is trained with; what is done already is not done again.
+
+    A training is done if its results are there, even where its checkpoints are not: a study whose study.json, config
+    and result files were kept resumes on another machine.
 
     Args:
       rows: name -> config, and the name of the row that it is compared with.
       workdir: each row's is the folder of its name in it. All rows so far go to study.json.
       inputs: what they are evaluated on, of `evaluation.run.INPUTS`.
       shots: of episodes on which they are evaluated, too.
+      seeds: trainings of each row, with `config.seed`, `config.seed` + 1, ...; the later ones in folders NAME_seed1,
+        NAME_seed2, ... A row that has more already keeps them.
     Returns:
-      What study.json holds, rows of earlier calls too: name -> method, parameters, minutes of training, mIoU by inputs
-      (and, where it is not the training's, by shot), episodes a second, comparison on episodes, and on other inputs.
+      What study.json holds, rows of earlier calls too: name -> method, parameters, minutes of a training, mIoU by
+      inputs (and, where it is not the training's, by shot), episodes a second, comparison on episodes, and on others.
+      `trainings` has one entry a seed. Of several trainings the mIoU is the mean, `std` their standard deviation.
     Raises:
       ValueError, OSError: what a user can mend, for every row before the first is trained.
     """
@@ -62,17 +69,14 @@ def run_study(
         experiment.prepare_sampler(config, experiment.open_data(config))
     for number, (name, (config, _)) in enumerate(rows.items(), 1):
         logger.info('row %d of %d: %s', number, len(rows), name)
-        trained, shot = sizes[name]['trained'] > 0, config.train.shot
-        if trained:
-            train_and_evaluate(_at_shots(config, (shot,)), workdir / name)
-        also = lambda one: shots if one == 'episodes' else ()
-        results = {one: evaluated(_at_shots(config, {shot, *also(one)}), workdir / name, one) for one in inputs}
-        jax.clear_caches()  # or the compiled programs of all rows stay in memory
+        trained, earlier = sizes[name]['trained'] > 0, trainings(found.get(name, {}))
+        made = []
+        for place in range(max(seeds, len(earlier)) if trained else 1):
+            known = earlier[place] if place < len(earlier) else None
+            made.append(_training(config, name, place, workdir, inputs, shots, trained, known))
         found[name] = {
-            'method': method_name(config), 'shot': shot, 'against': rows[name][1], 'parameters': sizes[name],
-            'minutes': training_minutes(workdir / name, config.train.batch) if trained else 0.0,
-            'miou': _scores(results, shot), 'episodes_per_second': _speed(results, shot),
-            'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
+            'method': method_name(config), 'shot': config.train.shot, 'against': rows[name][1],
+            'parameters': sizes[name], **_summary(made), 'trainings': made,
         }  # fmt: skip
         for one, row in found.items():
             if name in (one, row['against']) and row['against'] in found:
@@ -80,6 +84,59 @@ def run_study(
         checkpoint.write_json(stored, found)
         print('\n' + table(found))
     return found
+
+
+def trainings(row: Mapping) -> list[dict]:
+    """Those of a row of study.json; earlier versions had one, whose facts are the row's own."""
+    if not row:
+        return []
+    facts = ('minutes', 'miou', 'episodes_per_second', 'results')
+    return row.get('trainings') or [{'seed': 0} | {name: row[name] for name in facts if name in row}]
+
+
+def _training(config, name, place, workdir, inputs, shots, trained, known) -> dict:
+    """One training of a row with its evaluations; `known` is its entry of an earlier call."""
+    config, shot = ConfigDict(config.to_dict()), config.train.shot
+    config.seed += place
+    folder = workdir / (f'{name}_seed{place}' if place else name)
+    also = lambda one: shots if one == 'episodes' else ()
+    wanted = {one: _at_shots(config, {shot, *also(one)}) for one in inputs}
+    if known and all(_is_evaluated(wanted[one], workdir, known['results'].get(one)) for one in inputs):
+        return known
+    if trained:
+        train_and_evaluate(_at_shots(config, (shot,)), folder)
+    results = {one: evaluated(evaluation, folder, one) for one, evaluation in wanted.items()}
+    jax.clear_caches()  # or the compiled programs of all rows stay in memory
+    results = {one: workdir / path for one, path in (known or {}).get('results', {}).items()} | results
+    return {
+        'seed': config.seed, 'minutes': training_minutes(folder, config.train.batch) if trained else 0.0,
+        'miou': _scores(results, shot), 'episodes_per_second': _speed(results, shot),
+        'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
+    }  # fmt: skip
+
+
+def _is_evaluated(config, workdir, result) -> bool:
+    """Whether a result file is there, of the same evaluation."""
+    path = workdir / result if result else None
+    return bool(path and path.exists()) and report.read_result(path)['eval'] == config_rules.plain(config.eval)
+
+
+def _summary(made: Sequence[Mapping]) -> dict:
+    """Of one training its own facts; of several the mean and the standard deviation over them."""
+    first = made[0]
+    facts = {name: first[name] for name in ('miou', 'episodes_per_second', 'results')}
+    facts['minutes'] = statistics.mean(one['minutes'] for one in made)
+    if len(made) == 1:
+        return facts
+    shared = [name for name in first['miou'] if all(name in one['miou'] for one in made)]
+    facts['miou'] = {}
+    for name in shared:
+        scores = [one['miou'][name] for one in made]
+        mious = [score['miou'] for score in scores]
+        facts['miou'][name] = {
+            'miou': statistics.mean(mious), 'std': statistics.stdev(mious),
+            'fb_iou': statistics.mean(score['fb_iou'] for score in scores)}  # fmt: skip
+    return facts
 
 
 def check_one_budget(
@@ -192,19 +249,24 @@ def _speed(results, shot) -> float | None:
 
 def _comparisons(workdir, found, name) -> dict[str, dict]:
     """Does this row beat the one that it changes: on episodes, and on each other input that both have?"""
-    against = found[name]['against']
-    ours, theirs = (found[row]['results'] for row in (name, against))
-    compared = lambda one: _compared(workdir / theirs[one], workdir / ours[one], against, found[name]['shot'])
-    made = {one: compared(one) for one in ours if one in theirs}
+    against, shot = found[name]['against'], found[name]['shot']
+    ours, theirs = (trainings(found[row]) for row in (name, against))
+    counts = lambda made, one: [_counts(workdir / training['results'][one], shot) for training in made]
+    shared = set.intersection(*(set(training['results']) for training in [*ours, *theirs]))
+    both = [one for one in found[name]['results'] if one in shared]
+    made = {one: _compared(counts(theirs, one), counts(ours, one), against) for one in both}
     on_episodes = {'comparison': made.pop('episodes')} if 'episodes' in made else {}
     return on_episodes | {'other_comparisons': made}
 
 
-def _compared(theirs, ours, against, shot) -> dict:
-    result = compare.paired_bootstrap(_counts(theirs, shot), _counts(ours, shot)).miou
+def _compared(theirs, ours, against) -> dict:
+    result = compare.compare_trainings(theirs, ours)
     verdict = {'A is better': 'worse', 'B is better': 'better'}.get(result.verdict, result.verdict)
     interval = [result.low, result.high]
-    return {'against': against, 'difference': result.b - result.a, 'interval': interval, 'verdict': verdict}
+    return {
+        'against': against, 'difference': result.b - result.a, 'interval': interval, 'verdict': verdict,
+        'trainings': [len(theirs), len(ours)],
+    }  # fmt: skip
 
 
 def _counts(path, shot):

@@ -130,7 +130,7 @@ STUDY_MISTAKES = {
     'unknown config field config.train.btach; did you mean config.train.batch': ['--set', 'train.btach=4'],
     "train.batch=four: 'four' is not a number": ['--set', 'train.batch=four'],
     'config.train.batch must be a whole number, 1 or more, got 4.5': ['--set', 'train.batch=4.5'],
-    'inputs must be of episodes, identical, zero_mask': ['--inputs', 'same'],
+    'inputs must be of episodes, identical, zero_mask, other_class': ['--inputs', 'same'],
     'pascal5i/sbd is not prepared in /nowhere': ['--set', 'model.weights=', '--set', 'data.dir=/nowhere'],
 }
 

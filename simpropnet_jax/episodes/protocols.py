@@ -174,6 +174,38 @@ def identical_episodes(protocol: Protocol, index: Index, fold: int) -> list[Epis
     return [Episode(image, (image,), class_id, pair) for pair, (image, class_id) in enumerate(listed)]
 
 
+def next_class(classes: Sequence[int]) -> dict[int, int]:
+    """Each class's successor in the fold, the first after the last: whose supports `other_class_episodes` shows."""
+    return dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
+
+
+def other_class_episodes(drawn: Sequence[Episode], protocol: Protocol, index: Index, fold: int) -> list[Episode]:
+    """The episodes with the supports of another class: those of an episode of the fold's next class (`next_class`).
+
+    A method that uses its support does not find the class asked for. Query and `class_id` stay. No support is the
+    query or shows the class asked for, however small.
+
+    Raises:
+      ValueError: there is no second class, or no episode of it has such supports.
+    """
+    classes = index.novel_classes(fold)
+    after, turn = next_class(classes), dict.fromkeys(classes, 0)
+    showing = {c: set(listed_pairs(index, protocol.image_list, (c,), 'none').image.tolist()) for c in classes}
+    donors = {c: [e.supports for e in drawn if e.class_id == c] for c in classes}
+    changed = []
+    for episode in drawn:
+        own, other = episode.class_id, donors[after[episode.class_id]]
+        start, unfit = turn[own], showing[own] | {episode.query}
+        tried = (other[(start + i) % len(other)] for i in range(len(other)))
+        supports = next((one for one in tried if unfit.isdisjoint(one)), None)
+        if supports is None:
+            name = index.class_names[own]
+            raise ValueError(f'no episode of another class has supports without {name}: other_class needs more images')
+        changed.append(episode._replace(supports=supports))
+        turn[own] += 1
+    return changed
+
+
 def protocol_hash(drawn: Iterable[Episode], ids: Sequence[str]) -> str:
     """Twelve hex digits of the sha256 of the episodes' image ids and classes.
 

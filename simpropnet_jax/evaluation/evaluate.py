@@ -27,7 +27,7 @@ from simpropnet_jax.evaluation import metrics
 from simpropnet_jax.evaluation.bank import LABEL_SIZES, ImageBank, Progress, load_bank
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.held import Holder, padded
-from simpropnet_jax.evaluation.probes import SupportProbes, look_at_supports
+from simpropnet_jax.evaluation.probes import CLASSES, SupportProbes, look_at_supports
 from simpropnet_jax.evaluation.score import encoder, prober, scorer, segmenter
 
 VOID_RULES = ('ignore', 'background')
@@ -51,7 +51,7 @@ class Evaluator:
         classes: Sequence[int], convention: str, mesh: jax.sharding.Mesh,
         label_sizes: Sequence[str] = LABEL_SIZES, batch: int = 16, void: str = 'ignore',
         class_names: Sequence[str] = CLASS_NAMES, zero_mask: bool = False, refinement: str = 'fixed',
-        self_support: int = 0, memory: float = math.inf,
+        self_support: int = 0, memory: float = math.inf, support_class: Mapping[int, int] | None = None,
     ):  # fmt: skip
         """Arguments as for `evaluate`; ValueError for one that is out of range.
 
@@ -62,6 +62,7 @@ class Evaluator:
             longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
           self_support: rounds in which the query becomes its own support, see `models.self_support`; 0: none.
           memory: GiB of each device for features of images.
+          support_class: class whose mask the supports of an episode of each class have; None: its own.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
         self.until_drop = module.iterative and refinement == 'until_drop'
@@ -77,6 +78,9 @@ class Evaluator:
         self.encode = jax.jit(encoder(module, convention), donate_argnums=1, out_shardings=self.replicated)
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[int, EpisodeCounts] = {}  # of the last run, by shot, set after set
+        self._support_class = np.arange(CLASSES)
+        for class_id, other in (support_class or {}).items():
+            self._support_class[class_id] = other
         self._speed = None  # episodes a second of the last scoring
         self.probe = jax.jit(prober(module, void, zero_mask), donate_argnums=1, out_shardings=self.replicated)
         score = scorer(module, self.label_sizes, void, self_support)
@@ -134,6 +138,7 @@ class Evaluator:
         started = time.perf_counter()
         of_one = [(number, e.class_id) for listed in self.episodes.values() for e in listed for number in e.supports]
         numbers, class_ids = np.array(of_one).T
+        class_ids = self._support_class[class_ids]
         probes = look_at_supports(self.probe, holder, self.bank.positions(numbers), class_ids, progress)
         return _Given(holder, probes, time.perf_counter() - started - holder.seconds)
 
@@ -209,7 +214,7 @@ class Evaluator:
 
     def _batch(self, rows, given):
         queries, class_id = self.bank.positions(rows[:, 0]), rows[:, 1].astype(np.int32)
-        supports = given.probes.places(self.bank.positions(rows[:, 2:]), class_id[:, None])
+        supports = given.probes.places(self.bank.positions(rows[:, 2:]), self._support_class[class_id][:, None])
         batch = {'query': given.holder.places(queries), 'support': supports, 'class_id': class_id}
         if 'own' in self.label_sizes:
             labels = [self.bank.own_labels[q] for q in queries]

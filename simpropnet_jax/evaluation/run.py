@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import config as config_rules
 from simpropnet_jax import experiment, parallel, visualize
+from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
 from simpropnet_jax.evaluation import compare, report, supervised, tables
@@ -27,7 +28,7 @@ METHODS = {
     'oslsm': 'OSLSM',
 }  # fmt: skip
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
-INPUTS = ('episodes', 'identical', 'zero_mask')
+INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
 
 
 def evaluate_run(
@@ -43,7 +44,8 @@ def evaluate_run(
       which: checkpoint, 'best', 'latest' or a step.
       inputs: what the method is given: 'episodes'; 'identical': every image-class pair once, the query being its own
         support (SimPropNet, Tables 2 and 5; Improved Similarity Propagation, Tables 2 and 6); 'zero_mask': the
-        episodes with empty support masks (Improved Similarity Propagation, Table 7).
+        episodes with empty support masks (Improved Similarity Propagation, Table 7); 'other_class': the episodes with
+        supports of the fold's next class, so that a method that uses its support scores low.
       pictures: draw the best, median and worst episode of each class; of an ordinary evaluation only.
     Returns:
       The record that was written.
@@ -59,12 +61,15 @@ def evaluate_run(
     experiment.require_few_shot(method, workdir)
     source = experiment.open_data(config)
     protocol, episodes = experiment.prepare_evaluation(config, source, inputs == 'identical')
+    if inputs == 'other_class':
+        change = lambda one: protocols.other_class_episodes(one, protocol, source.index, config.fold)
+        episodes = {key: change(drawn) for key, drawn in episodes.items()}
     mesh, progress = parallel.make_mesh(), ProgressBar()
     variables, step = experiment.load_variables(method, workdir, which, mesh)
     classes = source.index.novel_classes(config.fold)
     evaluator = prepare_evaluator(
-        method, source, protocol, episodes, classes, mesh, inputs == 'zero_mask', progress
-    )
+        method, source, protocol, episodes, classes, mesh, inputs == 'zero_mask', progress,
+        protocols.next_class(classes) if inputs == 'other_class' else None)
     result = evaluator.run(variables, progress)
     weights = weights_word(method, which, step)
     name = result_name(config, weights, inputs)
@@ -152,6 +157,7 @@ def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) ->
 def prepare_evaluator(
     method: experiment.Method, source, protocol: Protocol, episodes: Sets, classes: Sequence[int],
     mesh: jax.sharding.Mesh, zero_mask: bool = False, progress: Progress | None = None,
+    support_class: Mapping[int, int] | None = None,
 ) -> Evaluator:  # fmt: skip
     """The evaluator of the episodes, by the protocol and `config.eval`, with all images read.
 
@@ -159,6 +165,7 @@ def prepare_evaluator(
       episodes: {(shot, seed): episodes}.
       classes: class ids that the mIoU averages over; each needs an episode in every set.
       zero_mask: the supports' masks are emptied.
+      support_class: class of the supports of each class's episodes, where it is not the same.
     """
     config, (sizes, side) = method.config, label_sizes(method.config.eval, protocol)
     bank = load_bank(
@@ -168,7 +175,7 @@ def prepare_evaluator(
         method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
         label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
         zero_mask=zero_mask, refinement=config.eval.refinement, self_support=config.eval.self_support,
-        memory=config.eval.memory)  # fmt: skip
+        memory=config.eval.memory, support_class=support_class)  # fmt: skip
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:

@@ -32,6 +32,7 @@ TITLES = {
     ('episodes', 'predictions'): 'mIoU by fold',
     ('identical',): 'Identical inputs: the query is its own support',
     ('zero_mask',): 'Empty support masks',
+    ('other_class',): 'Supports of another class',
 }
 
 

@@ -7,7 +7,10 @@ from simpropnet_jax.evaluation.text import aligned
 
 
 def table(found: Mapping[str, Mapping]) -> str:
-    """A line a row: mIoU by inputs, parameters, speed, and the difference from the row that it changes."""
+    """A line a row: mIoU by inputs, parameters, speed, and the difference from the row that it changes.
+
+    After a mIoU stands its standard deviation: of several trainings over these, of one over its sets of episodes.
+    """
     return aligned(*table_rows(found))
 
 
@@ -21,8 +24,10 @@ def table_rows(found: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]
         compared = _difference(one.get('comparison'))
         size, speed = one.get('parameters'), one.get('episodes_per_second')  # earlier versions wrote neither
         facts = [f'{one["minutes"]:.1f}', _millions(size), '-' if speed is None else f'{speed:.0f}']
-        rows.append([one['method'], str(one['shot']), *scores, *compared, *facts])
-    header = ['method', 'shot', *inputs, 'difference', 'interval', 'verdict', 'minutes', 'trained / all', 'episodes/s']
+        count = str(len(one.get('trainings', [one])))
+        rows.append([one['method'], str(one['shot']), count, *scores, *compared, *facts])
+    facts = ['difference', 'interval', 'verdict', 'minutes', 'trained / all', 'episodes/s']
+    header = ['method', 'shot', 'trainings', *inputs, *facts]
     return header, rows
 
 

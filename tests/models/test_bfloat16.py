@@ -9,7 +9,7 @@ import pytest
 
 from simpropnet_jax import experiment, models
 from simpropnet_jax.training import objectives
-from simpropnet_jax.training.state import TrainState, make_optimizer, make_step, init_state, split
+from simpropnet_jax.training.state import TrainState, make_optimizer, make_step, split
 
 SIDE, BATCH = 225, 4  # features of 29 x 29
 NARROW = {'width': 8, 'features': 32, 'dropout': 0.0, 'dtype': 'float32', 'convention': 'torchvision'}
@@ -22,7 +22,8 @@ METHODS = {
     'canet': ('canet', 'cpu', {}),
     'canet, attention': ('canet', 'cpu,crc', {'model.shots': 'attention', 'train.shot': 2}),
     'panet': ('panet', 'cpu', {}),
-    'panet, vgg16': ('panet', 'cpu', {'model.encoder': 'vgg16', 'train.frozen': ()}),
+    # Wider, or the CPU takes another convolution than at VGG-16's own width.
+    'cofcn, vgg16': ('cofcn', 'cpu', {'model.encoder': 'vgg16', 'model.width': 16, 'train.frozen': ()}),
     'sgone': ('sgone', 'cpu', {}),
     'cofcn': ('cofcn', 'cpu', {}),
     'amp': ('amp', 'cpu,crc', {}),
@@ -97,8 +98,24 @@ def test_bfloat16_has_float32s_gradients(name):
         length, its = np.linalg.norm(value), np.linalg.norm(found[path])
         if length / value.size**0.5 > noise:
             ratio, cosine = its / length, np.vdot(value, found[path]) / (length * its)
-            print(f'{path:60} {length:.3e} {ratio:.4f} {cosine:.4f}')
             if abs(ratio - 1) > 0.03 or cosine < 0.98:
                 wrong[path] = f'norm {ratio:.3f} times as large, cosine {cosine:.4f}'
-        else: print(path,'dead',length, its)
     assert not wrong
+
+
+@pytest.mark.slow
+def test_one_and_two_devices_have_one_loss_and_one_gradient_norm_in_bfloat16(mesh_of):
+    """Within bfloat16's precision, 1/256; before biases were summed in float32 the norms were 1.200 and 1.413."""
+    config = config_of('simpropnet', 'cpu', {'train.size': 97, 'train.batch': 2})
+    config.model.dtype = 'bfloat16'
+    method, objective = objective_of(config)
+    params = method.init(jax.random.key(0), {})['params']
+    found = []
+    for devices in (1, 2):
+        optimizer = make_optimizer(config.train, 9)
+        trained, frozen = split(params, config.train.frozen)
+        state = TrainState(jnp.zeros((), jnp.int32), trained, frozen, optimizer.init(trained))
+        state = jax.tree.map(jnp.array, state)  # its own: a step takes its state's memory
+        _, metrics = make_step(objective, optimizer, seed=0, mesh=mesh_of(devices))(state, batch_of(config))
+        found.append([float(metrics['loss']), float(metrics['gradient_norm'])])
+    np.testing.assert_allclose(found[1], found[0], rtol=2**-8)
