@@ -30,6 +30,8 @@ def vgg16(config: ConfigDict) -> None:
     config.model.encoder = 'vgg16'
     config.train.frozen = ()
     config.train.size = config.eval.size = 417
+    config.train.sampling = 'classes'  # as released: a class at random, then images of it, of any size of object
+    config.data.tiny_rule = 'none'
     config.train.batch = 1
     config.train.steps = 30_000
     config.train.learning_rate = 1e-3  # constant here; the paper divides it by ten at 10,000 and 20,000 steps

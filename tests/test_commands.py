@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from configs import simpropnet
@@ -73,9 +75,18 @@ def test_a_study_ends_in_a_verdict_and_the_second_time_trains_nothing(small, tmp
     table = first.stdout.splitlines()[-5:]
     assert 'verdict' in table[0] and comparison['verdict'] in table[3]
     results = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')}
+    shutil.rmtree(tmp_path / 'canet' / 'checkpoints')  # results are enough
     again = run(*words)
     assert again.returncode == 0 and 'step 6/6' not in again.stderr and again.stdout.splitlines()[-5:] == table
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')} == results
+    more = run(*words, '--rows', 'crc', '--seeds', '2', '--inputs', 'episodes')
+    assert more.returncode == 0 and more.stderr.count('step 6/6') == 1, more.stderr[-2000:]
+    row = json.loads((tmp_path / 'study.json').read_text())['crc']
+    scores = [one['miou']['episodes']['miou'] for one in row['trainings']]
+    assert [one['seed'] for one in row['trainings']] == [0, 1] and row['comparison']['trainings'] == [1, 2]
+    assert row['miou']['episodes']['miou'] == pytest.approx(np.mean(scores))
+    assert row['miou']['episodes']['std'] == pytest.approx(np.std(scores, ddof=1))
+    assert {path: path.stat().st_mtime_ns for path in results} == results
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import compare, episode_counts, metrics
 from simpropnet_jax.evaluation.bank import load_bank
-from simpropnet_jax.evaluation.compare import paired_bootstrap
+from simpropnet_jax.evaluation.compare import compare_trainings, paired_bootstrap
 from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.evaluate import Evaluator
 from simpropnet_jax.evaluation.report import write_result
@@ -196,6 +196,24 @@ def results(tmp_path_factory):
             protocol_hash='ab', data='fake', selection='none',
             episodes={shot: counts.named(source.ids) for shot, counts in evaluator.episode_counts.items()})  # fmt: skip
     return folder, episodes, source.ids
+
+
+def test_one_training_each_is_the_paired_bootstrap_and_several_widen_it_by_students_t():
+    rng = np.random.default_rng(0)
+    episodes = listed(rng)
+    a, b = two_methods(rng, episodes, gain=12)
+    alone, single = paired_bootstrap(a, b, resamples=500).miou, compare_trainings([a], [b], resamples=500)
+    assert single == alone
+    shifted = lambda counts, by: drawn(counts.counts['square'].intersection + by, episodes)
+    ours, theirs = [shifted(b, by) for by in (-20, 0, 20)], [shifted(a, by) for by in (-20, 0, 20)]
+    found = compare_trainings(theirs, ours, resamples=20_000)
+    assert found.b - found.a == pytest.approx(alone.b - alone.a, abs=1e-3)
+    # Standard deviations of the trainings: 20 of 400 pixels. t of 4 degrees of freedom holds 95 % within 2.776.
+    half = 2.776 * 20 / 400 * (2 / 3) ** 0.5
+    of_images = (alone.high - alone.low) / 2
+    assert (found.high - found.low) / 2 == pytest.approx((half**2 + of_images**2) ** 0.5, rel=0.1)
+    with pytest.raises(ValueError, match='different episodes'):
+        compare_trainings([a], [b, drawn([1], [episodes[0]])])
 
 
 def test_the_episodes_beside_a_result_give_its_numbers_exactly(results):

@@ -60,18 +60,21 @@ def stretched(x, shape):
     return x
 
 
-def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_mask=False, rounds=0):
+def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_mask=False, rounds=0,
+                support_class=None):  # fmt: skip
     """The foreground's probability [*shape] in one episode, the mean over the sides of the query.
 
     Args:
       support: number -> image and label of a support, in place of those that were read.
       rounds: of self-support.
+      support_class: class id -> class of the supports' masks.
     """
     run = lambda method, *args: apply(variables, *args, method=method)
     encoded = lambda images: run('encode', normalise(np.stack(images), 'torchvision'))
     images, labels = zip(*(support(n) if support else read(source, n, SIZE) for n in e.supports), strict=True)
     labels = np.stack(labels)[None]
-    masks = np.float32(labels == e.class_id) * (not zero_mask)
+    shown = support_class[e.class_id] if support_class else e.class_id
+    masks = np.float32(labels == shown) * (not zero_mask)
     features = jax.tree.map(lambda f: f[None], encoded(images))
     probe = run('probe', features, jnp.array(masks), jnp.array(labels != 255, jnp.float32))
     found = []
@@ -177,6 +180,26 @@ def test_empty_support_masks(source, variables, episodes):
     evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(1), zero_mask=True, **SETTINGS)
     evaluator.run(variables)
     assert_counts(evaluator, variables, source, episodes, zero_mask=True)
+
+
+def test_supports_of_another_class(source, variables, episodes):
+    """The query is compared with the class asked for; the supports show the next class, with that class's mask."""
+    protocol = replace(protocols.PRESETS['simpropnet'], tiny_rule='none')
+    drawn = protocols.episodes(replace(protocol, episodes=10), source.index, 0, 2, 0)
+    after = protocols.next_class(CLASSES)
+    assert after == {1: 2, 2: 3, 3: 4, 4: 5, 5: 1}
+    changed = {(2, 0): protocols.other_class_episodes(drawn, protocol, source.index, 0)}
+    for e, before in zip(changed[2, 0], drawn, strict=True):
+        assert (e.query, e.class_id) == (before.query, before.class_id) and e.query not in e.supports
+        pixels = source.index.pixels[list(e.supports)]
+        assert pixels[:, after[e.class_id]].all() and not pixels[:, e.class_id].any()
+    bank = load_bank(source, changed, **LOADING)
+    evaluator = Evaluator(Tiny(), bank, changed, mesh=devices(1), support_class=after, **SETTINGS)
+    evaluator.run(variables)
+    assert_counts(evaluator, variables, source, changed, support_class=after)
+    one_class = [e for e in drawn if e.class_id == 1]
+    with pytest.raises(ValueError, match='no episode of another class has supports without aeroplane'):
+        protocols.other_class_episodes(one_class, protocol, source.index, 0)
 
 
 def test_every_listed_pair_is_scored_with_itself_as_support(source, variables):

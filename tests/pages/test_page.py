@@ -137,7 +137,7 @@ def test_partitions_studies_supervised_curves_and_pictures(tmp_path, capsys):
     assert row(found, 'CMPS')[:3] == ['56.50', '66.50', '56.50'] and 'split-3 L3' in found
     assert row(found, 'CANet + CRC') == ['66.50', '-', '-']
     assert 'a weak oracle' in found
-    assert row(section(text, 'Studies'), 'CANet') == ['1', '12.3', '-', '-', '-', '3.2', '-', '-']
+    assert row(section(text, 'Studies'), 'CANet') == ['1', '1', '12.3', '-', '-', '-', '3.2', '-', '-']
     supervised = section(text, 'Supervised')
     assert row(supervised, 'mIoU') == ['45.67'] and row(supervised, 'sofa') == ['-'] and 'weak oracle' in supervised
     assert row(section(text, 'Training'), 'a0')[1:3] == ['37.20', '9']
