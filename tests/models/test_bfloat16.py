@@ -18,8 +18,6 @@ METHODS = {
     'simpropnet, Eq. 3 as printed': ('simpropnet', 'cpu', {'model.attention_gain': 1.0}),
     'simpropnet, relu': ('simpropnet', 'cpu', {'model.fbaf_activation': 'relu'}),
     'simpropnet, block': ('simpropnet', 'cpu', {'model.fbaf_activation': 'block'}),
-    'simpropnet, crc': ('simpropnet', 'cpu,crc', {}),
-    'canet': ('canet', 'cpu', {}),
     'canet, attention': ('canet', 'cpu,crc', {'model.shots': 'attention', 'train.shot': 2}),
     'panet': ('panet', 'cpu', {}),
     # Wider, or the CPU takes another convolution than at VGG-16's own width.
