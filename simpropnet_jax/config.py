@@ -279,7 +279,8 @@ def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> 
     if now.get('model.convention') == 'auto':
         now['model.convention'] = before.get('model.convention')
     # A longer training begins like a shorter one if neither the rate nor ICA's probability follows its length.
-    fixed = now.get('train.poly_power') or now.get('train.ica') or now.get('tpc.when') == 'after'
+    ica_falls = now.get('train.ica') and now.get('train.ica_decay') != 1
+    fixed = now.get('train.poly_power') or ica_falls or now.get('tpc.when') == 'after'
     free = FREE if fixed else (*FREE, 'train.epochs', 'train.steps')
     if now.get('model.name') == 'sgone' and now.get('train.shot') == 1:
         free = (*free, 'model.shots')  # one support is fused with none

@@ -12,6 +12,7 @@ from simpropnet_jax.datasets.index import Index
 SMALL = {
     'data.name': 'pascal5i/subset', 'data.loader': 'threads', 'model.weights': '', 'model.width': 4,
     'model.features': 8, 'train.size': 33, 'train.batch': 8, 'train.steps': 6, 'train.log_every': 1,
+    'train.ica_decay': 1.0,  # or a longer training would not begin like a shorter one
     'select.every': 3, 'select.episodes': 5, 'eval.size': 33, 'eval.label_size': 33, 'eval.episodes': 10,
     'eval.shots': (1,), 'eval.seeds': (0,),
 }  # fmt: skip

@@ -26,7 +26,6 @@ SIZE = 33
 METHODS = {
     'simpropnet': (simpropnet_config, {}),
     'with relu and gain': (simpropnet_config, {'model.fbaf_activation': 'relu', 'model.attention_gain': 5.0}),
-    'with relu inside': (simpropnet_config, {'model.fbaf_activation': 'block', 'model.attention_gain': 5.0}),
     'its baseline': (simpropnet_config, {'model.fbaf': False, 'train.dual_prediction': False}),
     'keras': (simpropnet_config, {'model.convention': 'keras'}),
     'canet': (canet_config, {'model.refinements': 2}),

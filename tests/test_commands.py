@@ -136,7 +136,7 @@ def check_one_sentence(done, sentence):
 
 
 STUDY_MISTAKES = {
-    "--rows has 'crcc'; there are propagation, methods, cycles, canet, crc, ": ['--rows', 'canet,crcc'],
+    "--rows has 'crcc'; there are propagation, methods, readings, cycles, canet, crc, ": ['--rows', 'canet,crcc'],
     "unknown config argument 'cpuu'; allowed after the colon: fold=N": ['--recipe', 'cpuu'],
     'unknown config field config.train.btach; did you mean config.train.batch': ['--set', 'train.btach=4'],
     "train.batch=four: 'four' is not a number": ['--set', 'train.batch=four'],

@@ -87,6 +87,9 @@ def test_what_may_change_when_a_run_goes_on():
     before, now = simpropnet.get_config('fold=2'), simpropnet.get_config('fold=2')
     now.data.dir, now.train.log_every, now.eval.shots = '/elsewhere', 7, (10,)
     now.train.epochs = 200
+    with pytest.raises(ValueError, match='180 then, 200 now'):  # the probability of ICA follows the length
+        config_rules.check_same_run(now, before, Path('W'))
+    before.train.ica = now.train.ica = 0.0
     config_rules.check_same_run(now, before, Path('W'))
     before.train.poly_power = now.train.poly_power = 0.9
     with pytest.raises(ValueError, match='W was started with another config .train.epochs: 180 then, 200 now.'):

@@ -101,7 +101,7 @@ def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
     return jnp.where(taken, x, 0).sum(-1)
 
 
-def add_bias(x: Float[Array, '*b c'], bias: Float[Array, ' c'], dtype: DTypeLike) -> Float[Array, '*b c']:
+def add_bias(x: Float[Array, '*b c'], bias: Float[Array | np.ndarray, ' c'], dtype: DTypeLike) -> Float[Array, '*b c']:
     """Adds a bias in float32 and returns the sum in `dtype`.
 
     The gradient of a bias is a sum over all positions. In bfloat16 such a sum stops growing once it is 256 times as

@@ -78,19 +78,21 @@ def test_attention_is_eq2_and_stays_between_a_third_and_two_thirds():
     assert maps.min() >= 1 / 3 - 1e-6 and maps.max() <= 2 / 3 + 1e-6
 
 
-@pytest.mark.parametrize('activation,gain', [('none', 1.0), ('relu', 1.0), ('none', 7.0)])
+@pytest.mark.parametrize('activation,gain', [('none', 1.0), ('relu', 1.0), ('block', 1.0), ('none', 7.0)])
 def test_fusion_is_eq3(activation, gain):
     features, z = random_features(B, H, W, C), random_features(2, B, C)
     module, probe = fusion.AttentiveFusion(activation, gain), Probe(*map(jnp.asarray, z))
     variables = jax.jit(module.init)(jax.random.key(0), jnp.asarray(features), probe)
     fused = jax.jit(module.apply)(variables, jnp.asarray(features), probe)
-    act = (lambda x: np.maximum(x, 0)) if activation == 'relu' else (lambda x: x)
+    positive, same = (lambda x: np.maximum(x, 0)), (lambda x: x)
+    outer, inner = (positive if activation == name else same for name in ('relu', 'block'))
     layers = jax.device_get(variables)['params']
     weights = {name: (p['kernel'].astype(np.float64), p['bias']) for name, p in layers.items()}
     for b in range(B):
         attention = 0.5 + gain * (plain_attention(features[b], z[0, b], z[1, b]) - 0.5)
         g0 = np.concatenate([features[b], np.broadcast_to(z[0, b], (H, W, C))], -1)
-        g1 = act(plain_norm(plain_conv(g0, *weights['conv1']) + g0))
-        g2 = act(plain_norm(plain_conv(np.concatenate([g1, attention], -1), *weights['conv2']) + g1))
-        g = act(plain_norm(plain_conv(g2, *weights['conv3']) + g2))
+        g1 = outer(plain_norm(inner(plain_conv(g0, *weights['conv1'])) + g0))
+        with_attention = np.concatenate([g1, attention], -1)
+        g2 = outer(plain_norm(inner(plain_conv(with_attention, *weights['conv2'])) + g1))
+        g = outer(plain_norm(inner(plain_conv(g2, *weights['conv3'])) + g2))
         np.testing.assert_allclose(fused[b], g, atol=2e-4)
