@@ -18,14 +18,15 @@ def table_rows(found: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]
     """Header and rows of `table`."""
     names = dict.fromkeys(name for one in found.values() for name in one['miou'])
     inputs = sorted(names, key=lambda name: (INPUTS.index(name.split(',')[0]), name))
-    rows = []
-    for one in found.values():
+    rows, methods = [], [one['method'] for one in found.values()]
+    for name, one in found.items():
+        method = one['method'] if methods.count(one['method']) == 1 else f'{one["method"]} ({name})'
         scores = [_percent(one['miou'].get(name)) for name in inputs]
         compared = _difference(one.get('comparison'))
         size, speed = one.get('parameters'), one.get('episodes_per_second')  # earlier versions wrote neither
         facts = [f'{one["minutes"]:.1f}', _millions(size), '-' if speed is None else f'{speed:.0f}']
         count = str(len(one.get('trainings', [one])))
-        rows.append([one['method'], str(one['shot']), count, *scores, *compared, *facts])
+        rows.append([method, str(one['shot']), count, *scores, *compared, *facts])
     facts = ['difference', 'interval', 'verdict', 'minutes', 'trained / all', 'episodes/s']
     header = ['method', 'shot', 'trainings', *inputs, *facts]
     return header, rows

@@ -107,8 +107,9 @@ def test_layers_of_a_backbone_that_is_trained_sum_their_biases_gradients_in_floa
     params = layer.init(jax.random.key(1), x)
     found = []
     for dtype in ('float32', 'bfloat16'):
-        typed = layer.clone(dtype=jnp.dtype(dtype))
-        found.append(jax.jit(jax.grad(lambda p, m=typed: jax.nn.softplus(m.apply(p, x)).mean()))(params)['params'])
+        typed, given = layer.clone(dtype=jnp.dtype(dtype)), x.astype(dtype)
+        loss = lambda p, m=typed, x=given: jax.nn.softplus(m.apply(p, x).astype(jnp.float32)).mean()
+        found.append(jax.jit(jax.grad(loss))(params)['params'])
     np.testing.assert_allclose(found[1]['bias'], found[0]['bias'], rtol=0.01)
 
 
