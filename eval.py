@@ -24,7 +24,8 @@ CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', '
 INPUTS = flags.DEFINE_enum(
     'inputs', 'episodes', ['episodes', 'identical', 'zero_mask', 'other_class'],
     'what the method is given: episodes; identical: every pair once, the query as its own support; zero_mask: the '
-    'episodes with empty support masks. The last two show how much a method looks at its support')  # fmt: skip
+    'episodes with empty support masks; other_class: the episodes with supports of another class. The last three show '
+    'how much a method uses its support')  # fmt: skip
 PROTOCOLS = flags.DEFINE_list(
     'protocols', [], "several protocols in one table: 'all', or names with commas between: simpropnet,hsnet,pfenet. "
     'Each is as it is, whatever the training says of eval; with --config, its eval.episodes, eval.seeds and '

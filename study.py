@@ -12,8 +12,8 @@ compare, one row each, and the training-free prototype; `cycles` are the second 
 which want --recipe cpu and --set select.on=base_val. Each row is evaluated on episodes, on identical inputs and with
 empty support masks, and compared by a paired bootstrap with the row that it changes. With --seeds 3 each row is trained
 three times: the table has the mean and the deviation over trainings, and the interval of a difference covers both query
-images and trainings. The same command goes on with a study that was stopped; with more rows it adds them, if they fit
-those that are there.
+images and trainings. Re-run the same command to resume an interrupted study; with more rows it adds them, if they fit
+the existing ones.
 
 With --recipe cpu, or --set train.steps=N, all rows have as many steps, conditioning included. Without, each method has
 its paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches of 8, conditioning on top: 30 epochs, or

@@ -87,7 +87,7 @@ def run_study(
 
 
 def trainings(row: Mapping) -> list[dict]:
-    """Those of a row of study.json; earlier versions had one, whose facts are the row's own."""
+    """Return the trainings of a row of study.json; rows of earlier versions are their only training themselves."""
     if not row:
         return []
     facts = ('minutes', 'miou', 'episodes_per_second', 'results')
@@ -107,12 +107,23 @@ def _training(config, name, place, workdir, inputs, shots, trained, known) -> di
         train_and_evaluate(_at_shots(config, (shot,)), folder)
     results = {one: evaluated(evaluation, folder, one) for one, evaluation in wanted.items()}
     jax.clear_caches()  # or the compiled programs of all rows stay in memory
-    results = {one: workdir / path for one, path in (known or {}).get('results', {}).items()} | results
+    results = _kept(config, workdir, known) | results
     return {
         'seed': config.seed, 'minutes': training_minutes(folder, config.train.batch) if trained else 0.0,
         'miou': _scores(results, shot), 'episodes_per_second': _speed(results, shot),
         'results': {one: str(path.relative_to(workdir)) for one, path in results.items()},
     }  # fmt: skip
+
+
+def _kept(config, workdir, known) -> dict[str, Path]:
+    """Result files of an earlier call on other inputs, if they were evaluated as the config says but for the shots."""
+    plain = lambda evaluation: {name: value for name, value in evaluation.items() if name != 'shots'}
+    now, found = plain(config_rules.plain(config.eval)), {}
+    for inputs, result in (known or {}).get('results', {}).items():
+        path = workdir / result
+        if path.exists() and plain(report.read_result(path)['eval']) == now:
+            found[inputs] = path
+    return found
 
 
 def _is_evaluated(config, workdir, result) -> bool:

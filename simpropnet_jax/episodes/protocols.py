@@ -175,15 +175,15 @@ def identical_episodes(protocol: Protocol, index: Index, fold: int) -> list[Epis
 
 
 def next_class(classes: Sequence[int]) -> dict[int, int]:
-    """Each class's successor in the fold, the first after the last: whose supports `other_class_episodes` shows."""
+    """Map each class to the next one of the fold, and the last to the first."""
     return dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
 
 
 def other_class_episodes(drawn: Sequence[Episode], protocol: Protocol, index: Index, fold: int) -> list[Episode]:
-    """The episodes with the supports of another class: those of an episode of the fold's next class (`next_class`).
+    """Replace the supports of each episode by the supports of an episode of the fold's next class (`next_class`).
 
-    A method that uses its support does not find the class asked for. Query and `class_id` stay. No support is the
-    query or shows the class asked for, however small.
+    Query and `class_id` stay, so a method that uses its support scores low. No new support is the query or shows the
+    episode's own class, however small.
 
     Raises:
       ValueError: there is no second class, or no episode of it has such supports.

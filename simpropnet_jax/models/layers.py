@@ -104,8 +104,8 @@ def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
 def add_bias(x: Float[Array, '*b c'], bias: Float[Array | np.ndarray, ' c'], dtype: DTypeLike) -> Float[Array, '*b c']:
     """Adds a bias in float32 and returns the sum in `dtype`.
 
-    The gradient of a bias is a sum over all positions. In bfloat16 such a sum stops growing once it is 256 times as
-    large as what is added; float32 keeps it exact. The cost is nil: compilers fuse both casts with the addition.
+    The gradient of a bias is a sum over all positions. In bfloat16 this sum stops growing once it is about 256 times
+    larger than the next addend; in float32 it does not. Compilers fuse both casts with the addition.
     """
     return (x.astype(jnp.float32) + bias).astype(dtype)
 

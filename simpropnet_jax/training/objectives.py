@@ -60,8 +60,8 @@ def episodic(
       train: `config.train`.
       void: 'ignore' or 'background'.
       convention: of the backbone's input, a key of `normalise.CONVENTIONS`.
-      steps: of the phase of training that this is the objective of.
-      first_step: at which that phase begins.
+      steps: length of the phase of training; ICA's probability decays over it.
+      first_step: first step of the phase.
       tpc: `config.tpc`, needed where some pairs are transformed.
       transformed: share of the episodes whose query is the transformed support (transformed-pair conditioning). Where
         it is all of them, there is no cycle: a conditioning step has the query's loss alone, as the paper's.
