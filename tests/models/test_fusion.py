@@ -85,6 +85,8 @@ def test_fusion_is_eq3(activation, gain):
     variables = jax.jit(module.init)(jax.random.key(0), jnp.asarray(features), probe)
     # Larger than at first: a norm magnifies the rounding of channels that hardly vary.
     variables = jax.tree.map(lambda x: 20 * x, variables)
+    for layer in variables['params'].values():
+        layer['bias'] = layer['bias'] + 10  # so that no channel is without a positive value: 'block' would empty it
     fused = jax.jit(module.apply)(variables, jnp.asarray(features), probe)
     positive, same = (lambda x: np.maximum(x, 0)), (lambda x: x)
     outer, inner = (positive if activation == name else same for name in ('relu', 'block'))
