@@ -10,15 +10,17 @@ from pathlib import Path
 
 from absl import flags
 
-from simpropnet_jax import commandline
+from simpropnet_jax.config import command_line
 
-CONFIG = commandline.define_config(required=False, default='configs/shapes.py')
-WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'folder for checkpoints, results and pictures')
+CONFIG = command_line.define_config(required=False, default='configs/shapes.py')
+WORKDIR = flags.DEFINE_string(
+    'workdir', 'runs/demo', 'folder for checkpoints, results and pictures'
+)
 
 
 def main():
     from configs import shapes
-    from simpropnet_jax.demo import run_demo
+    from simpropnet_jax.sweeps.demo import run_demo
 
     backbone = CONFIG.value.copy_and_resolve_references()
     shapes.backbone(backbone)
@@ -26,4 +28,4 @@ def main():
 
 
 if __name__ == '__main__':
-    commandline.run(main)
+    command_line.run(main)

@@ -8,47 +8,63 @@
     python eval.py --workdir runs/oracle        (a supervised network: whole images, all classes)
 
 Without --config, the config of the training is used. With it, it must be the training's; fields of eval may differ:
---config.eval.shots='(1,)'. The four folds together: python -m simpropnet_jax.evaluation.tables runs/*/eval/*.json
+--config.eval.shots='(1,)'. The four folds together: python -m simpropnet_jax.evaluation.results.tables runs/*/eval/*.json
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from simpropnet_jax import commandline, hosts, paths
-from simpropnet_jax.config import FREE
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config.rules import FREE
+from simpropnet_jax.runtime import hosts, paths
 
-CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
-WORKDIR = flags.DEFINE_string('workdir', None, 'folder that train.py wrote; results go to eval/ in it')
+CONFIG = command_line.define_config(
+    required=False, only=[name for name in FREE if not name.startswith('train.')]
+)
+WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'folder that train.py wrote; results go to eval/ in it'
+)
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
 INPUTS = flags.DEFINE_enum(
-    'inputs', 'episodes', ['episodes', 'identical', 'zero_mask', 'other_class'],
+    'inputs',
+    'episodes',
+    ['episodes', 'identical', 'zero_mask', 'other_class'],
     'what the method is given: episodes; identical: every pair once, the query as its own support; zero_mask: the '
     'episodes with empty support masks; other_class: the episodes with supports of another class. The last three show '
-    'how much a method uses its support')  # fmt: skip
+    'how much a method uses its support',
+)
 PROTOCOLS = flags.DEFINE_list(
-    'protocols', [], "several protocols in one table: 'all', or names with commas between: simpropnet,hsnet,pfenet. "
+    'protocols',
+    [],
+    "several protocols in one table: 'all', or names with commas between: simpropnet,hsnet,pfenet. "
     'Each is as it is, whatever the training says of eval; with --config, its eval.episodes, eval.seeds and '
-    'eval.label_size change them all')  # fmt: skip
+    'eval.label_size change them all',
+)
 PREDICTIONS = flags.DEFINE_string(
-    'predictions', None, 'folder of PNG masks to score instead of a checkpoint, named by episode '
-    '(simpropnet_f2_s0_k1_0007.png; python -m simpropnet_jax.list_episodes says what each is) or by image '
+    'predictions',
+    None,
+    'folder of PNG masks to score instead of a checkpoint, named by episode '
+    '(simpropnet_f2_s0_k1_0007.png; python -m simpropnet_jax.cli.list_episodes says what each is) or by image '
     '(2007_000033.png, of class ids); '
-    "the folder's name is the method's")  # fmt: skip
+    "the folder's name is the method's",
+)
 flags.mark_flag_as_required('workdir')
 
 
 def main():
     hosts.start()
-    from simpropnet_jax import experiment
     from simpropnet_jax.episodes.protocols import OF_PAPERS
     from simpropnet_jax.evaluation import run
-    from simpropnet_jax.evaluation.predictions import evaluate_predictions
+    from simpropnet_jax.evaluation.external.predictions import evaluate_predictions
+    from simpropnet_jax.setup import experiment
 
     config, workdir, names = CONFIG.value, paths.given(WORKDIR.value), PROTOCOLS.value
     if PREDICTIONS.value is not None:
         if names or INPUTS.value != 'episodes':
-            raise ValueError('--predictions are scored as config.eval says: give neither --protocols nor --inputs')
+            raise ValueError(
+                '--predictions are scored as config.eval says: give neither --protocols nor --inputs'
+            )
         config = experiment.stored_config(workdir) if config is None else config
         evaluate_predictions(config, workdir, Path(PREDICTIONS.value), run.ProgressBar())
     elif names:
@@ -59,4 +75,4 @@ def main():
 
 
 if __name__ == '__main__':
-    commandline.run(main)
+    command_line.run(main)

@@ -41,46 +41,83 @@ import signal
 import sys
 from pathlib import Path
 
-from simpropnet_jax import commandline, mistakes
+from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import errors
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags; absl's, of the other commands, cannot take several values each."""
-    result = mistakes.Parser(__doc__)
+    result = errors.Parser(__doc__)
     result.add_argument('--checkpoint', required=True, type=Path, help='folder that train.py wrote')
     result.add_argument(
-        '--support', required=True, nargs='+', action='append', metavar=('[CLASS]', 'IMAGE MASK'),
-        help='an image and its mask, of one size, after the class where there are several; give it again for more')
+        '--support',
+        required=True,
+        nargs='+',
+        action='append',
+        metavar=('[CLASS]', 'IMAGE MASK'),
+        help='an image and its mask, of one size, after the class where there are several; give it again for more',
+    )
     result.add_argument(
-        '--query', required=True, nargs='+', action='extend', metavar='PICTURES',
-        help="pictures, folders (not their subfolders), or patterns in quotes ('photos/**/*.jpg': of all subfolders)")
-    result.add_argument('--out', required=True, type=Path, help='folder for the results; made if it is not there')
+        '--query',
+        required=True,
+        nargs='+',
+        action='extend',
+        metavar='PICTURES',
+        help="pictures, folders (not their subfolders), or patterns in quotes ('photos/**/*.jpg': of all subfolders)",
+    )
     result.add_argument(
-        '--write', default='mask,overlay', metavar='KINDS',
-        help='what, with commas between: mask, overlay, coco, sheet (default: mask,overlay)')
+        '--out', required=True, type=Path, help='folder for the results; made if it is not there'
+    )
     result.add_argument(
-        '--threshold', type=float, default=0.5, metavar='P', help='probability that a class must exceed (default: 0.5)')
+        '--write',
+        default='mask,overlay',
+        metavar='KINDS',
+        help='what, with commas between: mask, overlay, coco, sheet (default: mask,overlay)',
+    )
     result.add_argument(
-        '--self_support', type=int, default=0, metavar='N',
-        help="rounds in which a picture's surest pixels are an example for the rest of it (default: 0)")
+        '--threshold',
+        type=float,
+        default=0.5,
+        metavar='P',
+        help='probability that a class must exceed (default: 0.5)',
+    )
     result.add_argument(
-        '--overwrite', action='store_true', help='remove what an earlier run wrote to --out, and make all anew')
-    return result  # fmt: skip
+        '--self_support',
+        type=int,
+        default=0,
+        metavar='N',
+        help="rounds in which a picture's surest pixels are an example for the rest of it (default: 0)",
+    )
+    result.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='remove what an earlier run wrote to --out, and make all anew',
+    )
+    return result
 
 
 def main(given: argparse.Namespace):
     from simpropnet_jax.inference.run import predict
 
     unreadable = predict(
-        given.checkpoint, given.support, given.query, given.out, write=given.write.split(','),
-        threshold=given.threshold, self_support=given.self_support, overwrite=given.overwrite)  # fmt: skip
+        given.checkpoint,
+        given.support,
+        given.query,
+        given.out,
+        write=given.write.split(','),
+        threshold=given.threshold,
+        self_support=given.self_support,
+        overwrite=given.overwrite,
+    )
     sys.exit(1 if unreadable else 0)
 
 
 if __name__ == '__main__':
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C
     try:
-        arguments, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
-        commandline.run(lambda: main(arguments))
+        arguments, sys.argv[1:] = (
+            parser().parse_known_args()
+        )  # the rest is for the flags that all commands have
+        command_line.run(lambda: main(arguments))
     except KeyboardInterrupt:
-        mistakes.stop('stopped; the same command goes on from here', 130)
+        errors.stop('stopped; the same command goes on from here', 130)

@@ -16,30 +16,47 @@ import argparse
 import sys
 from pathlib import Path
 
-from simpropnet_jax import commandline, mistakes
+from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import errors
 
 
 def parser() -> argparse.ArgumentParser:
-    result = mistakes.Parser(__doc__)
-    result.add_argument('runs', nargs='+', metavar='METHOD[:WORDS]', help='such as simpropnet:fold=1,seed=2,epochs=60')
-    result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each run, and its result')
+    result = errors.Parser(__doc__)
+    result.add_argument(
+        'runs',
+        nargs='+',
+        metavar='METHOD[:WORDS]',
+        help='such as simpropnet:fold=1,seed=2,epochs=60',
+    )
+    result.add_argument(
+        '--workdir', required=True, type=Path, help='a folder in it for each run, and its result'
+    )
     result.add_argument('--minutes', type=float, help='to stop before (default: not to stop)')
-    result.add_argument('--epochs', type=int, help="of runs that do not say it (default: the paper's)")
     result.add_argument(
-        '--set', action='append', default=[], metavar='FIELD=VALUE',
-        help='a config field of every run, e.g. --set model.dtype=bfloat16; again for more')  # fmt: skip
+        '--epochs', type=int, help="of runs that do not say it (default: the paper's)"
+    )
     result.add_argument(
-        '--inputs', default='episodes,identical,zero_mask', help='what runs are evaluated on (default: %(default)s)')
+        '--set',
+        action='append',
+        default=[],
+        metavar='FIELD=VALUE',
+        help='a config field of every run, e.g. --set model.dtype=bfloat16; again for more',
+    )
+    result.add_argument(
+        '--inputs',
+        default='episodes,identical,zero_mask',
+        help='what runs are evaluated on (default: %(default)s)',
+    )
     return result
 
 
 def main(given: argparse.Namespace):
-    from simpropnet_jax import runs
+    from simpropnet_jax.sweeps import budget
 
-    planned = [runs.plan(run, given.set, given.epochs) for run in given.runs]
-    runs.run_all(planned, given.workdir, given.inputs.split(','), given.minutes)
+    planned = [budget.plan(run, given.set, given.epochs) for run in given.runs]
+    budget.run_all(planned, given.workdir, given.inputs.split(','), given.minutes)
 
 
 if __name__ == '__main__':
     arguments, sys.argv[1:] = parser().parse_known_args(sys.argv[1:])
-    commandline.run(lambda: main(arguments))
+    command_line.run(lambda: main(arguments))

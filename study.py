@@ -29,16 +29,22 @@ import sys
 from pathlib import Path
 
 from configs import amp, canet, cofcn, common, oslsm, panet, prototype, sgone, simpropnet
-from simpropnet_jax import commandline, mistakes
-from simpropnet_jax import config as config_rules
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.runtime import errors
 
 # Readings of SimPropNet's Eq. 3: where a ReLU stands, times how far the attention maps are spread.
-READINGS = {f'{activation}_{gain}': (activation, gain) for gain in (5000, 1000, 1) for activation in (
-    'none', 'relu', 'block')}  # fmt: skip
+READINGS = {
+    f'{activation}_{gain}': (activation, gain)
+    for gain in (5000, 1000, 1)
+    for activation in ('none', 'relu', 'block')
+}
 
 
 def reading(activation, gain):
-    return lambda config: config.model.update(fbaf_activation=activation, attention_gain=float(gain))
+    return lambda config: config.model.update(
+        fbaf_activation=activation, attention_gain=float(gain)
+    )
 
 
 WORDS = {
@@ -84,30 +90,53 @@ GROUPS = {
 }
 # What --recipe and --set may not have, as it would make rows what they are not -> what there is for it.
 INSTEAD = {
-    'fold': '--fold N', 'train.crc': '--rows', 'train.alignment': '--rows', 'tpc.when': '--rows',
-    'model.shots': '--rows', **dict.fromkeys(common.SHARED, '--rows'),
-}  # fmt: skip
+    'fold': '--fold N',
+    'train.crc': '--rows',
+    'train.alignment': '--rows',
+    'tpc.when': '--rows',
+    'model.shots': '--rows',
+    **dict.fromkeys(common.SHARED, '--rows'),
+}
 
 
 def parser() -> argparse.ArgumentParser:
-    result = mistakes.Parser(__doc__)
-    result.add_argument('--workdir', required=True, type=Path, help='a folder in it for each row, and study.json')
+    result = errors.Parser(__doc__)
     result.add_argument(
-        '--rows', default='propagation',
-        help=f'which, in order; {", ".join(GROUPS)} stand for several (default: %(default)s). All: {", ".join(ROWS)}')
+        '--workdir', required=True, type=Path, help='a folder in it for each row, and study.json'
+    )
+    result.add_argument(
+        '--rows',
+        default='propagation',
+        help=f'which, in order; {", ".join(GROUPS)} stand for several (default: %(default)s). All: {", ".join(ROWS)}',
+    )
     result.add_argument('--fold', type=int, default=1, help='0 to 3 (default: %(default)s)')
-    result.add_argument('--recipe', default='', help="words for every row's config: cpu (default: the papers')")
     result.add_argument(
-        '--set', action='append', default=[], metavar='FIELD=VALUE',
-        help='a config field of every row, e.g. --set train.size=161 --set data.dir=data; again for more')  # fmt: skip
+        '--recipe', default='', help="words for every row's config: cpu (default: the papers')"
+    )
     result.add_argument(
-        '--inputs', default='episodes,identical,zero_mask',
-        help='what rows are evaluated on; also other_class (default: %(default)s)')
+        '--set',
+        action='append',
+        default=[],
+        metavar='FIELD=VALUE',
+        help='a config field of every row, e.g. --set train.size=161 --set data.dir=data; again for more',
+    )
     result.add_argument(
-        '--shots', default='', help='numbers of supports of the episodes, 1,5 (default: as many as in the training)')
+        '--inputs',
+        default='episodes,identical,zero_mask',
+        help='what rows are evaluated on; also other_class (default: %(default)s)',
+    )
     result.add_argument(
-        '--seeds', type=int, default=1, metavar='N',
-        help='trainings of each row, with seeds 0 to N-1 (default: %(default)s)')  # fmt: skip
+        '--shots',
+        default='',
+        help='numbers of supports of the episodes, 1,5 (default: as many as in the training)',
+    )
+    result.add_argument(
+        '--seeds',
+        type=int,
+        default=1,
+        metavar='N',
+        help='trainings of each row, with seeds 0 to N-1 (default: %(default)s)',
+    )
     return result
 
 
@@ -116,7 +145,9 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     given, rest = parser().parse_known_args(words)
     config = next((word for word in rest if re.match('--?(no)?config\\b', word)), None)
     if config:
-        parser().error(f'a study takes no {config}: --rows are its configs, --recipe and --set FIELD=VALUE change them')
+        parser().error(
+            f'a study takes no {config}: --rows are its configs, --recipe and --set FIELD=VALUE change them'
+        )
     return given, rest
 
 
@@ -156,24 +187,36 @@ def _check_allowed(flag, word, instead):
 
 
 def _not_there(name, row, config) -> str:
-    having = [one for one, (module, *_) in ROWS.items() if name in dict(config_rules.fields(module.get_config()))]
+    having = [
+        one
+        for one, (module, *_) in ROWS.items()
+        if name in dict(config_rules.fields(module.get_config()))
+    ]
     if not having:
         return config_rules.unknown_field(name, dict(config_rules.fields(config)))
-    return f'--set {name}: the row {row} is of {config.model.name}, which has no such field; --rows that have it: ' + (
-        ','.join(having))  # fmt: skip
+    return (
+        f'--set {name}: the row {row} is of {config.model.name}, which has no such field; --rows that have it: '
+        + (','.join(having))
+    )
 
 
 def main(given: argparse.Namespace):
-    from simpropnet_jax.study import run_study
+    from simpropnet_jax.sweeps.study import run_study
 
     shots = list(filter(None, given.shots.split(',')))
     if not all(shot.isdigit() and int(shot) for shot in shots):
         raise ValueError(f'--shots must be whole numbers above 0, such as 1,5, got {given.shots!r}')
     if given.seeds < 1:
         raise ValueError(f'--seeds must be 1 or more, got {given.seeds}')
-    run_study(configs(given), given.workdir, given.inputs.split(','), [int(shot) for shot in shots], given.seeds)
+    run_study(
+        configs(given),
+        given.workdir,
+        given.inputs.split(','),
+        [int(shot) for shot in shots],
+        given.seeds,
+    )
 
 
 if __name__ == '__main__':
     arguments, sys.argv[1:] = parse(sys.argv[1:])
-    commandline.run(lambda: main(arguments))
+    command_line.run(lambda: main(arguments))

@@ -8,11 +8,14 @@ run that was stopped or killed.
 
 from absl import flags
 
-from simpropnet_jax import commandline, hosts, paths
+from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import hosts, paths
 
-CONFIG = commandline.define_config(required=True)
+CONFIG = command_line.define_config(required=True)
 WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'folder for checkpoints, metrics and pictures, or its gs:// URL; made if it is not there'
+    'workdir',
+    None,
+    'folder for checkpoints, metrics and pictures, or its gs:// URL; made if it is not there',
 )
 flags.mark_flag_as_required('workdir')
 
@@ -25,4 +28,4 @@ def main():
 
 
 if __name__ == '__main__':
-    commandline.run(main)
+    command_line.run(main)

@@ -12,8 +12,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from simpropnet_jax.models.convolve import convolve
-from simpropnet_jax.models.convolve_xla import LAYOUT
+from simpropnet_jax.ops.convolve import convolve
+from simpropnet_jax.ops.convolve_gpu import LAYOUT
 
 # Channels in and out and dilation of SimPropNet's 3x3 convolutions: projection, fusion, ASPP.
 LAYERS = ((1536, 256, 2), (512, 512, 1), (512, 256, 6), (512, 256, 12), (512, 256, 18))
@@ -21,7 +21,9 @@ LAYERS = ((1536, 256, 2), (512, 512, 1), (512, 256, 6), (512, 256, 12), (512, 25
 
 def xla(x, kernel, dilation):
     margins = [(dilation, dilation)] * 2
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), margins, None, (dilation, dilation), LAYOUT)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), margins, None, (dilation, dilation), LAYOUT
+    )
 
 
 def gradients(function, dilation):
@@ -51,17 +53,26 @@ def disagreement(ours, theirs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--size', type=int, default=21, help='side of the features; 21 for 161 pixels, 41 for 321')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--size', type=int, default=21, help='side of the features; 21 for 161 pixels, 41 for 321'
+    )
     parser.add_argument('--batch', type=int, default=8, help='images')
     parser.add_argument('--repeats', type=int, default=11, help='runs that the median is of')
     flags = parser.parse_args()
-    print(f'jax {jax.__version__}, {jax.default_backend()}, {flags.batch} x {flags.size} x {flags.size}')
+    print(
+        f'jax {jax.__version__}, {jax.default_backend()}, {flags.batch} x {flags.size} x {flags.size}'
+    )
     print('| in, out, dilation | XLA float32 | ours float32 | ours bfloat16 |\n|---|---|---|---|')
     for channels, features, dilation in LAYERS:
         keys = jax.random.split(jax.random.key(0), 3)
-        shapes = ((flags.batch, flags.size, flags.size, channels), (3, 3, channels, features),
-                  (flags.batch, flags.size, flags.size, features))  # fmt: skip
+        shapes = (
+            (flags.batch, flags.size, flags.size, channels),
+            (3, 3, channels, features),
+            (flags.batch, flags.size, flags.size, features),
+        )
         wide = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
         half = [x.astype(jnp.bfloat16) for x in wide]
         theirs, ours = gradients(xla, dilation), gradients(convolve, dilation)
@@ -70,7 +81,9 @@ def main():
             assert worst < tolerance, f'{channels}, {features}, {dilation}: {worst} from XLA'
         base = seconds(theirs, wide, flags.repeats)
         times = [base / seconds(ours, arguments, flags.repeats) for arguments in (wide, half)]
-        print(f'| {channels}, {features}, {dilation} | {base * 1e3:.0f} ms | {times[0]:.1f} x | {times[1]:.1f} x |')
+        print(
+            f'| {channels}, {features}, {dilation} | {base * 1e3:.0f} ms | {times[0]:.1f} x | {times[1]:.1f} x |'
+        )
 
 
 if __name__ == '__main__':

@@ -34,11 +34,14 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from simpropnet_jax import checkpoint, commandline, experiment, models
-from simpropnet_jax.config import FREE
+from simpropnet_jax import models
+from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.evaluation import run
-from simpropnet_jax.models.normalise import normalise
+from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.setup import experiment
 
 # What a config may not change, as the peer has nothing else.
 FIXED = {'eval.scales': (1.0,), 'eval.random_support': False, 'eval.refinement': 'fixed'}
@@ -58,9 +61,16 @@ class Work(NamedTuple):
 
 
 def main(
-    config: ConfigDict | None, workdir: Path | None = None, settings: Sequence[str] = (), dtypes: Sequence[str] = (),
-    repeats: int = 3, check: int = 50, peer_batch: int = 1, loop_episodes: int = 0, out: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    config: ConfigDict | None,
+    workdir: Path | None = None,
+    settings: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
+    repeats: int = 3,
+    check: int = 50,
+    peer_batch: int = 1,
+    loop_episodes: int = 0,
+    out: Path | None = None,
+) -> dict[str, Any]:
     """Checks, times, prints the table and writes the JSON file.
 
     Args:
@@ -88,17 +98,30 @@ def main(
     memory = measure.peak_memory()  # before PyTorch is there
     device = measure.torch_device()
     checked = {str(shot): compare_first(work, shot, check, device) for shot, _ in work.sets}
-    record = facts(work) | {'checked': checked, 'peak_memory': memory, **measure.machine(), 'shots': {}}
+    record = facts(work) | {
+        'checked': checked,
+        'peak_memory': memory,
+        **measure.machine(),
+        'shots': {},
+    }
     for shot, _ in work.sets:
         contestants = {f'ours {dtype}': one for (own, dtype), one in ours.items() if own == shot}
         for setting in settings:
-            contestants |= peers(work, shot, device, setting, peer_batch, loop_count=loop_episodes or None)
-        times = measure.take_turns(contestants, repeats, {name: one.warm for name, one in contestants.items()})
+            contestants |= peers(
+                work, shot, device, setting, peer_batch, loop_count=loop_episodes or None
+            )
+        times = measure.take_turns(
+            contestants, repeats, {name: one.warm for name, one in contestants.items()}
+        )
         count = len(class_ids(work, shot))
-        times = {name: own.scaled(count / len(contestants[name].last)) for name, own in times.items()}
+        times = {
+            name: own.scaled(count / len(contestants[name].last)) for name, own in times.items()
+        }
         for dtype in dtypes:  # compiled before PyTorch was there
             own = times[f'ours {dtype}']
-            times[f'ours {dtype}'] = own._replace(compilation=max(first[shot, dtype] - own.median, 0.0))
+            times[f'ours {dtype}'] = own._replace(
+                compilation=max(first[shot, dtype] - own.median, 0.0)
+            )
         record['shots'][str(shot)] = result_of(work, shot, contestants, times)
     print(table(record))
     if out:
@@ -113,7 +136,9 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
     if config is None and workdir is None:
-        raise ValueError('--config is missing; --help says what it is (or give --workdir, a training with its own)')
+        raise ValueError(
+            '--config is missing; --help says what it is (or give --workdir, a training with its own)'
+        )
     config = ConfigDict((experiment.stored_config(workdir) if config is None else config).to_dict())
     measure.refuse_what_the_peer_lacks(config, FIXED)
     config.eval.own_size = False
@@ -122,13 +147,23 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
     source = experiment.open_data(method.config)
     protocol, sets = experiment.prepare_evaluation(method.config, source)
     if protocol.resolution == 'own':
-        raise ValueError(f"the benchmark compares masks on squares: the protocol {protocol.name!r} does not")
+        raise ValueError(
+            f'the benchmark compares masks on squares: the protocol {protocol.name!r} does not'
+        )
     seed = next(seed for _, seed in sets)
     if workdir is None:
         params = random_params(method, source, next(iter(sets.values())))
     else:
-        params = experiment.load_variables(method, workdir, 'best', measure.one_device())[0]['params']
-    return Work(method, params, source, protocol, {key: drawn for key, drawn in sets.items() if key[1] == seed})
+        params = experiment.load_variables(method, workdir, 'best', measure.one_device())[0][
+            'params'
+        ]
+    return Work(
+        method,
+        params,
+        source,
+        protocol,
+        {key: drawn for key, drawn in sets.items() if key[1] == seed},
+    )
 
 
 def random_params(method: experiment.Method, source, episodes: Sequence) -> dict:
@@ -139,10 +174,13 @@ def random_params(method: experiment.Method, source, episodes: Sequence) -> dict
     """
     config, params = method.config, measure.random_params(method)
     size, numbers = config.eval.size, [episode.query for episode in episodes[:4]]
-    batch = next(image_batches(source, numbers, size=size, batch=len(numbers), backend=config.data.loader))
+    batch = next(
+        image_batches(source, numbers, size=size, batch=len(numbers), backend=config.data.loader)
+    )
     masks = (batch['label'] > 0).astype(np.float32)
     logits = jax.jit(method.module.apply)(
-        {'params': params}, normalise(batch['image'], config.model.convention), masks)  # fmt: skip
+        {'params': params}, normalise(batch['image'], config.model.convention), masks
+    )
     bias = params['decoder']['logits']['bias']
     bias[1] -= np.median(logits[..., 1] - logits[..., 0])
     return params
@@ -161,9 +199,14 @@ class Ours:
         config.model.dtype = dtype
         method = experiment.Method(config, models.build(config), {}, None)
         sets = {key: drawn[:count] for key, drawn in work.sets.items() if key[0] == shot}
-        mesh, classes = measure.one_device(), sorted({e.class_id for drawn in sets.values() for e in drawn})
+        mesh, classes = (
+            measure.one_device(),
+            sorted({e.class_id for drawn in sets.values() for e in drawn}),
+        )
         self.shot, self.params = shot, work.params
-        self.read = lambda: run.prepare_evaluator(method, work.source, work.protocol, sets, classes, mesh)
+        self.read = lambda: run.prepare_evaluator(
+            method, work.source, work.protocol, sets, classes, mesh
+        )
         self.evaluator = None  # of the first run: its compiled functions serve all runs
         self.seconds: dict[str, float] = {}  # where the time of the last run went
 
@@ -182,9 +225,14 @@ class Ours:
 
 
 def peers(
-    work: Work, shot: int, device: str, setting: str, batch: int, count: int | None = None,
+    work: Work,
+    shot: int,
+    device: str,
+    setting: str,
+    batch: int,
+    count: int | None = None,
     loop_count: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """PyTorch's evaluations of one shot by name; `count` as for `Ours`.
 
     Args:
@@ -196,14 +244,21 @@ def peers(
     config = work.method.config
     episodes = next(drawn for key, drawn in work.sets.items() if key[0] == shot)[:count]
     task = peer_loops.Task(
-        work.source, episodes, config.eval.size, work.protocol.resolution, work.protocol.void,
-        min(os.cpu_count() or 1, 16))  # threads, as many as ours has
+        work.source,
+        episodes,
+        config.eval.size,
+        work.protocol.resolution,
+        work.protocol.void,
+        min(os.cpu_count() or 1, 16),
+    )  # threads, as many as ours has
     first = replace(task, episodes=episodes[:loop_count])
     network = peer.with_weights(config.model, work.params, device, setting)
     said = f' (of {len(first.episodes)})' * (len(first.episodes) < len(episodes))
     return {
         f'PyTorch, loop, {setting}{said}': peer_loops.Loop(network, first, batch, device, setting),
-        f'PyTorch, cached, {setting}': peer_loops.Cached(network, task, config.eval.batch, device, setting),
+        f'PyTorch, cached, {setting}': peer_loops.Cached(
+            network, task, config.eval.batch, device, setting
+        ),
     }
 
 
@@ -219,16 +274,26 @@ def compare_first(work: Work, shot: int, count: int, device: str) -> dict[str, A
     with jax.default_matmul_precision('highest'):
         ours = Ours(work, shot, 'float32', count)
         counts, found = ours(), {}
-    if min(ours.evaluator.episode_counts[shot].counts['square'].background_intersection.sum(), counts[:, 0].sum()) == 0:
-        raise ValueError('these weights find only foreground, or none, so pixels that are the same prove nothing')
+    if (
+        min(
+            ours.evaluator.episode_counts[shot].counts['square'].background_intersection.sum(),
+            counts[:, 0].sum(),
+        )
+        == 0
+    ):
+        raise ValueError(
+            'these weights find only foreground, or none, so pixels that are the same prove nothing'
+        )
     for name, evaluation in peers(work, shot, device, 'eager', 1, count).items():
         found[name] = difference(work, shot, counts, evaluation())
     torch.backends.cudnn.allow_tf32 = allowed
     for name, one in found.items():
         if max(one['miou'], one['share_of_pixels']) > TOLERANCE:
             raise ValueError(f'{name} does not compute what we do, so its times say nothing: {one}')
-        print(f'{shot}-shot, {name}: the first {len(counts)} episodes differ in {one["pixels"]} pixels, '
-              f'at most {one["most_of_an_episode"]} of an episode')  # fmt: skip
+        print(
+            f'{shot}-shot, {name}: the first {len(counts)} episodes differ in {one["pixels"]} pixels, '
+            f'at most {one["most_of_an_episode"]} of an episode'
+        )
     return found
 
 
@@ -237,14 +302,17 @@ def difference(work: Work, shot: int, counts: np.ndarray, others: np.ndarray) ->
     pixels = np.abs(counts.astype(np.int64) - others).sum(1)
     classes = class_ids(work, shot)[: len(counts)]
     return {
-        'pixels': int(pixels.sum()), 'most_of_an_episode': int(pixels.max()),
+        'pixels': int(pixels.sum()),
+        'most_of_an_episode': int(pixels.max()),
         'share_of_pixels': float(pixels.mean() / work.protocol.resolution**2),
         'miou': abs(miou(counts, classes) - miou(others, classes)),
-    }  # fmt: skip
+    }
 
 
 def class_ids(work: Work, shot: int) -> np.ndarray:
-    return np.array([e.class_id for key, drawn in work.sets.items() if key[0] == shot for e in drawn])
+    return np.array(
+        [e.class_id for key, drawn in work.sets.items() if key[0] == shot for e in drawn]
+    )
 
 
 def miou(counts: np.ndarray, classes: np.ndarray) -> float:
@@ -258,20 +326,33 @@ def facts(work: Work) -> dict[str, Any]:
     config = work.method.config
     size = config.eval.size
     used = {n for drawn in work.sets.values() for e in drawn for n in (e.query, *e.supports)}
-    own, widest = ConfigDict(config.to_dict()), importlib.import_module(f'configs.{WIDEST}').get_config()
+    own, widest = (
+        ConfigDict(config.to_dict()),
+        importlib.import_module(f'configs.{WIDEST}').get_config(),
+    )
     for one in (own, widest):
-        one.model.update(convention=config.model.convention, width=config.model.width, dtype='float32')
+        one.model.update(
+            convention=config.model.convention, width=config.model.width, dtype='float32'
+        )
     return {
-        'method': config.model.name, 'data': work.source.name, 'fold': config.fold, 'protocol': work.protocol.name,
-        'size': size, 'images': len(used), 'feature_bytes_per_image': {
-            one.model.name: feature_bytes(models.build(one), size) for one in (own, widest)},
-    }  # fmt: skip
+        'method': config.model.name,
+        'data': work.source.name,
+        'fold': config.fold,
+        'protocol': work.protocol.name,
+        'size': size,
+        'images': len(used),
+        'feature_bytes_per_image': {
+            one.model.name: feature_bytes(models.build(one), size) for one in (own, widest)
+        },
+    }
 
 
 def feature_bytes(module, size: int) -> int:
     """Bytes of the features of one image."""
     image = jnp.zeros((1, size, size, 3))
-    shapes = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), image, method='encode')[0])
+    shapes = jax.eval_shape(
+        lambda: module.init_with_output(jax.random.key(0), image, method='encode')[0]
+    )
     return sum(one.size * one.dtype.itemsize for one in jax.tree.leaves(shapes))
 
 
@@ -283,48 +364,96 @@ def result_of(work: Work, shot: int, contestants, times) -> dict[str, Any]:
     for name, one in times.items():
         contestant = contestants[name]
         count = len(contestant.last)
-        rows[name] = {'seconds': one.record(), 'shown': str(one), 'episodes': count,
-                      'miou': miou(contestant.last, classes[:count]),
-                      'from_ours': difference(work, shot, reference.last[:count], contestant.last)}  # fmt: skip
+        rows[name] = {
+            'seconds': one.record(),
+            'shown': str(one),
+            'episodes': count,
+            'miou': miou(contestant.last, classes[:count]),
+            'from_ours': difference(work, shot, reference.last[:count], contestant.last),
+        }
         if name.startswith('ours'):
             rows[name]['where'] = contestant.seconds
             for kind in ('loop', 'cached'):
-                rows[name][f'times_{kind}'] = measure.fastest(times, f'PyTorch, {kind}') / one.median
-    distinct = {(e.query, e.supports, e.class_id) for key, drawn in work.sets.items() if key[0] == shot for e in drawn}
+                rows[name][f'times_{kind}'] = (
+                    measure.fastest(times, f'PyTorch, {kind}') / one.median
+                )
+    distinct = {
+        (e.query, e.supports, e.class_id)
+        for key, drawn in work.sets.items()
+        if key[0] == shot
+        for e in drawn
+    }
     return {'episodes': len(classes), 'distinct_episodes': len(distinct), 'rows': rows}
 
 
 def table(record: dict[str, Any]) -> str:
     """The rows as Markdown, and what they rest on below."""
-    lines = ['| shot | | an evaluation | x loop | x cached | compilation | mIoU | pixels apart |',
-             '|---|---|---|---|---|---|---|---|']  # fmt: skip
+    lines = [
+        '| shot | | an evaluation | x loop | x cached | compilation | mIoU | pixels apart |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
     for shot, found in record['shots'].items():
         for name, row in found['rows'].items():
-            ratios = [f'{row[key]:.2f}' if key in row else '' for key in ('times_loop', 'times_cached')]
+            ratios = [
+                f'{row[key]:.2f}' if key in row else '' for key in ('times_loop', 'times_cached')
+            ]
             lines.append(
                 f'| {shot} | {name} | {row["shown"]} | {" | ".join(ratios)} '
-                f'| {row["seconds"]["compilation"]:.1f} s | {row["miou"]:.4f} | {row["from_ours"]["pixels"]} |')
+                f'| {row["seconds"]["compilation"]:.1f} s | {row["miou"]:.4f} | {row["from_ours"]["pixels"]} |'
+            )
     for shot, found in record['shots'].items():
-        lines.append(f'\n{shot}-shot: {found["episodes"]} episodes, {found["distinct_episodes"]} of them distinct.')
-    bytes_of = ', '.join(f'{name} {size / 1e6:.2f} MB' for name, size in record['feature_bytes_per_image'].items())
-    peak = ', '.join(f'{where} {size / 2**30:.2f} GiB' for where, size in record['peak_memory'].items())
-    lines.append(f'\n{record["images"]} images; float32 features of an image: {bytes_of}; our peak memory: {peak}.')
+        lines.append(
+            f'\n{shot}-shot: {found["episodes"]} episodes, {found["distinct_episodes"]} of them distinct.'
+        )
+    bytes_of = ', '.join(
+        f'{name} {size / 1e6:.2f} MB' for name, size in record['feature_bytes_per_image'].items()
+    )
+    peak = ', '.join(
+        f'{where} {size / 2**30:.2f} GiB' for where, size in record['peak_memory'].items()
+    )
+    lines.append(
+        f'\n{record["images"]} images; float32 features of an image: {bytes_of}; our peak memory: {peak}.'
+    )
     return '\n'.join(lines)
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
-    WORKDIR = flags.DEFINE_string('workdir', None, 'folder that train.py wrote, for its best weights (default: random)')
+    CONFIG = command_line.define_config(
+        required=False, only=[name for name in FREE if not name.startswith('train.')]
+    )
+    WORKDIR = flags.DEFINE_string(
+        'workdir', None, 'folder that train.py wrote, for its best weights (default: random)'
+    )
     SETTINGS = flags.DEFINE_list(
-        'settings', [], 'of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
-        'between (default: eager on a CPU, three on a GPU)')  # fmt: skip
-    DTYPES = flags.DEFINE_list('dtypes', [], 'of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)')
+        'settings',
+        [],
+        'of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
+        'between (default: eager on a CPU, three on a GPU)',
+    )
+    DTYPES = flags.DEFINE_list(
+        'dtypes', [], 'of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)'
+    )
     REPEATS = flags.DEFINE_integer('repeats', 3, 'timed evaluations, of which the median is taken')
     CHECK = flags.DEFINE_integer('check', 50, 'episodes that are compared before')
-    PEER_BATCH = flags.DEFINE_integer('peer_batch', 1, "episodes that PyTorch's loop segments at a time")
+    PEER_BATCH = flags.DEFINE_integer(
+        'peer_batch', 1, "episodes that PyTorch's loop segments at a time"
+    )
     LOOP = flags.DEFINE_integer(
-        'loop_episodes', 0, "that PyTorch's loop is timed on, the first ones, its time then multiplied; 0: all")
+        'loop_episodes',
+        0,
+        "that PyTorch's loop is timed on, the first ones, its time then multiplied; 0: all",
+    )
     OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    commandline.run(lambda: main(
-        CONFIG.value, Path(WORKDIR.value) if WORKDIR.value else None, SETTINGS.value, DTYPES.value, REPEATS.value,
-        CHECK.value, PEER_BATCH.value, LOOP.value, Path(OUT.value) if OUT.value else None))  # fmt: skip
+    command_line.run(
+        lambda: main(
+            CONFIG.value,
+            Path(WORKDIR.value) if WORKDIR.value else None,
+            SETTINGS.value,
+            DTYPES.value,
+            REPEATS.value,
+            CHECK.value,
+            PEER_BATCH.value,
+            LOOP.value,
+            Path(OUT.value) if OUT.value else None,
+        )
+    )

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import mistakes
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.runtime import errors
 
 WORKDIR = 'WORKDIR'  # in a benchmark's words: the one of --workdir
 
@@ -46,9 +46,12 @@ BENCHMARKS = {
 
 
 def main(
-    out: Path, only: Sequence[str] = (), minutes: float | None = None, workdir: Path | None = None,
+    out: Path,
+    only: Sequence[str] = (),
+    minutes: float | None = None,
+    workdir: Path | None = None,
     changes: Sequence[str] = (),
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Runs those that are not measured yet.
 
     Args:
@@ -67,16 +70,22 @@ def main(
             raise ValueError(f'--set must be FIELD=VALUE, got {change!r}')
         if name not in config_rules.RULES:
             raise ValueError(config_rules.unknown_field(name, config_rules.RULES))
-    chosen = list(only) or [name for name, one in BENCHMARKS.items() if workdir or WORKDIR not in one.words]
+    chosen = list(only) or [
+        name for name, one in BENCHMARKS.items() if workdir or WORKDIR not in one.words
+    ]
     commands = {name: command(name, workdir, changes) for name in chosen}
-    unused = [one for one in changes if not any(f'--config.{one}' in words for words in commands.values())]
+    unused = [
+        one for one in changes if not any(f'--config.{one}' in words for words in commands.values())
+    ]
     if unused:
         raise ValueError(f'--set {unused[0]}: none of {", ".join(chosen)} has such a field')
     out.mkdir(parents=True, exist_ok=True)
     end, told = None if minutes is None else time.monotonic() + 60 * minutes, {}
     for name, words in commands.items():
         left = None if end is None else end - time.monotonic()
-        told[name] = 'measured before' if (out / f'{name}.json').exists() else run(words, out / name, left)
+        told[name] = (
+            'measured before' if (out / f'{name}.json').exists() else run(words, out / name, left)
+        )
         print(f'{name}: {told[name]}', flush=True)
     return told
 
@@ -106,8 +115,13 @@ def run(words: Sequence[str], to: Path, seconds: float | None) -> str:
     try:
         with text.open('w') as file:
             done = subprocess.run(
-                [*words, '--out', str(to.with_suffix('.json'))], timeout=seconds, check=False, text=True, stdout=file,
-                stderr=subprocess.PIPE)  # fmt: skip
+                [*words, '--out', str(to.with_suffix('.json'))],
+                timeout=seconds,
+                check=False,
+                text=True,
+                stdout=file,
+                stderr=subprocess.PIPE,
+            )
     except subprocess.TimeoutExpired:
         return f'ended after {seconds:.3g} s, as time is over'
     print(text.read_text(), end='', flush=True)
@@ -118,19 +132,33 @@ def run(words: Sequence[str], to: Path, seconds: float | None) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = mistakes.Parser(__doc__)
+    result = errors.Parser(__doc__)
     result.add_argument('--out', required=True, type=Path, help='folder for what is measured')
-    result.add_argument('--only', default='', help=f'which, in order (default: all): {",".join(BENCHMARKS)}')
-    result.add_argument('--minutes', type=float, help='to end before (default: not to end)')
-    result.add_argument('--workdir', type=Path, help='of a training; without it, startup is left out')
     result.add_argument(
-        '--set', action='append', default=[], metavar='FIELD=VALUE',
-        help='a config field of every benchmark that has it, e.g. --set data.dir=packed; again for more')  # fmt: skip
+        '--only', default='', help=f'which, in order (default: all): {",".join(BENCHMARKS)}'
+    )
+    result.add_argument('--minutes', type=float, help='to end before (default: not to end)')
+    result.add_argument(
+        '--workdir', type=Path, help='of a training; without it, startup is left out'
+    )
+    result.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='FIELD=VALUE',
+        help='a config field of every benchmark that has it, e.g. --set data.dir=packed; again for more',
+    )
     return result
 
 
 if __name__ == '__main__':
     given = parser().parse_args()
-    with mistakes.plain_errors():
-        outcome = main(given.out, list(filter(None, given.only.split(','))), given.minutes, given.workdir, given.set)
+    with errors.plain_errors():
+        outcome = main(
+            given.out,
+            list(filter(None, given.only.split(','))),
+            given.minutes,
+            given.workdir,
+            given.set,
+        )
     sys.exit(any(not one.startswith('measured') for one in outcome.values()))

@@ -32,9 +32,12 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from simpropnet_jax import checkpoint, commandline, experiment, models, parallel
-from simpropnet_jax import config as config_rules
+from simpropnet_jax import models
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.run import ProgressBar
+from simpropnet_jax.runtime import checkpoint, sharding
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.state import init_state
 from simpropnet_jax.training.trainer import prepare_history, prepare_trainer
@@ -52,7 +55,9 @@ class Work(NamedTuple):
     mesh: jax.sharding.Mesh
 
 
-def main(config: ConfigDict, steps: int = 20, repeats: int = 3, out: Path | None = None) -> dict[str, Any]:
+def main(
+    config: ConfigDict, steps: int = 20, repeats: int = 3, out: Path | None = None
+) -> dict[str, Any]:
     """Times, prints the table and writes the JSON file.
 
     Args:
@@ -71,10 +76,17 @@ def main(config: ConfigDict, steps: int = 20, repeats: int = 3, out: Path | None
     times = time_steps(work, feeds, steps, repeats)
     train, any_feed = work.method.config.train, next(iter(feeds.values()))
     record = {
-        'method': work.method.config.model.name, 'data': work.source.name, 'size': train.size, 'batch': train.batch,
-        'shot': train.shot, 'workers': work.method.config.data.workers, 'images': any_feed.images,
-        'resident_bytes': any_feed.bytes, 'rows': rows(train.batch, feeds, alone, times), **measure.machine(),
-    }  # fmt: skip
+        'method': work.method.config.model.name,
+        'data': work.source.name,
+        'size': train.size,
+        'batch': train.batch,
+        'shot': train.shot,
+        'workers': work.method.config.data.workers,
+        'images': any_feed.images,
+        'resident_bytes': any_feed.bytes,
+        'rows': rows(train.batch, feeds, alone, times),
+        **measure.machine(),
+    }
     print(table(record))
     if out:
         checkpoint.write_json(out, record)
@@ -89,7 +101,7 @@ def prepare(config: ConfigDict) -> Work:
         config.model.convention = 'torchvision'
     method = experiment.Method(config, models.build(config), {}, None)
     source = experiment.open_data(config)
-    return Work(method, source, experiment.prepare_sampler(config, source), parallel.make_mesh())
+    return Work(method, source, experiment.prepare_sampler(config, source), sharding.make_mesh())
 
 
 def prepare_feeds(work: Work) -> dict[str, Feed]:
@@ -135,7 +147,9 @@ def take(batches: Iterator, steps: int, use: Callable[[Any, int], Any]) -> int:
 
 def time_alone(work: Work, feed: Feed, steps: int) -> dict[str, float]:
     """Pairs a second, and a second of processor time, that come to the device when nobody computes with them."""
-    gather = jax.jit(lambda group, i: feed.gather(group.images, jax.tree.map(lambda x: x[i], group.numbers)))
+    gather = jax.jit(
+        lambda group, i: feed.gather(group.images, jax.tree.map(lambda x: x[i], group.numbers))
+    )
 
     def use(batch, count):
         if not feed.resident:
@@ -146,13 +160,17 @@ def time_alone(work: Work, feed: Feed, steps: int) -> dict[str, float]:
     take(batches, LEAD, use)
     start, cpu = time.perf_counter(), time.process_time()
     pairs = work.method.config.train.batch * take(batches, steps, use)
-    found = {'pairs_per_second': pairs / (time.perf_counter() - start),
-             'pairs_per_core_second': pairs / (time.process_time() - cpu)}  # fmt: skip
+    found = {
+        'pairs_per_second': pairs / (time.perf_counter() - start),
+        'pairs_per_core_second': pairs / (time.process_time() - cpu),
+    }
     batches.close()
     return found
 
 
-def time_steps(work: Work, feeds: dict[str, Feed], steps: int, repeats: int) -> dict[str, measure.Times]:
+def time_steps(
+    work: Work, feeds: dict[str, Feed], steps: int, repeats: int
+) -> dict[str, measure.Times]:
     """Seconds of a step with a batch that is there, and fed in each way; they take turns."""
     streams = {name: endless(feed) for name, feed in feeds.items()}
     streamed = next(name for name, feed in feeds.items() if not feed.resident)
@@ -162,7 +180,9 @@ def time_steps(work: Work, feeds: dict[str, Feed], steps: int, repeats: int) -> 
         use = stepper(work, feed) if feed.resident else runs[THERE][1]
         runs[name] = streams[name], use
     seconds = {name: [] for name in runs}
-    compilation = {name: measure.clock(lambda run=run: take(run[0], 1, run[1])) for name, run in runs.items()}
+    compilation = {
+        name: measure.clock(lambda run=run: take(run[0], 1, run[1])) for name, run in runs.items()
+    }
     for _ in range(repeats):
         for name, (batches, use) in runs.items():
             take(batches, LEAD, use)
@@ -178,9 +198,16 @@ def stepper(work: Work, feed: Feed) -> Callable[[Any, int], Any]:
     """A function that makes the steps of one dispatch, of the training's first phase, and does not wait for them."""
     train = work.method.config.train
     trainer = prepare_trainer(work.method, work.source, work.sampler, feed.make_step)
-    state = [init_state(
-        work.method, trainer.optimizers[0], frozen=train.frozen, seed=0, mesh=work.mesh,
-        new_history=prepare_history(work.method, work.sampler))]  # fmt: skip
+    state = [
+        init_state(
+            work.method,
+            trainer.optimizers[0],
+            frozen=train.frozen,
+            seed=0,
+            mesh=work.mesh,
+            new_history=prepare_history(work.method, work.sampler),
+        )
+    ]
 
     def use(batch, count):
         del count
@@ -195,34 +222,55 @@ def rows(batch: int, feeds, alone, times: dict[str, measure.Times]) -> list[dict
     there = times[THERE].median
     result = []
     for name, one in times.items():
-        row = {'name': name, 'seconds': one.record(), 'shown': str(one), 'trained_pairs_per_second': batch / one.median}
+        row = {
+            'name': name,
+            'seconds': one.record(),
+            'shown': str(one),
+            'trained_pairs_per_second': batch / one.median,
+        }
         if name in feeds:
-            row |= {**alone[name], 'waits': 1 - there / one.median, 'steps_per_dispatch': feeds[name].together}
+            row |= {
+                **alone[name],
+                'waits': 1 - there / one.median,
+                'steps_per_dispatch': feeds[name].together,
+            }
         result.append(row)
     return result
 
 
 def table(record: dict[str, Any]) -> str:
     """The rows as Markdown, and the bytes below."""
-    lines = ['| fed by | pairs/s alone | pairs/s a core | a step | pairs/s trained | the device waits |',
-             '|---|---|---|---|---|---|']  # fmt: skip
+    lines = [
+        '| fed by | pairs/s alone | pairs/s a core | a step | pairs/s trained | the device waits |',
+        '|---|---|---|---|---|---|',
+    ]
     for row in record['rows']:
         together = row.get('steps_per_dispatch', 1)
         name = row['name'] + (f', {together} steps a call' if together > 1 else '')
-        own = [f'{row[key]:.4g}' if key in row else '' for key in ('pairs_per_second', 'pairs_per_core_second')]
+        own = [
+            f'{row[key]:.4g}' if key in row else ''
+            for key in ('pairs_per_second', 'pairs_per_core_second')
+        ]
         waits = f'{row["waits"]:.1%}' if 'waits' in row else ''
-        lines.append(f'| {name} | {" | ".join(own)} | {row["shown"]} '
-                     f'| {row["trained_pairs_per_second"]:.4g} | {waits} |')  # fmt: skip
-    lines.append(f'\n{record["images"]:,} training images; resident they take {record["resident_bytes"]:,} bytes on '
-                 f'each device. {record["workers"]} decoding threads, {record["cores"]} cores, batches of '
-                 f'{record["batch"]}.')  # fmt: skip
+        lines.append(
+            f'| {name} | {" | ".join(own)} | {row["shown"]} '
+            f'| {row["trained_pairs_per_second"]:.4g} | {waits} |'
+        )
+    lines.append(
+        f'\n{record["images"]:,} training images; resident they take {record["resident_bytes"]:,} bytes on '
+        f'each device. {record["workers"]} decoding threads, {record["cores"]} cores, batches of '
+        f'{record["batch"]}.'
+    )
     return '\n'.join(lines)
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=True, only=('data.', 'model.', 'train.'))
+    CONFIG = command_line.define_config(required=True, only=('data.', 'model.', 'train.'))
     STEPS = flags.DEFINE_integer('steps', 20, 'of one timed run')
     REPEATS = flags.DEFINE_integer('repeats', 3, 'timed runs, of which the median is taken')
     OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    commandline.run(lambda: main(
-        CONFIG.value, STEPS.value, REPEATS.value, Path(OUT.value) if OUT.value else None))  # fmt: skip
+    command_line.run(
+        lambda: main(
+            CONFIG.value, STEPS.value, REPEATS.value, Path(OUT.value) if OUT.value else None
+        )
+    )

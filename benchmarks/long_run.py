@@ -22,7 +22,8 @@ from ml_collections import ConfigDict
 
 from benchmarks import measure
 from configs import shapes
-from simpropnet_jax import checkpoint, commandline, mistakes
+from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import checkpoint, errors
 
 MIB = 2**20
 SAMPLES = 40  # of the memory
@@ -42,7 +43,9 @@ def main(workdir: Path, steps: int, every: int, out: Path | None = None) -> dict
     from simpropnet_jax.training import loop
 
     if steps < 2 * SAMPLES or every < 1:
-        raise ValueError(f'--steps must be {2 * SAMPLES} or more and --every 1 or more, got {steps} and {every}')
+        raise ValueError(
+            f'--steps must be {2 * SAMPLES} or more and --every 1 or more, got {steps} and {every}'
+        )
     if checkpoint.exist(workdir):
         raise ValueError(f'{workdir} has checkpoints already; give a new folder as --workdir')
     notes = Notes()
@@ -60,7 +63,8 @@ def tiny(steps: int, every: int) -> ConfigDict:
     config = shapes.get_config()
     config.model.update(weights='', width=8, features=8)
     config.train.update(
-        size=33, batch=8, steps=steps, frozen=('backbone',), log_every=max(steps // SAMPLES, 1))  # fmt: skip
+        size=33, batch=8, steps=steps, frozen=('backbone',), log_every=max(steps // SAMPLES, 1)
+    )
     config.select.update(on='last', every=every)
     return config
 
@@ -98,10 +102,12 @@ class Notes:
         slope = np.polyfit(later[:, 0] / 1000, later[:, 1], 1)[0]
         starts, seconds = np.array(self.saving).T
         return {
-            'memory': [[step, size] for step, size in self.memory], 'growth_per_1000_steps': float(slope),
-            'saving_seconds': seconds.tolist(), 'interval_seconds': float(np.diff(starts).mean()),
+            'memory': [[step, size] for step, size in self.memory],
+            'growth_per_1000_steps': float(slope),
+            'saving_seconds': seconds.tolist(),
+            'interval_seconds': float(np.diff(starts).mean()),
             'saving_share': float(seconds[1:].mean() / np.diff(starts).mean()),
-        }  # fmt: skip
+        }
 
 
 def resident_bytes() -> int:
@@ -109,33 +115,45 @@ def resident_bytes() -> int:
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith('VmRSS:'):
             return int(line.split()[1]) * 1024
-    raise OSError('/proc/self/status does not say VmRSS, so the memory of this process is not known')
+    raise OSError(
+        '/proc/self/status does not say VmRSS, so the memory of this process is not known'
+    )
 
 
 def table(record: dict[str, Any]) -> str:
     """The memory at some steps, its growth, and the share of saving, as Markdown."""
     memory = record['memory']
     chosen = [memory[round(place)] for place in np.linspace(0, len(memory) - 1, 6)]
-    return '\n'.join([
-        '| step | ' + ' | '.join(f'{step}' for step, _ in chosen) + ' |',
-        '|---' * (1 + len(chosen)) + '|',
-        '| memory, MiB | ' + ' | '.join(f'{size / MIB:.0f}' for _, size in chosen) + ' |',
-        f'\nGrowth in the second half: {record["growth_per_1000_steps"] / MIB:+.1f} MiB per 1,000 steps.',
-        f'A checkpoint each {record["every"]} steps, {record["interval_seconds"]:.2f} s; the loop waits '
-        f'{1000 * float(np.mean(record["saving_seconds"][1:])):.0f} ms for it: {record["saving_share"]:.2%}.',
-    ])  # fmt: skip
+    return '\n'.join(
+        [
+            '| step | ' + ' | '.join(f'{step}' for step, _ in chosen) + ' |',
+            '|---' * (1 + len(chosen)) + '|',
+            '| memory, MiB | ' + ' | '.join(f'{size / MIB:.0f}' for _, size in chosen) + ' |',
+            f'\nGrowth in the second half: {record["growth_per_1000_steps"] / MIB:+.1f} MiB per 1,000 steps.',
+            f'A checkpoint each {record["every"]} steps, {record["interval_seconds"]:.2f} s; the loop waits '
+            f'{1000 * float(np.mean(record["saving_seconds"][1:])):.0f} ms for it: {record["saving_share"]:.2%}.',
+        ]
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = mistakes.Parser(__doc__)
-    result.add_argument('--workdir', required=True, type=Path, help='a new folder, for the training')
+    result = errors.Parser(__doc__)
+    result.add_argument(
+        '--workdir', required=True, type=Path, help='a new folder, for the training'
+    )
     result.add_argument('--steps', type=int, default=2000, help='of the training (default: 2000)')
-    result.add_argument('--every', type=int, default=500, help='steps between two checkpoints (default: 500)')
-    result.add_argument('--out', type=Path, help='JSON file for the numbers, with versions and hardware')
+    result.add_argument(
+        '--every', type=int, default=500, help='steps between two checkpoints (default: 500)'
+    )
+    result.add_argument(
+        '--out', type=Path, help='JSON file for the numbers, with versions and hardware'
+    )
     return result
 
 
 if __name__ == '__main__':
-    given, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
-    commandline.run(lambda: main(**vars(given)))
+    given, sys.argv[1:] = (
+        parser().parse_known_args()
+    )  # the rest is for the flags that all commands have
+    command_line.run(lambda: main(**vars(given)))

@@ -18,10 +18,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
-from simpropnet_jax import config as config_rules
-from simpropnet_jax.evaluation import report
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.evaluation.results import result_file
 
-os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # or JAX leaves a GPU's memory to nobody else
+os.environ.setdefault(
+    'XLA_PYTHON_CLIENT_PREALLOCATE', 'false'
+)  # or JAX leaves a GPU's memory to nobody else
 
 MATRIX_SIDES = {'cpu': 2048, 'cuda': 8192}
 WORDS = ('eager', 'channels_last', 'autocast', 'compile')
@@ -47,7 +49,12 @@ class Times(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """For the JSON file."""
-        found = {'median': self.median, 'lowest': min(self.runs), 'highest': max(self.runs), 'runs': self.runs}
+        found = {
+            'median': self.median,
+            'lowest': min(self.runs),
+            'highest': max(self.runs),
+            'runs': self.runs,
+        }
         return found | {'compilation': self.compilation}
 
 
@@ -59,9 +66,11 @@ def clock(run: Callable[[], Any]) -> float:
 
 
 def take_turns(
-    contestants: Mapping[str, Callable[[], Any]], repeats: int, warm: Mapping[str, Callable[[], Any]] | None = None,
+    contestants: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    warm: Mapping[str, Callable[[], Any]] | None = None,
     settle: bool = False,
-) -> dict[str, Times]:  # fmt: skip
+) -> dict[str, Times]:
     """Times of all contestants, which run in turn, so that a disturbance hits each alike.
 
     Before, each is warmed up twice; compilation is what the first time takes longer. One that cannot run here (no
@@ -95,7 +104,9 @@ def fastest(times: Mapping[str, Times], beginning: str) -> float:
     """
     medians = [one.median for name, one in times.items() if name.startswith(beginning)]
     if not medians:
-        raise ValueError(f'none of the rows {beginning}... could run here, so there is nothing to compare')
+        raise ValueError(
+            f'none of the rows {beginning}... could run here, so there is nothing to compare'
+        )
     return min(medians)
 
 
@@ -106,7 +117,9 @@ def require_torch() -> None:
       ImportError: it is not.
     """
     if importlib.util.find_spec('torch') is None:
-        raise ImportError("the benchmarks compare with PyTorch, which is not installed: pip install 'torch>=2.5,<2.14'")
+        raise ImportError(
+            "the benchmarks compare with PyTorch, which is not installed: pip install 'torch>=2.5,<2.14'"
+        )
 
 
 def torch_device() -> str:
@@ -120,8 +133,12 @@ def torch_device() -> str:
     if jax.default_backend() == 'cpu':
         return 'cpu'
     if jax.default_backend() != 'gpu' or not torch.cuda.is_available():
-        raise ValueError(f'JAX computes on {jax.default_backend()}, PyTorch here does not: install one that does')
-    torch.backends.cudnn.benchmark = True  # shapes stay the same: it may choose the fastest algorithm for each
+        raise ValueError(
+            f'JAX computes on {jax.default_backend()}, PyTorch here does not: install one that does'
+        )
+    torch.backends.cudnn.benchmark = (
+        True  # shapes stay the same: it may choose the fastest algorithm for each
+    )
     return 'cuda'
 
 
@@ -158,7 +175,9 @@ def random_params(method, seed: int = 0) -> dict:
     return jax.tree.map(np.asarray, {**drawn, **method.pretrained})
 
 
-def matrix_rates(dtypes: Sequence[str], device: str, side: int = 0, repeats: int = 5) -> dict[str, dict[str, float]]:
+def matrix_rates(
+    dtypes: Sequence[str], device: str, side: int = 0, repeats: int = 5
+) -> dict[str, dict[str, float]]:
     """Operations a second of a square matrix product, {dtype: {'jax': ..., 'torch': ...}}, the best of several runs.
 
     Args:
@@ -189,7 +208,11 @@ def peak_memory() -> dict[str, int]:
     unit = 1 if sys.platform == 'darwin' else 1024
     found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     statistics_of = jax.devices()[0].memory_stats() or {}
-    return found | ({'accelerator': statistics_of['peak_bytes_in_use']} if 'peak_bytes_in_use' in statistics_of else {})
+    return found | (
+        {'accelerator': statistics_of['peak_bytes_in_use']}
+        if 'peak_bytes_in_use' in statistics_of
+        else {}
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -200,10 +223,12 @@ def machine() -> dict[str, Any]:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return {
-        'versions': {**report.versions(), **peers}, 'device': report.device(),
-        'processor': models[0] if models else platform.processor(), 'cores': os.cpu_count(),
+        'versions': {**result_file.versions(), **peers},
+        'device': result_file.device(),
+        'processor': models[0] if models else platform.processor(),
+        'cores': os.cpu_count(),
         **({'torch_threads': torch.get_num_threads()} if torch else {}),
-    }  # fmt: skip
+    }
 
 
 def refuse_what_the_peer_lacks(config: ConfigDict, fixed: Mapping[str, Any]) -> None:
@@ -215,11 +240,15 @@ def refuse_what_the_peer_lacks(config: ConfigDict, fixed: Mapping[str, Any]) -> 
       ValueError: names a field that is another.
     """
     if config.model.name not in ('simpropnet', 'canet'):
-        raise ValueError(f'the peer in PyTorch has simpropnet and canet, config.model.name is {config.model.name!r}')
+        raise ValueError(
+            f'the peer in PyTorch has simpropnet and canet, config.model.name is {config.model.name!r}'
+        )
     found = dict(config_rules.fields(config))
     for name, value in {'model.shots': 'average', **fixed}.items():
         if found.get(name, value) != value:
-            raise ValueError(f'config.{name} must be {value!r}, as the peer has it, got {found[name]!r}')
+            raise ValueError(
+                f'config.{name} must be {value!r}, as the peer has it, got {found[name]!r}'
+            )
 
 
 def whole_numbers(flag: str, values: Sequence[str | int]) -> list[int]:
@@ -245,7 +274,9 @@ def words_of(setting: str) -> set[str]:
     """The words of a setting such as 'channels_last+autocast'. ValueError for one that there is not."""
     words = set(setting.split('+'))
     if words - set(WORDS):
-        raise ValueError(f'a setting of PyTorch is made of {", ".join(WORDS)}, joined by +, got {setting!r}')
+        raise ValueError(
+            f'a setting of PyTorch is made of {", ".join(WORDS)}, joined by +, got {setting!r}'
+        )
     return words
 
 
@@ -254,4 +285,6 @@ def chosen_dtypes(given: Sequence[str]) -> list[str]:
     for dtype in given:
         if dtype not in ('float32', 'bfloat16'):
             raise ValueError(f'--dtypes must be float32, bfloat16 or both, got {dtype!r}')
-    return list(given) or (['float32'] if jax.default_backend() == 'cpu' else ['float32', 'bfloat16'])
+    return list(given) or (
+        ['float32'] if jax.default_backend() == 'cpu' else ['float32', 'bfloat16']
+    )

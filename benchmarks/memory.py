@@ -19,12 +19,15 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from benchmarks import measure
-from simpropnet_jax import checkpoint, commandline, experiment, models
-from simpropnet_jax import config as config_rules
+from simpropnet_jax import models
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.episodes.protocols import get_protocol
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import run
+from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.setup import experiment
 
 SIZE = (375, 500)  # of VOC's images, most often
 DIFFERENT = 16  # images of noise; reading the same one again costs the same
@@ -39,7 +42,9 @@ class Noise:
     def __init__(self, images: int):
         rng = np.random.default_rng(0)
         self.ids = tuple(f'{number:06}' for number in range(images))
-        self._jpeg = [_encoded(rng.integers(0, 256, (*SIZE, 3), np.uint8), 'jpeg') for _ in range(DIFFERENT)]
+        self._jpeg = [
+            _encoded(rng.integers(0, 256, (*SIZE, 3), np.uint8), 'jpeg') for _ in range(DIFFERENT)
+        ]
         label = np.zeros((len(CLASSES), *SIZE), np.uint8)
         label[:, 100:250, 100:300] = np.array(CLASSES, np.uint8)[:, None, None]
         self._png = [_encoded(one, 'png') for one in label]
@@ -65,27 +70,43 @@ def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, 
       ValueError: in one sentence, what is wrong.
     """
     if images < 2 * len(CLASSES):
-        raise ValueError(f'--images must be {2 * len(CLASSES)} or more, two of each class, got {images}')
+        raise ValueError(
+            f'--images must be {2 * len(CLASSES)} or more, two of each class, got {images}'
+        )
     config_rules.validate(config, devices=1)
     config = ConfigDict(config.to_dict())
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
     method = experiment.Method(config, models.build(config), {}, None)
     source, step = Noise(images), len(CLASSES)
-    support = lambda n: n + step if n + step < images else n % step  # the next image of the same class
+    support = lambda n: (
+        n + step if n + step < images else n % step
+    )  # the next image of the same class
     episodes = [Episode(n, (support(n),), 1 + n % step, n) for n in range(images)]
     protocol = dataclasses.replace(get_protocol(config.eval.protocol), void='ignore')
     evaluator = run.prepare_evaluator(
-        method, source, protocol, {(1, 0): episodes}, CLASSES, measure.one_device(),
-        progress=run.ProgressBar())  # fmt: skip
+        method,
+        source,
+        protocol,
+        {(1, 0): episodes},
+        CLASSES,
+        measure.one_device(),
+        progress=run.ProgressBar(),
+    )
     result = evaluator.run({'params': measure.random_params(method)}, run.ProgressBar())
     from benchmarks.evaluation import feature_bytes
 
     record = {
-        'method': config.model.name, 'size': config.eval.size, 'images': images, 'episodes': len(episodes),
-        'feature_bytes_per_image': feature_bytes(method.module, config.eval.size), 'memory': config.eval.memory,
-        'peak_memory': measure.peak_memory(), 'seconds': result['seconds'], **measure.machine(),
-    }  # fmt: skip
+        'method': config.model.name,
+        'size': config.eval.size,
+        'images': images,
+        'episodes': len(episodes),
+        'feature_bytes_per_image': feature_bytes(method.module, config.eval.size),
+        'memory': config.eval.memory,
+        'peak_memory': measure.peak_memory(),
+        'seconds': result['seconds'],
+        **measure.machine(),
+    }
     print(table(record))
     if out:
         checkpoint.write_json(out, record)
@@ -95,7 +116,9 @@ def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, 
 def table(record: dict[str, Any]) -> str:
     """The numbers in a sentence."""
     each = record['feature_bytes_per_image']
-    peak = ', '.join(f'{where} {size / 2**30:.2f} GiB' for where, size in record['peak_memory'].items())
+    peak = ', '.join(
+        f'{where} {size / 2**30:.2f} GiB' for where, size in record['peak_memory'].items()
+    )
     return (
         f'{record["method"]} at {record["size"]}: features of an image {each / 1e6:.2f} MB, of all {record["images"]} '
         f'{record["images"] * each / 2**30:.2f} GiB, of which {record["memory"]:g} GiB may be held; '
@@ -104,7 +127,9 @@ def table(record: dict[str, Any]) -> str:
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=True, only=('eval.', 'model.'))
+    CONFIG = command_line.define_config(required=True, only=('eval.', 'model.'))
     IMAGES = flags.DEFINE_integer('images', 1449, "as many as VOC's val list has")
     OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    commandline.run(lambda: main(CONFIG.value, IMAGES.value, Path(OUT.value) if OUT.value else None))
+    command_line.run(
+        lambda: main(CONFIG.value, IMAGES.value, Path(OUT.value) if OUT.value else None)
+    )

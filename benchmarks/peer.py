@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks import measure
-from simpropnet_jax.models.normalise import get_convention
+from simpropnet_jax.backbones.normalise import get_convention
 
 MASK_AREA_EPSILON = 5e-4
 
@@ -63,7 +63,10 @@ class ResNet(nn.Module):
 
     def _stage(self, channels, filters, blocks, stride, dilation, stride_on):
         first = Bottleneck(channels, filters, stride, dilation, stride_on, project=True)
-        others = (Bottleneck(4 * filters, filters, 1, dilation, stride_on, project=False) for _ in range(blocks - 1))
+        others = (
+            Bottleneck(4 * filters, filters, 1, dilation, stride_on, project=False)
+            for _ in range(blocks - 1)
+        )
         return nn.Sequential(first, *others)
 
     def forward(self, x):
@@ -81,7 +84,9 @@ class Block(nn.Sequential):
 
     def __init__(self, channels, filters, dropout, kernel=3, dilation=1):
         conv = convolution(channels, filters, kernel, dilation)
-        super().__init__(OrderedDict(conv=conv, relu=nn.ReLU(inplace=True), dropout=nn.Dropout2d(dropout)))
+        super().__init__(
+            OrderedDict(conv=conv, relu=nn.ReLU(inplace=True), dropout=nn.Dropout2d(dropout))
+        )
 
 
 def tile(vector, features):
@@ -105,7 +110,10 @@ class AttentiveFusion(nn.Module):
 
     def attention(self, features, foreground, background):
         wide = features.float()
-        similar = [(1 + functional.cosine_similarity(wide, tile(z, wide))) / 2 for z in (foreground, background)]
+        similar = [
+            (1 + functional.cosine_similarity(wide, tile(z, wide))) / 2
+            for z in (foreground, background)
+        ]
         maps = torch.stack(similar, 1)
         maps = maps / maps.sum(1, keepdim=True).clamp(min=1e-6)
         return (0.5 + self.gain * (maps - 0.5)).to(features.dtype)
@@ -197,7 +205,9 @@ class FewShot(nn.Module):
         """Foreground and background averages [B,C] of support features [B,K,C,h,w], the mean over supports."""
 
         def average(weights):
-            weights = functional.interpolate(weights, features.shape[3:], mode='bilinear', align_corners=True)
+            weights = functional.interpolate(
+                weights, features.shape[3:], mode='bilinear', align_corners=True
+            )
             total = (features.float() * weights[:, :, None]).sum((3, 4))
             return (total / (weights.sum((2, 3))[..., None] + MASK_AREA_EPSILON)).mean(1)
 
@@ -218,7 +228,9 @@ class FewShot(nn.Module):
         probe = self.probe(support_features.unflatten(0, (batch, shots)), masks, valid)
         logits = [self.decode(query_features, probe, history)]
         if dual:
-            logits.append(self.decode(support_features, [z.repeat_interleave(shots, 0) for z in probe]))
+            logits.append(
+                self.decode(support_features, [z.repeat_interleave(shots, 0) for z in probe])
+            )
         return logits
 
 
@@ -246,14 +258,19 @@ def state_dict(params: Mapping) -> dict[str, torch.Tensor]:
         value = torch.from_numpy(np.array(value, np.float32))
         shortcut, frozen = layer.endswith('downsample'), layer.startswith('backbone')
         if kind == 'kernel':
-            state[f'{layer}{".0" if shortcut else ""}.weight'] = value.permute(3, 2, 0, 1).contiguous()
+            state[f'{layer}{".0" if shortcut else ""}.weight'] = value.permute(
+                3, 2, 0, 1
+            ).contiguous()
         elif not frozen:
             state[f'{layer}.bias'] = value
         else:
             norm = f'{layer}.1' if shortcut else re.sub(r'conv(\d)$', r'bn\1', layer)
             state |= {f'{norm}.bias': value, f'{norm}.running_mean': torch.zeros_like(value)}
             state |= {f'{norm}.weight': torch.full_like(value, math.sqrt(1 + epsilon))}
-            state |= {f'{norm}.running_var': torch.ones_like(value), f'{norm}.num_batches_tracked': torch.tensor(0)}
+            state |= {
+                f'{norm}.running_var': torch.ones_like(value),
+                f'{norm}.num_batches_tracked': torch.tensor(0),
+            }
     return state
 
 
@@ -268,7 +285,11 @@ def with_weights(model, params: Mapping, device: str, setting: str = 'eager') ->
 
 def compiled(function, setting: str):
     """The function, a module or a method, compiled where the setting says so."""
-    return torch.compile(function, dynamic=False) if 'compile' in measure.words_of(setting) else function
+    return (
+        torch.compile(function, dynamic=False)
+        if 'compile' in measure.words_of(setting)
+        else function
+    )
 
 
 def precision(device: str, setting: str) -> AbstractContextManager:

@@ -46,7 +46,9 @@ class Task:
 
     def read_episode(self, episode) -> tuple[np.ndarray, np.ndarray]:
         """Images u8 [1+K,S,S,3] and labels u8 [1+K,L,L], the query first."""
-        images, labels = zip(*(self.read(number) for number in (episode.query, *episode.supports)), strict=True)
+        images, labels = zip(
+            *(self.read(number) for number in (episode.query, *episode.supports)), strict=True
+        )
         return np.stack(images), np.stack(labels)
 
 
@@ -83,7 +85,9 @@ class Evaluation:
       setting: see `measure.WORDS`.
     """
 
-    def __init__(self, network: peer.FewShot, task: Task, batch: int, device: str, setting: str = 'eager'):
+    def __init__(
+        self, network: peer.FewShot, task: Task, batch: int, device: str, setting: str = 'eager'
+    ):
         self.network, self.task, self.batch = network.eval(), task, batch
         self.device, self.setting = device, setting
 
@@ -103,14 +107,22 @@ class Evaluation:
 
     def score(self, logits, labels, class_ids):
         """Intersection and union [B, 2] of logits [B,2,h,w], resized to the labels [B,L,L]."""
-        logits = functional.interpolate(logits, labels.shape[1:], mode='bilinear', align_corners=True)
+        logits = functional.interpolate(
+            logits, labels.shape[1:], mode='bilinear', align_corners=True
+        )
         predicted, truth = logits.argmax(1) == 1, labels == class_ids[:, None, None]
-        either = (predicted | truth) & ((labels != VOID) if self.task.void == 'ignore' else torch.ones_like(truth))
+        either = (predicted | truth) & (
+            (labels != VOID) if self.task.void == 'ignore' else torch.ones_like(truth)
+        )
         return torch.stack([(predicted & truth).sum((1, 2)), either.sum((1, 2))], 1)
 
     def masks(self, labels, class_ids):
         """Foreground and validity, float [B,K,L,L], of support labels [B,K,L,L]."""
-        valid = (labels != VOID) if self.task.void == 'ignore' else torch.ones_like(labels, dtype=torch.bool)
+        valid = (
+            (labels != VOID)
+            if self.task.void == 'ignore'
+            else torch.ones_like(labels, dtype=torch.bool)
+        )
         return (labels == class_ids[:, None, None, None]).float(), valid.float()
 
     def class_ids(self, episodes):
@@ -147,7 +159,9 @@ class Cached(Evaluation):
         self.decode = peer.compiled(self.network.decode, self.setting)
 
     def counts(self, episodes):
-        used = sorted({number for episode in episodes for number in (episode.query, *episode.supports)})
+        used = sorted(
+            {number for episode in episodes for number in (episode.query, *episode.supports)}
+        )
         features, labels = [], []
         for group, count in groups(ahead(self.task.read, used, self.task.workers), self.batch):
             images, own = zip(*group, strict=True)
@@ -157,7 +171,9 @@ class Cached(Evaluation):
         row = {number: i for i, number in enumerate(used)}
         for group, count in groups(episodes, self.batch):
             query = torch.tensor([row[episode.query] for episode in group], device=self.device)
-            support = torch.tensor([[row[n] for n in episode.supports] for episode in group], device=self.device)
+            support = torch.tensor(
+                [[row[n] for n in episode.supports] for episode in group], device=self.device
+            )
             class_ids = self.class_ids(group)
             probe = self.network.probe(features[support], *self.masks(labels[support], class_ids))
             yield self.score(self.decode(features[query], probe), labels[query], class_ids)[:count]
@@ -173,14 +189,21 @@ class Training:
     """
 
     def __init__(self, config: ConfigDict, params: Mapping, device: str, setting: str = 'eager'):
-        self.train, self.void, self.device, self.setting = config.train, config.data.void, device, setting
+        self.train, self.void, self.device, self.setting = (
+            config.train,
+            config.data.void,
+            device,
+            setting,
+        )
         self.network = peer.with_weights(config.model, params, device, setting).train()
         self.forward = peer.compiled(self.network, setting)
         self.weight = torch.tensor([1.0, config.train.foreground_weight], device=device)
         self.optimizer = torch.optim.SGD(
             [one for one in self.network.parameters() if one.requires_grad],
             config.train.learning_rate * config.train.rate_factor,
-            momentum=config.train.momentum, weight_decay=config.train.weight_decay)  # fmt: skip
+            momentum=config.train.momentum,
+            weight_decay=config.train.weight_decay,
+        )
 
     def to_device(self, batch: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """A batch of this project's loader, and perhaps a `history` [B,h,w,2]."""
@@ -196,11 +219,19 @@ class Training:
         past = batch['history'].permute(0, 3, 1, 2) if 'history' in batch else None
         with peer.precision(self.device, self.setting):
             logits = self.forward(
-                batch['query_image'], batch['support_image'], foreground, valid, self.train.dual_prediction, past)
+                batch['query_image'],
+                batch['support_image'],
+                foreground,
+                valid,
+                self.train.dual_prediction,
+                past,
+            )
         return sum(self.cross_entropy(*pair) for pair in zip(logits, truths, strict=False))
 
     def cross_entropy(self, logits, label):
-        logits = functional.interpolate(logits.float(), label.shape[1:], mode='bilinear', align_corners=True)
+        logits = functional.interpolate(
+            logits.float(), label.shape[1:], mode='bilinear', align_corners=True
+        )
         return functional.cross_entropy(logits, label.long(), self.weight, ignore_index=VOID)
 
     def step(self, batch: Mapping[str, torch.Tensor]) -> None:
@@ -210,10 +241,14 @@ class Training:
         self.optimizer.step()
         measure.wait_for_torch(self.device)
 
-    def loss_and_gradients(self, batch: Mapping[str, torch.Tensor]) -> tuple[float, dict[str, np.ndarray]]:
+    def loss_and_gradients(
+        self, batch: Mapping[str, torch.Tensor]
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """Both of one batch, without a step."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
         loss.backward()
         parameters = self.network.named_parameters()
-        return loss.item(), {name: one.grad.cpu().numpy() for name, one in parameters if one.requires_grad}
+        return loss.item(), {
+            name: one.grad.cpu().numpy() for name, one in parameters if one.requires_grad
+        }

@@ -22,14 +22,16 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import measure
-from simpropnet_jax import checkpoint, commandline, experiment, mistakes
+from simpropnet_jax.config import command_line
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.inference import Segmenter
+from simpropnet_jax.runtime import checkpoint, errors
+from simpropnet_jax.setup import experiment
 
 ROOT = Path(__file__).parent.parent
 FURTHER = 10  # queries
 CONFIG_FILE = """from pathlib import Path
-from simpropnet_jax.config import load
+from simpropnet_jax.config.rules import load
 def get_config(argument=''):
     config = load(Path({path!r}))
     config.train.update(steps=2, log_every=1, epochs=1)
@@ -94,8 +96,18 @@ def pictures(workdir: Path, folder: Path) -> tuple[tuple[Path, Path], list[Path]
 def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Path) -> float:
     """Seconds of predict.py on one query, or on the folder of all."""
     query = queries[0] if len(queries) == 1 else queries[0].parent
-    command = ['predict.py', '--checkpoint', workdir, '--support', *support, '--query', query, '--overwrite',
-               '--out', folder / 'out']  # fmt: skip
+    command = [
+        'predict.py',
+        '--checkpoint',
+        workdir,
+        '--support',
+        *support,
+        '--query',
+        query,
+        '--overwrite',
+        '--out',
+        folder / 'out',
+    ]
     start = time.perf_counter()
     with started(command, cache) as process:
         _finished(process, process.communicate()[0])
@@ -104,7 +116,9 @@ def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Pa
 
 def first_step(workdir: Path, folder: Path, cache: Path) -> float:
     """Seconds until train.py says that it made one step."""
-    (folder / 'first.py').write_text(CONFIG_FILE.format(path=str((workdir / 'config.json').absolute())))
+    (folder / 'first.py').write_text(
+        CONFIG_FILE.format(path=str((workdir / 'config.json').absolute()))
+    )
     with tempfile.TemporaryDirectory() as new:
         command = ['train.py', '--config', folder / 'first.py', '--workdir', new]
         start, lines = time.perf_counter(), []
@@ -121,8 +135,13 @@ def first_step(workdir: Path, folder: Path, cache: Path) -> float:
 def started(command: list, cache: Path) -> subprocess.Popen:
     """The command, with a cache of its own, its messages readable."""
     return subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache), 'PYTHONPATH': str(ROOT)})  # fmt: skip
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache), 'PYTHONPATH': str(ROOT)},
+    )
 
 
 def _finished(process, said):
@@ -134,20 +153,26 @@ def table(record: dict[str, Any]) -> str:
     """The numbers as Markdown."""
     names = {'first step': 'train.py, first step done', 'one query': 'predict.py, one query'}
     lines = ['| seconds | nothing compiled before | with the cache |', '|---|---|---|']
-    lines += [f'| {title} | {record["seconds"][name]["cold"]:.1f} | {record["seconds"][name]["warm"]:.1f} |'
-              for name, title in names.items()]  # fmt: skip
+    lines += [
+        f'| {title} | {record["seconds"][name]["cold"]:.1f} | {record["seconds"][name]["warm"]:.1f} |'
+        for name, title in names.items()
+    ]
     return '\n'.join([*lines, f'\nEach further query: {record["seconds_a_further_query"]:.2f} s.'])
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = mistakes.Parser(__doc__)
+    result = errors.Parser(__doc__)
     result.add_argument('--workdir', required=True, type=Path, help='folder that train.py wrote')
     result.add_argument('--repeats', type=int, default=3, help='runs with the cache (default: 3)')
-    result.add_argument('--out', type=Path, help='JSON file for the numbers, with versions and hardware')
+    result.add_argument(
+        '--out', type=Path, help='JSON file for the numbers, with versions and hardware'
+    )
     return result
 
 
 if __name__ == '__main__':
-    given, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
-    commandline.run(lambda: main(**vars(given)))
+    given, sys.argv[1:] = (
+        parser().parse_known_args()
+    )  # the rest is for the flags that all commands have
+    command_line.run(lambda: main(**vars(given)))

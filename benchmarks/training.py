@@ -25,25 +25,48 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from simpropnet_jax import checkpoint, commandline, experiment, models, parallel
-from simpropnet_jax import config as config_rules
+from simpropnet_jax import models
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.runtime import checkpoint, sharding
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import history, objectives
 from simpropnet_jax.training.state import TrainState, from_variables, make_optimizer, make_step
 
 # What a config may not change, as the peer has nothing else.
 FIXED = {
-    'train.optimizer': 'sgd', 'train.clip': 0.0, 'train.turn': False, 'train.crc': False, 'train.frozen': ('backbone',),
-    'train.poly_power': 0.0, 'train.warmup_steps': 0, 'tpc.when': 'never',
-}  # fmt: skip
+    'train.optimizer': 'sgd',
+    'train.clip': 0.0,
+    'train.turn': False,
+    'train.crc': False,
+    'train.frozen': ('backbone',),
+    'train.poly_power': 0.0,
+    'train.warmup_steps': 0,
+    'tpc.when': 'never',
+}
 GPU_SETTINGS = (
-    'eager', 'channels_last', 'autocast', 'channels_last+autocast', 'compile', 'compile+channels_last+autocast')
-TOLERANCE = {'loss': 1e-4, 'gradient': 1e-2}  # where a ReLU begins, rounding decides: 1.5e-3 at 321 x 321
+    'eager',
+    'channels_last',
+    'autocast',
+    'channels_last+autocast',
+    'compile',
+    'compile+channels_last+autocast',
+)
+TOLERANCE = {
+    'loss': 1e-4,
+    'gradient': 1e-2,
+}  # where a ReLU begins, rounding decides: 1.5e-3 at 321 x 321
 
 
 def main(
-    config: ConfigDict, batches: Sequence[int | str], settings: Sequence[str] = (), dtypes: Sequence[str] = (),
-    repeats: int = 10, matrix: int = 0, out: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    config: ConfigDict,
+    batches: Sequence[int | str],
+    settings: Sequence[str] = (),
+    dtypes: Sequence[str] = (),
+    repeats: int = 10,
+    matrix: int = 0,
+    out: Path | None = None,
+) -> dict[str, Any]:
     """Checks, times, prints the table and writes the JSON file.
 
     Args:
@@ -67,17 +90,27 @@ def main(
     dtypes = measure.chosen_dtypes(dtypes)
     params = measure.random_params(method)
     checked = check(method, params, random_batch(method, min(batches)), peer_loops, device)
-    print(f'loss and gradient are the same: off by {checked["loss"]:.1e} and {checked["gradient"]:.1e}')
-    rates = measure.matrix_rates(sorted({'float32', *dtypes, *(_dtype(one) for one in settings)}), device, matrix)
+    print(
+        f'loss and gradient are the same: off by {checked["loss"]:.1e} and {checked["gradient"]:.1e}'
+    )
+    rates = measure.matrix_rates(
+        sorted({'float32', *dtypes, *(_dtype(one) for one in settings)}), device, matrix
+    )
     record = {
-        'method': method.config.model.name, 'size': method.config.train.size, 'checked': checked,
-        'matrix_rates': rates, **measure.machine(), 'rows': [],
-    }  # fmt: skip
+        'method': method.config.model.name,
+        'size': method.config.train.size,
+        'checked': checked,
+        'matrix_rates': rates,
+        **measure.machine(),
+        'rows': [],
+    }
     for size in batches:
         batch = random_batch(method, size)
         contestants = {f'ours {dtype}': OurSteps(method, params, batch, dtype) for dtype in dtypes}
         for setting in settings:
-            contestants[f'PyTorch {setting}'] = peer_steps(method, params, batch, peer_loops, device, setting)
+            contestants[f'PyTorch {setting}'] = peer_steps(
+                method, params, batch, peer_loops, device, setting
+            )
         times = measure.take_turns(contestants, repeats, settle=True)
         operations = count_operations(method.config, batch, peer_loops)
         record['rows'] += rows(size, times, operations, rates)
@@ -113,8 +146,12 @@ def random_batch(method: experiment.Method, size: int) -> dict[str, np.ndarray]:
         one[row : row + third, column : column + third] = objectives.VOID
         one[row + 2 : row + third - 2, column + 2 : column + third - 2] = 1
     image = rng.integers(0, 256, (size, 1 + shots, side, side, 3), np.uint8)
-    batch = {'query_image': image[:, 0], 'query_label': label[:, 0],
-             'support_image': image[:, 1:], 'support_label': label[:, 1:]}  # fmt: skip
+    batch = {
+        'query_image': image[:, 0],
+        'query_label': label[:, 0],
+        'support_image': image[:, 1:],
+        'support_label': label[:, 1:],
+    }
     batch = {name: np.ascontiguousarray(array) for name, array in batch.items()}
     if method.module.iterative and config.train.history_drop < 1:
         grid = -(-side // 8)
@@ -126,7 +163,12 @@ def random_batch(method: experiment.Method, size: int) -> dict[str, np.ndarray]:
 def our_objective(method: experiment.Method):
     config = method.config
     return objectives.episodic(
-        method.module, config.train, void=config.data.void, convention=config.model.convention, steps=1000)
+        method.module,
+        config.train,
+        void=config.data.void,
+        convention=config.model.convention,
+        steps=1000,
+    )
 
 
 def our_batch(batch: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], jax.Array | None]:
@@ -153,7 +195,9 @@ def check(method, params, batch, peer_loops, device) -> dict[str, float]:
     config.train.history_drop = 0.0 if 'history' in batch else 1.0
     exact = experiment.Method(config, models.build(config), {}, None)
     own, past = our_batch(batch)
-    state = from_variables({'params': params}, config.train.frozen, make_optimizer(config.train, 1), past)
+    state = from_variables(
+        {'params': params}, config.train.frozen, make_optimizer(config.train, 1), past
+    )
 
     def loss_of(trainable, state, own):
         return our_objective(exact)(state.replace(params=trainable), own, jax.random.key(0))[0]
@@ -167,11 +211,17 @@ def check(method, params, batch, peer_loops, device) -> dict[str, float]:
     whole = np.sqrt(sum(float(np.square(one).sum()) for one in others.values()))
     own_gradients = {name: one.numpy() for name, one in peer.state_dict(gradients).items()}
     apart = max(
-        float(np.linalg.norm(own_gradients[name] - one)) / max(float(np.linalg.norm(one)), 1e-3 * whole)
-        for name, one in others.items())  # fmt: skip
+        float(np.linalg.norm(own_gradients[name] - one))
+        / max(float(np.linalg.norm(one)), 1e-3 * whole)
+        for name, one in others.items()
+    )
     found = {'loss': abs(float(loss) - expected) / abs(expected), 'gradient': apart}
-    if own_gradients.keys() != others.keys() or any(found[name] > allowed for name, allowed in TOLERANCE.items()):
-        raise ValueError(f'the two do not compute the same, so their times say nothing: relative errors {found}')
+    if own_gradients.keys() != others.keys() or any(
+        found[name] > allowed for name, allowed in TOLERANCE.items()
+    ):
+        raise ValueError(
+            f'the two do not compute the same, so their times say nothing: relative errors {found}'
+        )
     return found
 
 
@@ -186,10 +236,12 @@ class OurSteps:
         objective = our_objective(experiment.Method(config, module, {}, None))
         self.step = make_step(objective, optimizer, seed=config.seed, mesh=mesh)
         own, past = our_batch(batch)
-        self.batch = parallel.to_devices(mesh, own)
+        self.batch = sharding.to_devices(mesh, own)
         maps = None if past is None else history.blank(*past.shape[:1], past.shape[1:])
-        create = lambda params: from_variables({'params': params}, config.train.frozen, optimizer, maps)
-        self.state: TrainState = jax.jit(create, out_shardings=parallel.replicated(mesh))(params)
+        create = lambda params: from_variables(
+            {'params': params}, config.train.frozen, optimizer, maps
+        )
+        self.state: TrainState = jax.jit(create, out_shardings=sharding.replicated(mesh))(params)
 
     def __call__(self):
         self.state, metrics = self.step(self.state, self.batch)
@@ -214,11 +266,20 @@ def count_operations(config: ConfigDict, batch: Mapping[str, np.ndarray], peer_l
 
     with torch.device('meta'):
         network = peer.build(config.model).train()
-        given = {name: torch.empty(array.shape, dtype=torch.from_numpy(array[:0]).dtype)
-                 for name, array in batch.items()}  # fmt: skip
+        given = {
+            name: torch.empty(array.shape, dtype=torch.from_numpy(array[:0]).dtype)
+            for name, array in batch.items()
+        }
         masks = torch.empty(batch['support_label'].shape)
     past = given['history'].permute(0, 3, 1, 2) if 'history' in given else None
-    arguments = (given['query_image'], given['support_image'], masks, masks, config.train.dual_prediction, past)
+    arguments = (
+        given['query_image'],
+        given['support_image'],
+        masks,
+        masks,
+        config.train.dual_prediction,
+        past,
+    )
     return operations_of(network, *arguments)
 
 
@@ -238,23 +299,36 @@ def operations_of(network, *arguments) -> int:
         passes = 1 + layer.weight.requires_grad + inputs[0].requires_grad
         total += 2 * output.numel() * taps * passes
 
-    hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in network.modules()
+        if isinstance(layer, torch.nn.Conv2d)
+    ]
     network(*arguments)
     for hook in hooks:
         hook.remove()
     return total
 
 
-def rows(size: int, times: Mapping[str, measure.Times], operations: int, rates) -> list[dict[str, Any]]:
+def rows(
+    size: int, times: Mapping[str, measure.Times], operations: int, rates
+) -> list[dict[str, Any]]:
     """One a contestant, for the JSON file and the table."""
     best, result = measure.fastest(times, 'PyTorch'), []
     for name, one in times.items():
         rate = max(rates[_dtype(name)].values())
-        result.append({
-            'batch': size, 'name': name, 'seconds': one.record(), 'shown': str(one), 'operations': operations,
-            'pairs_per_second': size / one.median, 'times_the_peers_best': best / one.median,
-            'utilisation': operations / one.median / rate,
-        })  # fmt: skip
+        result.append(
+            {
+                'batch': size,
+                'name': name,
+                'seconds': one.record(),
+                'shown': str(one),
+                'operations': operations,
+                'pairs_per_second': size / one.median,
+                'times_the_peers_best': best / one.median,
+                'utilisation': operations / one.median / rate,
+            }
+        )
     return result
 
 
@@ -265,29 +339,53 @@ def _dtype(name):
 
 def table(record: Mapping[str, Any]) -> str:
     """The rows as Markdown, and the rates below."""
-    lines = ['| batch | | a step | pairs/s | x PyTorch | utilisation | compilation |', '|---|---|---|---|---|---|---|']
+    lines = [
+        '| batch | | a step | pairs/s | x PyTorch | utilisation | compilation |',
+        '|---|---|---|---|---|---|---|',
+    ]
     for row in record['rows']:
         lines.append(
             f'| {row["batch"]} | {row["name"]} | {row["shown"]} | {row["pairs_per_second"]:.3g} '
             f'| {row["times_the_peers_best"]:.2f} | {row["utilisation"]:.1%} '
-            f'| {row["seconds"]["compilation"]:.1f} s |')  # fmt: skip
+            f'| {row["seconds"]["compilation"]:.1f} s |'
+        )
     for dtype, found in record['matrix_rates'].items():
         each = ', '.join(f'{name} {rate / 1e9:.4g}' for name, rate in found.items())
         lines.append(f'\nMatrix products of {dtype}: {each} Gflop/s.')
     plain = record['rows'][-1]
-    return '\n'.join([*lines, f'\nThe plain step takes {plain["operations"] / plain["batch"] / 1e9:.4g} Gflop a pair.'])
+    return '\n'.join(
+        [
+            *lines,
+            f'\nThe plain step takes {plain["operations"] / plain["batch"] / 1e9:.4g} Gflop a pair.',
+        ]
+    )
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=True, only=('model.', 'train.', 'data.void'))
+    CONFIG = command_line.define_config(required=True, only=('model.', 'train.', 'data.void'))
     BATCHES = flags.DEFINE_list('batches', '8', 'pairs of a step, several with commas between')
     SETTINGS = flags.DEFINE_list(
-        'settings', [], 'of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
-        'between (default: eager on a CPU, six on a GPU)')  # fmt: skip
-    DTYPES = flags.DEFINE_list('dtypes', [], 'of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)')
+        'settings',
+        [],
+        'of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
+        'between (default: eager on a CPU, six on a GPU)',
+    )
+    DTYPES = flags.DEFINE_list(
+        'dtypes', [], 'of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)'
+    )
     REPEATS = flags.DEFINE_integer('repeats', 10, 'timed steps, of which the median is taken')
-    MATRIX = flags.DEFINE_integer('matrix', 0, 'side of the matrices whose product is timed; 0: a large one')
+    MATRIX = flags.DEFINE_integer(
+        'matrix', 0, 'side of the matrices whose product is timed; 0: a large one'
+    )
     OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    commandline.run(lambda: main(
-        CONFIG.value, BATCHES.value, SETTINGS.value, DTYPES.value, REPEATS.value, MATRIX.value,
-        Path(OUT.value) if OUT.value else None))  # fmt: skip
+    command_line.run(
+        lambda: main(
+            CONFIG.value,
+            BATCHES.value,
+            SETTINGS.value,
+            DTYPES.value,
+            REPEATS.value,
+            MATRIX.value,
+            Path(OUT.value) if OUT.value else None,
+        )
+    )

@@ -11,18 +11,22 @@ flags, eval.py before the training measures what it starts from.
 from ml_collections import ConfigDict
 
 from configs import common
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import paths
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.runtime import paths
 
 
 def get_config(argument: str = '') -> ConfigDict:
     words = list(filter(None, argument.split(',')))
     start = next((word.removeprefix('start=') for word in words if word.startswith('start=')), '')
     if not start:
-        raise ValueError('say what to start from: --config configs/finetune.py:start=WORKDIR, which train.py wrote')
+        raise ValueError(
+            'say what to start from: --config configs/finetune.py:start=WORKDIR, which train.py wrote'
+        )
     stored = paths.given(start) / 'config.json'
     if not stored.exists():
-        raise ValueError(f'start={start} is not a folder that train.py wrote: it has no config.json')
+        raise ValueError(
+            f'start={start} is not a folder that train.py wrote: it has no config.json'
+        )
     before = config_rules.load(stored)
 
     config = common.base()
@@ -31,8 +35,12 @@ def get_config(argument: str = '') -> ConfigDict:
     common.own(config)
     config.data.void = before.data.void
     config.train.start = start
-    config.train.classes = 'all'  # evaluated on other images of these; 'base': of those that config.fold holds out
-    config.train.learning_rate = before.train.learning_rate / 10  # small: what was learned is to stay
+    config.train.classes = (
+        'all'  # evaluated on other images of these; 'base': of those that config.fold holds out
+    )
+    config.train.learning_rate = (
+        before.train.learning_rate / 10
+    )  # small: what was learned is to stay
     config.train.poly_power = 0.9
     config.train.warmup_steps = 0
     config.train.steps = 300
@@ -41,4 +49,6 @@ def get_config(argument: str = '') -> ConfigDict:
     config.select.every = 100
     config.eval.size = before.eval.size
     config.eval.label_size = before.eval.label_size
-    return common.apply(config, ','.join(word for word in words if not word.startswith('start=')), {})
+    return common.apply(
+        config, ','.join(word for word in words if not word.startswith('start=')), {}
+    )

@@ -1,7 +1,7 @@
 """SG-One, trained as SimPropNet and CANet are, on ResNet-50; with `vgg16` as its own paper and code.
 
-    python train.py --config configs/sgone.py:fold=2 --workdir runs/sgone2
-    python train.py --config configs/sgone.py:fold=2,cpu --workdir runs/sgone2   (two CPU cores, minutes)
+python train.py --config configs/sgone.py:fold=2 --workdir runs/sgone2
+python train.py --config configs/sgone.py:fold=2,cpu --workdir runs/sgone2   (two CPU cores, minutes)
 """
 
 from ml_collections import ConfigDict
@@ -12,13 +12,23 @@ from configs import common
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base()
     config.model.name = 'sgone'  # which method this is; the fields below are its own
-    config.model.encoder = 'resnet50'  # or 'vgg16', as published: the argument vgg16 has the rest of that recipe
-    config.model.weights = 'keras'  # ImageNet's: 'keras' downloads them; or a .h5 (Keras), .pth, .safetensors
-    config.model.convention = 'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
+    config.model.encoder = (
+        'resnet50'  # or 'vgg16', as published: the argument vgg16 has the rest of that recipe
+    )
+    config.model.weights = (
+        'keras'  # ImageNet's: 'keras' downloads them; or a .h5 (Keras), .pth, .safetensors
+    )
+    config.model.convention = (
+        'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
+    )
     config.model.width = 64  # filters of the backbone's first layer
     config.model.features = 256  # filters of the guidance branch; as published, on VGG-16, 512
-    config.model.shots = 'average'  # K supports: the mean of their vectors, or the 'union' of the K masks
-    config.model.dtype = 'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
+    config.model.shots = (
+        'average'  # K supports: the mean of their vectors, or the 'union' of the K masks
+    )
+    config.model.dtype = (
+        'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
+    )
 
     config.train.initial_gain = 0.9  # the release's Xavier deviation is 0.7 to 0.9 of He's
     return common.apply(config, argument, {'vgg16': vgg16, 'cpu': cpu})
@@ -29,10 +39,14 @@ def vgg16(config: ConfigDict) -> None:
     config.model.encoder = 'vgg16'
     config.model.features = 512
     config.train.frozen = ()
-    config.train.size = config.eval.size = 417  # the release takes images as they are, one a step: about 375 x 500
+    config.train.size = config.eval.size = (
+        417  # the release takes images as they are, one a step: about 375 x 500
+    )
     config.train.batch = 1
     config.train.steps = 100_000
-    config.train.learning_rate = 1e-5  # the release has ten times that for the guidance layer, twice that for biases
+    config.train.learning_rate = (
+        1e-5  # the release has ten times that for the guidance layer, twice that for biases
+    )
     config.train.momentum = 0.99
     config.train.support_scale = 1.0
     config.train.support_flip = False

@@ -32,7 +32,9 @@ def get_config(argument: str = '') -> ConfigDict:
     config.train.ica = 0.0  # colour is random here as it is
     config.train.turn = True
     config.train.clip = 1.0
-    config.train.foreground_weight = 2.5  # so short a training is less sure of novel objects than of base ones
+    config.train.foreground_weight = (
+        2.5  # so short a training is less sure of novel objects than of base ones
+    )
     config.train.poly_power = 0.9
     config.train.warmup_steps = 20
     config.train.sampling = 'classes'
@@ -52,8 +54,15 @@ def get_config(argument: str = '') -> ConfigDict:
 def backbone(config: ConfigDict) -> None:
     """The training that the backbone comes from: supervised, in four times as many steps."""
     convention, width, dtype = config.model.convention, config.model.width, config.model.dtype
-    config.model = ConfigDict({
-        'name': 'classifier', 'weights': '', 'convention': convention, 'width': width, 'dtype': dtype})  # fmt: skip
+    config.model = ConfigDict(
+        {
+            'name': 'classifier',
+            'weights': '',
+            'convention': convention,
+            'width': width,
+            'dtype': dtype,
+        }
+    )
     config.train.frozen = ()
     config.train.foreground_weight = 1.0
     config.train.clip = 0.0

@@ -13,8 +13,12 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers inherit it
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='simpropnet_jax_')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
-os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # of machine code: compiling takes a third of the time
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = (
+    '1'  # of machine code: compiling takes a third of the time
+)
+os.environ['XLA_FLAGS'] = (
+    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -38,7 +42,9 @@ def refused(capsys):
 @pytest.fixture
 def mesh_of():
     """mesh_of(n): a mesh over the first n devices."""
-    return lambda n: jax.make_mesh((n,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:n])
+    return lambda n: jax.make_mesh(
+        (n,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:n]
+    )
 
 
 @pytest.fixture(scope='session')
@@ -63,10 +69,23 @@ def prepared_data(tmp_path_factory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.example(i)[0])
         write_palette_png(root / 'aug' / f'{image_id}.png', decoded(source.example(i)[1]))
-    members = {name: [source.ids[i] for i in listed.nonzero()[0]] for name, listed in source.index.lists.items()}
+    members = {
+        name: [source.ids[i] for i in listed.nonzero()[0]]
+        for name, listed in source.index.lists.items()
+    }
     write_list(voc / 'ImageSets' / 'Segmentation' / 'train.txt', members['trainaug'])
     write_list(voc / 'ImageSets' / 'Segmentation' / 'val.txt', members['val'])
-    main(['--voc', str(voc), '--aug', str(root / 'aug'), '--subset', '--data_dir', str(root / 'tfds')])
+    main(
+        [
+            '--voc',
+            str(voc),
+            '--aug',
+            str(root / 'aug'),
+            '--subset',
+            '--data_dir',
+            str(root / 'tfds'),
+        ]
+    )
     return root / 'tfds'
 
 

@@ -10,12 +10,24 @@ from simpropnet_jax.datasets.index import Index
 
 # Fields of a config that make a training step take milliseconds.
 SMALL = {
-    'data.name': 'pascal5i/subset', 'data.loader': 'threads', 'model.weights': '', 'model.width': 4,
-    'model.features': 8, 'train.size': 33, 'train.batch': 8, 'train.steps': 6, 'train.log_every': 1,
+    'data.name': 'pascal5i/subset',
+    'data.loader': 'threads',
+    'model.weights': '',
+    'model.width': 4,
+    'model.features': 8,
+    'train.size': 33,
+    'train.batch': 8,
+    'train.steps': 6,
+    'train.log_every': 1,
     'train.ica_decay': 1.0,  # or a longer training would not begin like a shorter one
-    'select.every': 3, 'select.episodes': 5, 'eval.size': 33, 'eval.label_size': 33, 'eval.episodes': 10,
-    'eval.shots': (1,), 'eval.seeds': (0,),
-}  # fmt: skip
+    'select.every': 3,
+    'select.episodes': 5,
+    'eval.size': 33,
+    'eval.label_size': 33,
+    'eval.episodes': 10,
+    'eval.shots': (1,),
+    'eval.seeds': (0,),
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +45,21 @@ def encode(image, label=None, mode='RGB', quality=90):
     """(JPEG bytes, PNG bytes) of an image u8 [H,W,3] and a label u8 [H,W]."""
     jpeg, png = io.BytesIO(), io.BytesIO()
     Image.fromarray(image).convert(mode).save(jpeg, 'JPEG', quality=quality)
-    Image.fromarray(np.zeros(image.shape[:2], np.uint8) if label is None else label).save(png, 'PNG')
+    Image.fromarray(np.zeros(image.shape[:2], np.uint8) if label is None else label).save(
+        png, 'PNG'
+    )
     return jpeg.getvalue(), png.getvalue()
 
 
 def records_of(fake):
     """The images of a fake data set by list, as `datasets.source.Source` reads them."""
-    return {name: [dict(zip(('image', 'label'), fake.example(i), strict=True)) for i in np.flatnonzero(listed)]
-            for name, listed in fake.index.lists.items()}  # fmt: skip
+    return {
+        name: [
+            dict(zip(('image', 'label'), fake.example(i), strict=True))
+            for i in np.flatnonzero(listed)
+        ]
+        for name, listed in fake.index.lists.items()
+    }
 
 
 def fake_source(n=40, classes=20, size=(97, 126), seed=0, name='fake'):

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import simpropnet
-from simpropnet_jax import checkpoint, experiment, models
+from simpropnet_jax import models
+from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.setup import experiment
 from tests.fakes import SMALL
 
 
@@ -20,7 +22,10 @@ def write_checkpoint(workdir, steps=(1,), recipe=simpropnet, **model):
     """
     config = recipe.get_config('fold=1')
     gain = {'attention_gain': 50.0} if recipe is simpropnet else {}
-    own = {f'model.{name}': value for name, value in ({'convention': 'torchvision'} | gain | model).items()}
+    own = {
+        f'model.{name}': value
+        for name, value in ({'convention': 'torchvision'} | gain | model).items()
+    }
     config.update_from_flattened_dict(SMALL | own)
     method = experiment.Method(config, models.build(config), {}, None)
     experiment.store_config(config, workdir)

@@ -25,7 +25,10 @@ ROOT = Path(__file__).parent.parent
 SIZE = 33
 METHODS = {
     'simpropnet': (simpropnet_config, {}),
-    'with relu and gain': (simpropnet_config, {'model.fbaf_activation': 'relu', 'model.attention_gain': 5.0}),
+    'with relu and gain': (
+        simpropnet_config,
+        {'model.fbaf_activation': 'relu', 'model.attention_gain': 5.0},
+    ),
     'its baseline': (simpropnet_config, {'model.fbaf': False, 'train.dual_prediction': False}),
     'keras': (simpropnet_config, {'model.convention': 'keras'}),
     'canet': (canet_config, {'model.refinements': 2}),
@@ -35,7 +38,9 @@ METHODS = {
 def small(name, **changes) -> ConfigDict:
     module, own = METHODS[name]
     config = module.get_config('fold=1')
-    config.update_from_flattened_dict(SMALL | {'model.width': 8, 'model.features': 16} | own | changes)
+    config.update_from_flattened_dict(
+        SMALL | {'model.width': 8, 'model.features': 16} | own | changes
+    )
     return config
 
 
@@ -58,7 +63,9 @@ def test_the_peer_computes_the_same_logits(name):
     network = peer.with_weights(method.config.model, params, 'cpu').eval()
     images = torch.from_numpy(images)
     with torch.inference_mode():
-        theirs = network(images[:, 0], images[:, 1:], torch.tensor(masks), torch.tensor(valid))[0].numpy()
+        theirs = network(images[:, 0], images[:, 1:], torch.tensor(masks), torch.tensor(valid))[
+            0
+        ].numpy()
     assert ours.shape == theirs.shape == (2, 2, 5, 5)
     assert theirs.std() > 0.01  # not a comparison of constants
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
@@ -67,9 +74,14 @@ def test_the_peer_computes_the_same_logits(name):
 @pytest.mark.slow
 def test_a_training_step_is_checked_timed_and_written(tmp_path, capsys):
     settings = ['eager', 'channels_last+autocast']
-    record = training.main(small('simpropnet'), [2], settings, repeats=2, matrix=64, out=tmp_path / 'step.json')
+    record = training.main(
+        small('simpropnet'), [2], settings, repeats=2, matrix=64, out=tmp_path / 'step.json'
+    )
     assert record == json.loads((tmp_path / 'step.json').read_text())
-    assert [row['name'] for row in record['rows']] == ['ours float32', *(f'PyTorch {one}' for one in settings)]
+    assert [row['name'] for row in record['rows']] == [
+        'ours float32',
+        *(f'PyTorch {one}' for one in settings),
+    ]
     for row in record['rows']:
         assert row['pairs_per_second'] == pytest.approx(2 / row['seconds']['median'])
         assert row['utilisation'] > 0 and len(row['seconds']['runs']) == 2
@@ -79,7 +91,9 @@ def test_a_training_step_is_checked_timed_and_written(tmp_path, capsys):
 
 @pytest.mark.parametrize('name', ['simpropnet', 'canet'])
 def test_loss_and_gradient_are_the_peers(name):
-    method = training.plain_method(small(name, **{'data.void': 'background' if name == 'canet' else 'ignore'}))
+    method = training.plain_method(
+        small(name, **{'data.void': 'background' if name == 'canet' else 'ignore'})
+    )
     batch = training.random_batch(method, 2)
     assert ('history' in batch) == (name == 'canet')
     found = training.check(method, measure.random_params(method), batch, peer_loops, 'cpu')
@@ -96,7 +110,11 @@ def test_another_gradient_is_noticed(monkeypatch):
 
 
 def test_operations_are_counted_forward_and_backward():
-    layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 5, 1), torch.nn.Conv2d(5, 6, 3, 2, 1)]
+    layers = [
+        torch.nn.Conv2d(3, 4, 3, padding=1),
+        torch.nn.Conv2d(4, 5, 1),
+        torch.nn.Conv2d(5, 6, 3, 2, 1),
+    ]
     layers[0].requires_grad_(False)
     count = training.operations_of(torch.nn.Sequential(*layers), torch.zeros(2, 3, 9, 9))
     forward = [2 * 2 * 81 * 4 * 27, 2 * 2 * 81 * 5 * 4, 2 * 2 * 25 * 6 * 45]
@@ -110,25 +128,43 @@ def test_operations_are_counted_forward_and_backward():
 
 @pytest.fixture(scope='module')
 def tiny_evaluation(prepared_data):
-    changes = {'data.dir': str(prepared_data), 'eval.shots': (2,), 'eval.batch': 4, 'eval.episodes': 15}
+    changes = {
+        'data.dir': str(prepared_data),
+        'eval.shots': (2,),
+        'eval.batch': 4,
+        'eval.episodes': 15,
+    }
     return small('simpropnet', **changes)
 
 
 @pytest.mark.slow
 def test_evaluations_count_the_same_pixels_and_are_timed(tiny_evaluation, tmp_path, capsys):
     out = tmp_path / 'evaluation.json'
-    record = evaluation.main(tiny_evaluation, repeats=2, check=7, peer_batch=2, loop_episodes=10, out=out)
+    record = evaluation.main(
+        tiny_evaluation, repeats=2, check=7, peer_batch=2, loop_episodes=10, out=out
+    )
     assert json.loads(out.read_text()) == record
     assert record['shots'].keys() == record['checked'].keys() == {'2'}
     for shot in record['shots'].values():
         assert shot['episodes'] == 15
-        ours, loop, cached = (shot['rows'][name] for name in ('ours float32', 'PyTorch, loop, eager (of 10)',
-                                                              'PyTorch, cached, eager'))  # fmt: skip
+        ours, loop, cached = (
+            shot['rows'][name]
+            for name in ('ours float32', 'PyTorch, loop, eager (of 10)', 'PyTorch, cached, eager')
+        )
         assert loop['episodes'] == 10 and cached['episodes'] == 15
-        assert 0 < ours['miou'] < 1 and ours['where'].keys() == {'read', 'encode', 'supports', 'episodes'}
+        assert 0 < ours['miou'] < 1 and ours['where'].keys() == {
+            'read',
+            'encode',
+            'supports',
+            'episodes',
+        }
         for other in (loop, cached):
-            assert other['from_ours']['share_of_pixels'] < 1e-3 and other['from_ours']['miou'] < 1e-3
-        assert ours['times_loop'] == pytest.approx(loop['seconds']['median'] / ours['seconds']['median'])
+            assert (
+                other['from_ours']['share_of_pixels'] < 1e-3 and other['from_ours']['miou'] < 1e-3
+            )
+        assert ours['times_loop'] == pytest.approx(
+            loop['seconds']['median'] / ours['seconds']['median']
+        )
     sizes = record['feature_bytes_per_image']
     assert sizes == {'simpropnet': 5 * 5 * 16 * 4, 'prototype': 5 * 5 * 24 * 8 * 4}
     assert record['peak_memory']['host'] > 1e8
@@ -143,17 +179,23 @@ def test_an_evaluation_that_differs_is_not_timed(tiny_evaluation, monkeypatch):
         evaluation.compare_first(work, 2, 7, 'cpu')
 
 
-def test_ways_of_feeding_are_timed_where_tensorflow_is_absent(prepared_data, tmp_path, monkeypatch, capsys):
+def test_ways_of_feeding_are_timed_where_tensorflow_is_absent(
+    prepared_data, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setitem(sys.modules, 'tensorflow', None)
     monkeypatch.setattr(models, 'build', tiny.build)
     changes = {'data.dir': str(prepared_data), 'train.steps_per_dispatch': 3}
-    record = feeding.main(small('simpropnet', **changes), steps=2, repeats=2, out=tmp_path / 'feeding.json')
+    record = feeding.main(
+        small('simpropnet', **changes), steps=2, repeats=2, out=tmp_path / 'feeding.json'
+    )
     assert record == json.loads((tmp_path / 'feeding.json').read_text())
     there, threads, resident = record['rows']
     assert [threads['name'], resident['name']] == ['threads', 'resident']
     assert there['trained_pairs_per_second'] == pytest.approx(8 / there['seconds']['median'])
     for row in (threads, resident):
-        assert row['waits'] == pytest.approx(1 - there['seconds']['median'] / row['seconds']['median'])
+        assert row['waits'] == pytest.approx(
+            1 - there['seconds']['median'] / row['seconds']['median']
+        )
         assert row['pairs_per_second'] > 0 and row['pairs_per_core_second'] > 0
     assert [threads['steps_per_dispatch'], resident['steps_per_dispatch']] == [1, 3]
     assert record['resident_bytes'] == record['images'] * 4 * (33**2 + 50**2)
@@ -173,7 +215,10 @@ def test_what_the_peer_lacks_is_refused(changes, sentence):
 
 
 def test_other_mistakes_are_refused():
-    with pytest.raises(ValueError, match="made of eager, channels_last, autocast, compile, joined by .*, got 'fast'"):
+    with pytest.raises(
+        ValueError,
+        match="made of eager, channels_last, autocast, compile, joined by .*, got 'fast'",
+    ):
         training.main(small('canet'), [2], ['fast'])
     with pytest.raises(ValueError, match="--batches must be whole numbers, 1 or more, got 'x'"):
         training.main(small('canet'), ['2', 'x'])
@@ -196,12 +241,18 @@ def test_without_pytorch_a_benchmark_ends_in_one_sentence(name):
     run = f'runpy.run_module("benchmarks.{name}", run_name="__main__", alter_sys=True)'
 
     def command(*words):
-        code = f'import runpy, sys; sys.modules["torch"] = None; sys.argv[1:] = {list(words)}; {run}'
-        return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False)
+        code = (
+            f'import runpy, sys; sys.modules["torch"] = None; sys.argv[1:] = {list(words)}; {run}'
+        )
+        return subprocess.run(
+            [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
 
     ended = command('--config', 'configs/simpropnet.py')
     assert ended.returncode == 2
-    assert ended.stderr.startswith('error: the benchmarks compare with PyTorch, which is not installed: pip install')
+    assert ended.stderr.startswith(
+        'error: the benchmarks compare with PyTorch, which is not installed: pip install'
+    )
     assert ended.stderr.count('\n') == 1
     shown = command('--help')
     assert shown.returncode == 0 and 'error' not in shown.stderr

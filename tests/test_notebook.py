@@ -22,10 +22,14 @@ def test_from_zero_to_a_mask(tmp_path):
     parameters.source = '\n'.join(f'{name} = {value!r}' for name, value in LESS.items())
     parameters.source += f'\nfolder = Path({str(tmp_path)!r})'
     notebook.cells.append(nbformat.v4.new_code_cell('print(score, everything)'))
-    client = nbclient.NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(NOTEBOOK.parent)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={'metadata': {'path': str(NOTEBOOK.parent)}}
+    )
     # One device, as the virtual ones of other tests are slower, and fast code, as it trains for a while.
     client.execute(env=os.environ | {'XLA_FLAGS': '', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'})
     score, everything = map(float, notebook.cells[-1].outputs[0].text.split())
     assert score > 1.5 * everything
-    pictures = [output for cell in notebook.cells for output in cell.get('outputs', ()) if 'data' in output]
+    pictures = [
+        output for cell in notebook.cells for output in cell.get('outputs', ()) if 'data' in output
+    ]
     assert len(pictures) == 3

@@ -7,17 +7,24 @@ import pytest
 
 from benchmarks import everything, long_run, memory, startup
 from configs import prototype
-from simpropnet_jax import checkpoint
-from simpropnet_jax import config as config_rules
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.runtime import checkpoint
 from tests.small_checkpoint import write_checkpoint
 
 
 @pytest.mark.slow
-def test_memory_and_checkpoints_of_a_long_run_are_watched(small_config, tmp_path, monkeypatch, capsys):
+def test_memory_and_checkpoints_of_a_long_run_are_watched(
+    small_config, tmp_path, monkeypatch, capsys
+):
     config_rules.validate(long_run.tiny(2000, 500), devices=1)
 
     def smaller(steps, every):  # with data that is there already
-        changes = {'train.steps': steps, 'train.log_every': 2, 'select.on': 'last', 'select.every': every}
+        changes = {
+            'train.steps': steps,
+            'train.log_every': 2,
+            'select.on': 'last',
+            'select.every': every,
+        }
         return small_config(**changes)
 
     monkeypatch.setattr(long_run, 'tiny', smaller)
@@ -27,13 +34,17 @@ def test_memory_and_checkpoints_of_a_long_run_are_watched(small_config, tmp_path
     assert steps[0] == 2 and steps[-1] == 80 and len(steps) >= 40 and (memory > 1e8).all()
     assert len(record['saving_seconds']) == 4 and 0 < record['saving_share'] < 1
     assert '| memory, MiB |' in capsys.readouterr().out
-    with pytest.raises(ValueError, match='run has checkpoints already; give a new folder as --workdir'):
+    with pytest.raises(
+        ValueError, match='run has checkpoints already; give a new folder as --workdir'
+    ):
         long_run.main(tmp_path / 'run', steps=80, every=20)
 
 
 def test_growth_is_the_slope_of_the_second_half():
     notes = long_run.Notes()
-    notes.memory = [(step, 10**8 if step < 50 else 10**9 + 300 * step) for step in range(0, 100, 10)]
+    notes.memory = [
+        (step, 10**8 if step < 50 else 10**9 + 300 * step) for step in range(0, 100, 10)
+    ]
     notes.saving = [(0.0, 5.0), (10.0, 0.1), (20.0, 0.3)]  # the first compiles
     record = notes.record()
     assert record['growth_per_1000_steps'] == pytest.approx(300_000)
@@ -41,15 +52,21 @@ def test_growth_is_the_slope_of_the_second_half():
 
 
 @pytest.mark.slow
-def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(prepared_data, tmp_path, capsys):
+def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
+    prepared_data, tmp_path, capsys
+):
     method, _ = write_checkpoint(tmp_path / 'run')
     method.config.data.dir = str(prepared_data)
     checkpoint.write_json(tmp_path / 'run' / 'config.json', config_rules.plain(method.config))
     record = startup.main(tmp_path / 'run', repeats=1, out=tmp_path / 'startup.json')
     assert json.loads((tmp_path / 'startup.json').read_text()) == record
-    assert all(len(found['runs']) == 1 and found['cold'] > 0 for found in record['seconds'].values())
+    assert all(
+        len(found['runs']) == 1 and found['cold'] > 0 for found in record['seconds'].values()
+    )
     assert '| predict.py, one query |' in capsys.readouterr().out
-    with pytest.raises(ValueError, match='predict.py failed, so there is nothing to time: .*no file or folder'):
+    with pytest.raises(
+        ValueError, match='predict.py failed, so there is nothing to time: .*no file or folder'
+    ):
         startup.predict(tmp_path / 'run', tmp_path, ('a', 'b'), ['nowhere.jpg'], tmp_path)
 
 
@@ -68,12 +85,19 @@ def test_the_memory_of_an_evaluation_is_stated(tmp_path, capsys):
 @pytest.mark.slow
 def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch, capsys):
     whole = everything.BENCHMARKS['memory']
-    monkeypatch.setitem(everything.BENCHMARKS, 'memory', whole._replace(words=(*whole.words, '--images', '50')))
+    monkeypatch.setitem(
+        everything.BENCHMARKS, 'memory', whole._replace(words=(*whole.words, '--images', '50'))
+    )
     small = ['model.weights=', 'model.width=4', 'eval.size=33', 'eval.own_size=False']
-    run = lambda *changes, **how: everything.main(tmp_path, ['memory'], changes=[*small, *changes], **how)['memory']
+    run = lambda *changes, **how: everything.main(
+        tmp_path, ['memory'], changes=[*small, *changes], **how
+    )['memory']
     assert run(minutes=0) == 'not begun, as time is over'
     assert run(minutes=0.005) == 'ended after 0.3 s, as time is over'
-    assert run('eval.batch=0') == 'failed: error: config.eval.batch must be a whole number, 1 or more, got 0'
+    assert (
+        run('eval.batch=0')
+        == 'failed: error: config.eval.batch must be a whole number, 1 or more, got 0'
+    )
     assert run().startswith('measured in ')
     assert json.loads((tmp_path / 'memory.json').read_text())['episodes'] == 50
     said = (tmp_path / 'memory.txt').read_text()
@@ -81,12 +105,21 @@ def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch
     assert run(minutes=0) == 'measured before'
 
 
-@pytest.mark.parametrize(('given', 'message'), [
-    ({'only': ['speed']}, "--only must be of training_simpropnet, .*, startup, got 'speed'"),
-    ({'only': ['startup']}, 'startup needs --workdir, the folder of a training'),
-    ({'changes': ['data.dri=packed']}, 'unknown config field config.data.dri; did you mean config.data.dir'),
-    ({'changes': ['tpc.steps=3']}, '--set tpc.steps=3: none of training_simpropnet, .*, memory has such a field'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({'only': ['speed']}, "--only must be of training_simpropnet, .*, startup, got 'speed'"),
+        ({'only': ['startup']}, 'startup needs --workdir, the folder of a training'),
+        (
+            {'changes': ['data.dri=packed']},
+            'unknown config field config.data.dri; did you mean config.data.dir',
+        ),
+        (
+            {'changes': ['tpc.steps=3']},
+            '--set tpc.steps=3: none of training_simpropnet, .*, memory has such a field',
+        ),
+    ],
+)
 def test_a_benchmark_that_cannot_be_run_is_named(tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         everything.main(tmp_path / 'out', **given)

@@ -40,14 +40,25 @@ METHODS = {
 def processor() -> str:
     """What bytes depend on: the processor's instructions and the versions of what computes."""
     info = Path('/proc/cpuinfo')
-    flags = next((line for line in info.read_text().splitlines() if line.startswith('flags')), '') if info.exists() else ''
+    flags = (
+        next((line for line in info.read_text().splitlines() if line.startswith('flags')), '')
+        if info.exists()
+        else ''
+    )
     known = hashlib.sha256(flags.encode()).hexdigest()[:12] if flags else platform.machine()
-    return ', '.join([known, *(f'{name} {version(name)}' for name in ('jaxlib', 'flax', 'optax', 'numpy', 'pillow'))])
+    return ', '.join(
+        [
+            known,
+            *(f'{name} {version(name)}' for name in ('jaxlib', 'flax', 'optax', 'numpy', 'pillow')),
+        ]
+    )
 
 
 def digest(tree) -> str:
     found = hashlib.sha256()
-    for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(tree), key=lambda entry: str(entry[0])):
+    for path, leaf in sorted(
+        jax.tree_util.tree_leaves_with_path(tree), key=lambda entry: str(entry[0])
+    ):
         found.update(f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}'.encode())
         found.update(np.ascontiguousarray(leaf).tobytes())
     return found.hexdigest()[:16]
@@ -56,9 +67,13 @@ def digest(tree) -> str:
 def numbers(name, data_dir, workdir) -> dict:
     recipe, words, fields = METHODS[name]
     config = importlib.import_module(f'configs.{recipe}').get_config(words)
-    known = {field for field in SMALL if field.startswith('model.') and field[6:] not in config.model}
+    known = {
+        field for field in SMALL if field.startswith('model.') and field[6:] not in config.model
+    }
     small = {field: value for field, value in SMALL.items() if field not in known}
-    config.update_from_flattened_dict(small | {'data.dir': str(data_dir), 'train.steps': 2, 'select.every': 2} | fields)
+    config.update_from_flattened_dict(
+        small | {'data.dir': str(data_dir), 'train.steps': 2, 'select.every': 2} | fields
+    )
     made = {}
     if name != 'prototype':
         state = train_and_evaluate(config, workdir)

@@ -17,15 +17,23 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, commandline, experiment, paths
-from simpropnet_jax import config as config_rules
-from simpropnet_jax.analysis.similarity import Regions, Vectors, cosine, region_vectors, same_class_pairs
+from simpropnet_jax.analysis.similarity import (
+    Regions,
+    Vectors,
+    cosine,
+    region_vectors,
+    same_class_pairs,
+)
+from simpropnet_jax.backbones.extractor import Extractor, load_extractor
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.index import TINY_RULES, Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes.loader import BACKENDS, own_labels
-from simpropnet_jax.evaluation import report
-from simpropnet_jax.evaluation.text import aligned
-from simpropnet_jax.models.features import Extractor, load_extractor
+from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.runtime import checkpoint, paths
+from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +52,7 @@ RULES = {
 
 def class_similarity(
     pairs: Sequence[tuple[int, int, int]], vectors: Vectors
-) -> dict[int, dict[str, float | int]]:  # fmt: skip
+) -> dict[int, dict[str, float | int]]:
     """Mean cosine of objects and of backgrounds, by class, over the pairs in which both are defined.
 
     Args:
@@ -55,7 +63,9 @@ def class_similarity(
     """
     found: dict[int, list[tuple[float, ...]]] = {}
     for class_id, a, b in pairs:
-        both = tuple(cosine(vectors[class_id, a][name], vectors[class_id, b][name]) for name in REGIONS)
+        both = tuple(
+            cosine(vectors[class_id, a][name], vectors[class_id, b][name]) for name in REGIONS
+        )
         if not np.isnan(both).any():
             found.setdefault(class_id, []).append(both)
     mean = lambda values: dict(zip(REGIONS, np.mean(values, 0).tolist(), strict=True))
@@ -78,21 +88,30 @@ def measure(config: ConfigDict, extractor: Extractor, source) -> dict[str, Any]:
     classes = range(1, len(index.class_names))
     listed = listed_pairs(index, config.data.image_list, classes, config.data.tiny_rule)
     images = {c: listed.image[listed.class_id == c].tolist() for c in classes}
-    drawn = same_class_pairs({c: found for c, found in images.items() if len(found) > 1}, config.pairs, config.seed)
+    drawn = same_class_pairs(
+        {c: found for c, found in images.items() if len(found) > 1}, config.pairs, config.seed
+    )
     used = sorted({(c, n) for c, *both in drawn for n in both}, key=lambda key: key[1])
     listed = Pairs(np.array([n for _, n in used]), np.array([c for c, _ in used]))
     found = class_similarity(drawn, _vectors(source, listed, extractor, config))
     if not found:
-        raise ValueError(f'no class has two images on the list {config.data.image_list!r} of {source.name}')
+        raise ValueError(
+            f'no class has two images on the list {config.data.image_list!r} of {source.name}'
+        )
     named = {index.class_names[c]: one for c, one in sorted(found.items())}
     return {
-        'data': source.name, 'image_list': config.data.image_list, 'tiny_rule': config.data.tiny_rule,
-        'per_class': named, 'mean': {name: float(np.mean([one[name] for one in named.values()])) for name in REGIONS},
+        'data': source.name,
+        'image_list': config.data.image_list,
+        'tiny_rule': config.data.tiny_rule,
+        'per_class': named,
+        'mean': {name: float(np.mean([one[name] for one in named.values()])) for name in REGIONS},
         'more_alike': sum(one['background'] > one['object'] for one in named.values()),
-        'drawn': len(drawn), 'seed': config.seed,
+        'drawn': len(drawn),
+        'seed': config.seed,
         'features': f'{extractor.source}, {config.features.size} x {config.features.size} pixels',
-        'versions': report.versions(), 'device': report.device(),
-    }  # fmt: skip
+        'versions': result_file.versions(),
+        'device': result_file.device(),
+    }
 
 
 def _vectors(source, pairs: Pairs, extractor, config) -> Vectors:
@@ -103,7 +122,9 @@ def _vectors(source, pairs: Pairs, extractor, config) -> Vectors:
         part = numbers[start : start + IMAGES_AT_A_TIME]
         regions = _regions(source, part, pairs)
         how = config.features
-        vectors |= region_vectors(source, regions, extractor, how.size, how.batch, config.data.loader)
+        vectors |= region_vectors(
+            source, regions, extractor, how.size, how.batch, config.data.loader
+        )
         logger.info('%d of %d images', min(start + IMAGES_AT_A_TIME, len(numbers)), len(numbers))
     return vectors
 
@@ -113,24 +134,40 @@ def _regions(source, numbers, pairs: Pairs) -> Regions:
     for number, label in zip(numbers.tolist(), own_labels(source, numbers), strict=True):
         for class_id in pairs.class_id[pairs.image == number].tolist():
             regions[class_id, number] = {
-                'object': label == class_id, 'background': (label != class_id) & (label != 255)}  # fmt: skip
+                'object': label == class_id,
+                'background': (label != class_id) & (label != 255),
+            }
     return regions
 
 
 def table(record: dict[str, Any]) -> str:
     """A row a class, and the mean over the classes."""
     rows = [
-        [name, *(f'{one[region]:.3f}' for region in REGIONS), f'{one["background"] - one["object"]:+.3f}',
-         str(one['pairs'])]
-        for name, one in record['per_class'].items()]  # fmt: skip
+        [
+            name,
+            *(f'{one[region]:.3f}' for region in REGIONS),
+            f'{one["background"] - one["object"]:+.3f}',
+            str(one['pairs']),
+        ]
+        for name, one in record['per_class'].items()
+    ]
     mean = record['mean']
     counted = sum(one['pairs'] for one in record['per_class'].values())
-    rows.append(['mean', *(f'{mean[region]:.3f}' for region in REGIONS),
-                 f'{mean["background"] - mean["object"]:+.3f}', str(counted)])  # fmt: skip
+    rows.append(
+        [
+            'mean',
+            *(f'{mean[region]:.3f}' for region in REGIONS),
+            f'{mean["background"] - mean["object"]:+.3f}',
+            str(counted),
+        ]
+    )
     text = f'Similarity within classes, {record["data"]}, list {record["image_list"]}; {record["features"]}\n'
     text += aligned(['cosine', 'objects', 'backgrounds', 'difference', 'pairs'], rows)
     alike = f'{record["more_alike"]} of {len(record["per_class"])}'
-    return text + f'Backgrounds are more alike than objects in {alike} classes (SimPropNet, Figure 3: {PAPER_ALIKE}).\n'
+    return (
+        text
+        + f'Backgrounds are more alike than objects in {alike} classes (SimPropNet, Figure 3: {PAPER_ALIKE}).\n'
+    )
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
@@ -149,7 +186,10 @@ def draw(record: dict[str, Any], path: Path) -> None:
         values = [one[name] for one in record['per_class'].values()]
         axes.bar(places + shift, values, 0.4, label=f'{name}s, mean {record["mean"][name]:.2f}')
     axes.set_xticks(places, record['per_class'], rotation=45, ha='right')
-    axes.set(ylabel='cosine similarity of masked averages', title=f'pairs of images of one class, {record["data"]}')
+    axes.set(
+        ylabel='cosine similarity of masked averages',
+        title=f'pairs of images of one class, {record["data"]}',
+    )
     axes.grid(axis='y', alpha=0.3)
     axes.legend(loc='lower right')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +211,9 @@ def main():
     check(config, out)
     source = open_source(config.data.name, paths.given(config.data.dir))
     how = config.features
-    extractor = load_extractor(how.network, experiment.given_weights(how.weights), levels=tuple(how.levels))
+    extractor = load_extractor(
+        how.network, experiment.given_weights(how.weights), levels=tuple(how.levels)
+    )
     record = measure(config, extractor, source)
     draw(record, out)
     checkpoint.write_json(out.with_suffix('.json'), record)
@@ -179,7 +221,9 @@ def main():
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=False, default='configs/background.py')
-    OUT = flags.DEFINE_string('out', None, 'picture to write, .png, .pdf or .svg; the numbers go beside it')
+    CONFIG = command_line.define_config(required=False, default='configs/background.py')
+    OUT = flags.DEFINE_string(
+        'out', None, 'picture to write, .png, .pdf or .svg; the numbers go beside it'
+    )
     flags.mark_flag_as_required('out')
-    commandline.run(main)
+    command_line.run(main)

@@ -12,7 +12,7 @@ of eval may differ.
 
 Masks of any program are PNG files in a folder. They are named by episode, `hpascal_f2_s0_k1_0007.png`: fold 2, 1-shot,
 episode 7, counted from 0 over L0 to L7; or by image, with class ids, as a supervised network gives them. What the
-episodes are: python -m simpropnet_jax.list_episodes --hpascal. The folder's name is the method's.
+episodes are: python -m simpropnet_jax.cli.list_episodes --hpascal. The folder's name is the method's.
 """
 
 import logging
@@ -25,20 +25,32 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import commandline, experiment, hosts, parallel
-from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis import hierarchy_table
-from simpropnet_jax.config import FREE
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import metrics, predictions, report, run
-from simpropnet_jax.evaluation.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation import run
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.external import predictions
+from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
+from simpropnet_jax.runtime import hosts, sharding
+from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
 
 GIVEN = ('episodes', 'zero_mask')
-KEPT = ('parameters', 'oracle', 'features', 'image_list', 'tiny_rule', 'sha256')  # of the file, in a result
+KEPT = (
+    'parameters',
+    'oracle',
+    'features',
+    'image_list',
+    'tiny_rule',
+    'sha256',
+)  # of the file, in a result
 
 
 class Asked(NamedTuple):
@@ -70,7 +82,12 @@ class Asked(NamedTuple):
 
 
 def evaluate_hierarchy(
-    config: ConfigDict | None, workdir: Path, path: Path, which: str = 'best', inputs: str = 'episodes', shot: int = 1
+    config: ConfigDict | None,
+    workdir: Path,
+    path: Path,
+    which: str = 'best',
+    inputs: str = 'episodes',
+    shot: int = 1,
 ) -> dict[str, Any]:
     """Evaluates a work directory's fold on an H-PASCAL-5i file; the result goes to eval/ in it.
 
@@ -88,18 +105,37 @@ def evaluate_hierarchy(
     """
     if inputs not in GIVEN:
         raise ValueError(f'inputs must be one of {", ".join(GIVEN)}, got {inputs!r}')
-    method = experiment.prepare_method(experiment.stored_config(workdir) if config is None else config, workdir)
+    method = experiment.prepare_method(
+        experiment.stored_config(workdir) if config is None else config, workdir
+    )
     experiment.require_few_shot(method, workdir)
-    asked, mesh, progress = _asked(method.config, path, shot), parallel.make_mesh(), run.ProgressBar()
+    asked, mesh, progress = (
+        _asked(method.config, path, shot),
+        sharding.make_mesh(),
+        run.ProgressBar(),
+    )
     method = replace(method, config=asked.config)
     variables, step = experiment.load_variables(method, workdir, which, mesh)
     evaluator = run.prepare_evaluator(
-        method, asked.source, asked.protocol, {(shot, 0): asked.episodes}, asked.classes, mesh, inputs == 'zero_mask',
-        progress)  # fmt: skip
+        method,
+        asked.source,
+        asked.protocol,
+        {(shot, 0): asked.episodes},
+        asked.classes,
+        mesh,
+        inputs == 'zero_mask',
+        progress,
+    )
     result = evaluator.run(variables, progress)
-    out = workdir / 'eval' / run.result_name(asked.config, run.weights_word(method, which, step), inputs)
+    out = (
+        workdir
+        / 'eval'
+        / run.result_name(asked.config, run.weights_word(method, which, step), inputs)
+    )
     counts = evaluator.episode_counts[shot].named(asked.source.ids)
-    return _write(out, asked, result | {'inputs': inputs}, counts, run.provenance(method, workdir, step))
+    return _write(
+        out, asked, result | {'inputs': inputs}, counts, run.provenance(method, workdir, step)
+    )
 
 
 def evaluate_hierarchy_predictions(
@@ -121,8 +157,14 @@ def evaluate_hierarchy_predictions(
     config_rules.validate(config, devices=1)
     asked = _asked(config, path, shot)
     result, counts = predictions.score_predictions(
-        folder, asked.source, {(shot, 0): asked.episodes}, asked.protocol, config.fold, run.ProgressBar(),
-        asked.classes)  # fmt: skip
+        folder,
+        asked.source,
+        {(shot, 0): asked.episodes},
+        asked.protocol,
+        config.fold,
+        run.ProgressBar(),
+        asked.classes,
+    )
     out = predictions.result_path(asked.config, workdir, folder)
     result |= {'inputs': 'predictions', 'size': None}
     return _write(out, asked, result, counts[shot], predictions.provenance(asked.config, folder))
@@ -130,11 +172,20 @@ def evaluate_hierarchy_predictions(
 
 def _asked(config, path, shot) -> Asked:
     """Raises ValueError, OSError: the file or the data is not there, or the file does not fit the config."""
-    file, source, config = hpascal_file.read(path), experiment.open_data(config), ConfigDict(config.to_dict())
+    file, source, config = (
+        hpascal_file.read(path),
+        experiment.open_data(config),
+        ConfigDict(config.to_dict()),
+    )
     partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)
     protocol = hpascal_file.protocol(file, partitions, config.eval.label_size, config.data.void)
     config.eval.update(
-        protocol=protocol.name, episodes_file='', shots=(shot,), seeds=protocol.seeds, label_size=protocol.resolution)
+        protocol=protocol.name,
+        episodes_file='',
+        shots=(shot,),
+        seeds=protocol.seeds,
+        label_size=protocol.resolution,
+    )
     return Asked(config, file, source, protocol, partitions)
 
 
@@ -144,14 +195,24 @@ def _write(path, asked, result, counts, provenance):
     lengths = {name: len(one) for name, one in asked.partitions.items()}
     scores = partition_scores(counts, lengths, names)
     result = result | {
-        'eval': config_rules.plain(config.eval), 'resolution': asked.protocol.resolution,
+        'eval': config_rules.plain(config.eval),
+        'resolution': asked.protocol.resolution,
         'hpascal': {name: asked.file[name] for name in KEPT},
-        'partitions': scores, 'fold_classes': [names[c] for c in asked.source.index.novel_classes(config.fold)],
-        'cmps': {size: cmps(one and one[size]['miou'] for one in scores.values()) for size in counts.counts},
-    }  # fmt: skip
-    record = report.write_result(
-        path, result, protocol=asked.protocol.name, protocol_hash=protocol_hash(asked.episodes, asked.source.ids),
-        episodes={len(counts.supports[0]): counts}, **provenance)  # fmt: skip
+        'partitions': scores,
+        'fold_classes': [names[c] for c in asked.source.index.novel_classes(config.fold)],
+        'cmps': {
+            size: cmps(one and one[size]['miou'] for one in scores.values())
+            for size in counts.counts
+        },
+    }
+    record = result_file.write_result(
+        path,
+        result,
+        protocol=asked.protocol.name,
+        protocol_hash=protocol_hash(asked.episodes, asked.source.ids),
+        episodes={len(counts.supports[0]): counts},
+        **provenance,
+    )
     print(hierarchy_table.table([record]), end='')
     logger.info('result: %s', path)
     return record
@@ -174,18 +235,31 @@ def partition_scores(
         start += length
         class_ids = counts.class_id[rows]
         classes = [int(c) for c in np.unique(class_ids)]
-        scores[name] = {
-            'episodes': length, 'classes': [class_names[c] for c in classes],
-            'queries': len(set(zip(counts.query[rows].tolist(), class_ids.tolist(), strict=True))),
-            **{size: _score(one, rows, class_ids, classes, class_names) for size, one in counts.counts.items()},
-        } if length else None  # fmt: skip
+        scores[name] = (
+            {
+                'episodes': length,
+                'classes': [class_names[c] for c in classes],
+                'queries': len(
+                    set(zip(counts.query[rows].tolist(), class_ids.tolist(), strict=True))
+                ),
+                **{
+                    size: _score(one, rows, class_ids, classes, class_names)
+                    for size, one in counts.counts.items()
+                },
+            }
+            if length
+            else None
+        )
     return scores
 
 
 def _score(counts, rows, class_ids, classes, class_names):
     totals = metrics.accumulate(metrics.Counts(*(x[rows] for x in counts)), class_ids, classes)
     iou = metrics.class_iou(totals).tolist()
-    return {'miou': metrics.miou(totals), 'per_class': dict(zip([class_names[c] for c in classes], iou, strict=True))}
+    return {
+        'miou': metrics.miou(totals),
+        'per_class': dict(zip([class_names[c] for c in classes], iou, strict=True)),
+    }
 
 
 def cmps(scores: Iterable[float | None]) -> float:
@@ -200,17 +274,31 @@ def main():
         evaluate_hierarchy(CONFIG.value, workdir, path, CHECKPOINT.value, INPUTS.value, SHOT.value)
         return
     if INPUTS.value != 'episodes':
-        raise ValueError('--predictions were made with the supports that they had: do not give --inputs')
+        raise ValueError(
+            '--predictions were made with the supports that they had: do not give --inputs'
+        )
     evaluate_hierarchy_predictions(CONFIG.value, workdir, Path(PREDICTIONS.value), path, SHOT.value)
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
-    WORKDIR = flags.DEFINE_string('workdir', None, 'folder that train.py wrote; results go to eval/ in it')
-    HPASCAL = flags.DEFINE_string('hpascal', None, 'file that simpropnet_jax.analysis.hierarchy_build wrote')
-    CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
-    INPUTS = flags.DEFINE_enum('inputs', 'episodes', GIVEN, 'zero_mask: the episodes with empty support masks')
-    PREDICTIONS = flags.DEFINE_string('predictions', None, 'folder of PNG masks to score instead of a checkpoint')
+    CONFIG = command_line.define_config(
+        required=False, only=[name for name in FREE if not name.startswith('train.')]
+    )
+    WORKDIR = flags.DEFINE_string(
+        'workdir', None, 'folder that train.py wrote; results go to eval/ in it'
+    )
+    HPASCAL = flags.DEFINE_string(
+        'hpascal', None, 'file that simpropnet_jax.analysis.hierarchy_build wrote'
+    )
+    CHECKPOINT = flags.DEFINE_string(
+        'checkpoint', 'best', "which weights: 'best', 'latest' or a step"
+    )
+    INPUTS = flags.DEFINE_enum(
+        'inputs', 'episodes', GIVEN, 'zero_mask: the episodes with empty support masks'
+    )
+    PREDICTIONS = flags.DEFINE_string(
+        'predictions', None, 'folder of PNG masks to score instead of a checkpoint'
+    )
     SHOT = flags.DEFINE_integer('shot', 1, 'supports of an episode', lower_bound=1)
     flags.mark_flags_as_required(['workdir', 'hpascal'])
-    commandline.run(main)
+    command_line.run(main)

@@ -4,7 +4,7 @@
     python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json     (then)
 
 Improved Similarity Propagation, section 4.1. The oracle is a folder of label maps, ID.png, that a supervised network
-predicts for the val list: python -m simpropnet_jax.evaluation.supervised writes ours. Beside the file a picture of each
+predicts for the val list: python -m simpropnet_jax.evaluation.oracle writes ours. Beside the file a picture of each
 fold shows a pair of every class and partition (the paper's Figure 4). Options: configs/hpascal.py.
 """
 
@@ -16,17 +16,20 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax import commandline, experiment, paths, visualize
-from simpropnet_jax import config as config_rules
 from simpropnet_jax.analysis.hierarchy_figure import draw
+from simpropnet_jax.backbones.extractor import NETWORKS, Extractor, load_extractor, pool
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes import hpascal, hpascal_file
 from simpropnet_jax.episodes.loader import BACKENDS, image_batches, own_labels
-from simpropnet_jax.evaluation.supervised import oracle_iou, oracle_quality
-from simpropnet_jax.evaluation.text import aligned
-from simpropnet_jax.models.features import NETWORKS, Extractor, load_extractor, pool
+from simpropnet_jax.evaluation.oracle import oracle_iou, oracle_quality
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.io import overlay
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
 
@@ -55,27 +58,56 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
     parameters = hpascal.Parameters(**config.partitions.to_dict())
     source = open_source(config.data.name, paths.given(config.data.dir))
     list_pairs = lambda fold: listed_pairs(
-        source.index, config.data.image_list, source.index.novel_classes(fold), config.data.tiny_rule)  # fmt: skip
+        source.index,
+        config.data.image_list,
+        source.index.novel_classes(fold),
+        config.data.tiny_rule,
+    )
     pairs = {fold: list_pairs(fold) for fold in config.folds}
     oracle = Path(config.oracle).expanduser()
     scores = {fold: oracle_iou(oracle, source, one) for fold, one in pairs.items()}
     quality = oracle_quality(oracle, source)
-    extractor = load_extractor(config.features.network, experiment.given_weights(config.features.weights))
+    extractor = load_extractor(
+        config.features.network, experiment.given_weights(config.features.weights)
+    )
     folds, found = {}, {}
     for fold, one in pairs.items():
         sizes = bounding_boxes(source, one)
         distances = image_distances(source, one, extractor, config.features, config.data.loader)
-        splits, found[fold] = hpascal.partitions(one, scores[fold], sizes, distances, parameters, fold)
+        splits, found[fold] = hpascal.partitions(
+            one, scores[fold], sizes, distances, parameters, fold
+        )
         folds[fold] = hpascal_file.fold_record(
-            one, source.index.novel_classes(fold), scores[fold], sizes, splits, found[fold], source.ids)  # fmt: skip
-    features = {'network': extractor.name, 'layer': NETWORKS[extractor.name], 'source': extractor.source,
-                'size': config.features.size}  # fmt: skip
+            one,
+            source.index.novel_classes(fold),
+            scores[fold],
+            sizes,
+            splits,
+            found[fold],
+            source.ids,
+        )
+    features = {
+        'network': extractor.name,
+        'layer': NETWORKS[extractor.name],
+        'source': extractor.source,
+        'size': config.features.size,
+    }
     record = hpascal_file.write(
-        out, parameters, folds, data=source.name, image_list=config.data.image_list, tiny_rule=config.data.tiny_rule,
-        oracle=quality, features=features)  # fmt: skip
+        out,
+        parameters,
+        folds,
+        data=source.name,
+        image_list=config.data.image_list,
+        tiny_rule=config.data.tiny_rule,
+        oracle=quality,
+        features=features,
+    )
     for fold, partitions in found.items():
         episodes = {name: partition.episodes for name, partition in partitions.items()}
-        visualize.save(draw(source, episodes, backend=config.data.loader), out.with_name(f'{out.stem}_fold{fold}.jpg'))
+        overlay.save(
+            draw(source, episodes, backend=config.data.loader),
+            out.with_name(f'{out.stem}_fold{fold}.jpg'),
+        )
     logger.info('H-PASCAL-5i: %s', out)
     return record
 
@@ -90,12 +122,22 @@ def bounding_boxes(source, pairs: Pairs) -> np.ndarray:
     return sizes
 
 
-def image_distances(source, pairs: Pairs, extractor: Extractor, features: ConfigDict, backend: str) -> np.ndarray:
+def image_distances(
+    source, pairs: Pairs, extractor: Extractor, features: ConfigDict, backend: str
+) -> np.ndarray:
     """L2 distances between the pooled features of the pairs' images, float [P, P]."""
     images, rows = np.unique(pairs.image, return_inverse=True)
     batches = image_batches(
-        source, images, size=features.size, label_size=1, batch=min(features.batch, len(images) or 1), backend=backend)
-    pooled = [np.asarray(pool(extractor(one['image'])), np.float64)[one['valid']] for one in batches]
+        source,
+        images,
+        size=features.size,
+        label_size=1,
+        batch=min(features.batch, len(images) or 1),
+        backend=backend,
+    )
+    pooled = [
+        np.asarray(pool(extractor(one['image'])), np.float64)[one['valid']] for one in batches
+    ]
     if not pooled:
         return np.zeros((0, 0))
     vectors = np.concatenate(pooled)
@@ -109,7 +151,10 @@ def table(record: dict[str, Any]) -> str:
     rows = []
     for name in hpascal.PARTITIONS:
         found = [fold['partitions'][name] for fold in record['folds'].values()]
-        counts = [f'{sum(one["queries"].values())}{"" if one["episodes"] else " (empty)"}' for one in found]
+        counts = [
+            f'{sum(one["queries"].values())}{"" if one["episodes"] else " (empty)"}'
+            for one in found
+        ]
         rows.append([f'{name} {hpascal.describe(name)}', *counts])
     return aligned(header, rows) + hpascal_file.basis(record)
 
@@ -119,7 +164,9 @@ def main():
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=False, default='configs/hpascal.py')
-    OUT = flags.DEFINE_string('out', None, 'JSON file to write; its folder is made if it is not there')
+    CONFIG = command_line.define_config(required=False, default='configs/hpascal.py')
+    OUT = flags.DEFINE_string(
+        'out', None, 'JSON file to write; its folder is made if it is not there'
+    )
     flags.mark_flag_as_required('out')
-    commandline.run(main)
+    command_line.run(main)

@@ -13,22 +13,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
-from simpropnet_jax.evaluation.bank import LABEL_SIZES
-from simpropnet_jax.evaluation.report import read_result
-from simpropnet_jax.evaluation.tables import ABSENT, SAME, method_words
-from simpropnet_jax.evaluation.text import aligned
+from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES
+from simpropnet_jax.evaluation.results.result_file import read_result
+from simpropnet_jax.evaluation.results.tables import ABSENT, SAME, method_words
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.runtime import errors
 
 # Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
 ALIKE = {
-    **SAME, 'shots': lambda r: '/'.join(r['shots']), 'parameters': lambda r: r['hpascal']['parameters'],
-    'image list': lambda r: r['hpascal']['image_list'], 'tiny-object rule': lambda r: r['hpascal']['tiny_rule'],
-    "oracle's val mIoU": lambda r: r['hpascal']['oracle']['miou'],  # not its folder, which may be written in many ways
+    **SAME,
+    'shots': lambda r: '/'.join(r['shots']),
+    'parameters': lambda r: r['hpascal']['parameters'],
+    'image list': lambda r: r['hpascal']['image_list'],
+    'tiny-object rule': lambda r: r['hpascal']['tiny_rule'],
+    "oracle's val mIoU": lambda r: r['hpascal']['oracle'][
+        'miou'
+    ],  # not its folder, which may be written in many ways
     'features': lambda r: '{source}, {size} pixels'.format(**r['hpascal']['features']),
-}  # fmt: skip
+}
 EMPTY = 'empty'
 
 
@@ -49,7 +54,9 @@ class Parts(NamedTuple):
 
 def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
     """`parts` and below it `cmps_parts`, as plain text; ValueError as there."""
-    text = lambda found: found.heading + found.legend + aligned(found.header, found.rows) + found.notes
+    text = lambda found: (
+        found.heading + found.legend + aligned(found.header, found.rows) + found.notes
+    )
     return text(parts(records, label_size)) + '\n' + text(cmps_parts(records, label_size))
 
 
@@ -66,17 +73,30 @@ def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Part
       ValueError: results that do not belong in one table, or two of one method and fold.
     """
     methods = _by_method(records, label_size)
-    letters = dict(zip(methods, ascii_uppercase, strict=False)) if len(methods) > 1 else dict.fromkeys(methods, '')
-    header = ['partition', *(f'{column} {letters[m]}'.strip() for column in _columns(methods) for m in methods)]
+    letters = (
+        dict(zip(methods, ascii_uppercase, strict=False))
+        if len(methods) > 1
+        else dict.fromkeys(methods, '')
+    )
+    header = [
+        'partition',
+        *(f'{column} {letters[m]}'.strip() for column in _columns(methods) for m in methods),
+    ]
     cells = lambda value: _cells(methods, methods, value)
-    value = lambda record, name: record['partitions'][name] and record['partitions'][name][label_size]['miou']
+    value = lambda record, name: (
+        record['partitions'][name] and record['partitions'][name][label_size]['miou']
+    )
     rows = [
         [f'{name} {describe(name)}', *cells(lambda record, name=name: value(record, name))]
         for name in PARTITIONS
     ]
     rows.append(['CMPS', *cells(lambda record: record['cmps'][label_size])])
-    legend = ''.join(f'{letter}  {name}\n' if letter else f'{name}\n' for name, letter in letters.items())
-    return Parts(_heading(records, label_size, 'mIoU by partition'), legend, header, rows, _notes(records))
+    legend = ''.join(
+        f'{letter}  {name}\n' if letter else f'{name}\n' for name, letter in letters.items()
+    )
+    return Parts(
+        _heading(records, label_size, 'mIoU by partition'), legend, header, rows, _notes(records)
+    )
 
 
 def cmps_parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
@@ -86,7 +106,13 @@ def cmps_parts(records: Sequence[dict[str, Any]], label_size: str = 'square') ->
         [name, *_cells({name: folds}, methods, lambda record: record['cmps'][label_size])]
         for name, folds in methods.items()
     ]
-    return Parts(_heading(records, label_size, 'CMPS by method'), '', ['method', *_columns(methods)], rows, '')
+    return Parts(
+        _heading(records, label_size, 'CMPS by method'),
+        '',
+        ['method', *_columns(methods)],
+        rows,
+        '',
+    )
 
 
 def _by_method(records, label_size):
@@ -96,7 +122,9 @@ def _by_method(records, label_size):
     for record in records:
         folds = methods.setdefault(method_words(record), {})
         if record['fold'] in folds:
-            raise ValueError(f'two results are of {method_words(record)}, fold {record["fold"]}: give only one of them')
+            raise ValueError(
+                f'two results are of {method_words(record)}, fold {record["fold"]}: give only one of them'
+            )
         folds[record['fold']] = record
     return methods
 
@@ -113,7 +141,9 @@ def _columns(methods):
 
 def _cells(methods, all_methods, value):
     """A row's cells: under each of the `_columns` of all methods, one of each of these methods."""
-    rows = [[value(folds[f]) if f in folds else np.nan for f in FOLDS] for folds in methods.values()]  # None: empty
+    rows = [
+        [value(folds[f]) if f in folds else np.nan for f in FOLDS] for folds in methods.values()
+    ]  # None: empty
     columns = [[_shown(row[f]) for row in rows] for f in _folds(all_methods)]
     if len(columns) > 1:
         columns.append([_mean(row) for row in rows])
@@ -152,7 +182,11 @@ def _notes(records):
             few += [f'split-{fold + 1} {name} without {", ".join(lacking)}'] if lacking else []
     fewest = records[0]['hpascal']['parameters']['partition']
     said = hpascal_file.basis(records[0]['hpascal'])
-    said += f'Empty (fewer than {fewest} queries), left out of CMPS and means: {"; ".join(empty)}.\n' if empty else ''
+    said += (
+        f'Empty (fewer than {fewest} queries), left out of CMPS and means: {"; ".join(empty)}.\n'
+        if empty
+        else ''
+    )
     return said + (f'Not all classes: {"; ".join(few)}.\n' if few else '')
 
 
@@ -171,24 +205,34 @@ def _check(records, label_size):
                 'earlier versions wrote it: build the H-PASCAL-5i file again and evaluate on it'
             )
         if label_size not in record['cmps']:
-            raise ValueError(f'a result of {record["method"]}, fold {record["fold"]}, has no labels {label_size!r}')
+            raise ValueError(
+                f'a result of {record["method"]}, fold {record["fold"]}, has no labels {label_size!r}'
+            )
     alike = ALIKE | ({'label size': lambda r: r['label_size']} if label_size == 'square' else {})
     for name, get in alike.items():
         found = sorted({str(get(record)) for record in records})
         if len(found) > 1:
-            raise ValueError(f'results with different {name} ({", ".join(found)}) do not belong in one table')
+            raise ValueError(
+                f'results with different {name} ({", ".join(found)}) do not belong in one table'
+            )
     for fold in FOLDS:
         if len({record['protocol']['hash'] for record in records if record['fold'] == fold}) > 1:
-            raise ValueError(f'results of fold {fold} are of different episodes: evaluate them on one H-PASCAL-5i file')
+            raise ValueError(
+                f'results of fold {fold} are of different episodes: evaluate them on one H-PASCAL-5i file'
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = mistakes.Parser(__doc__)
-    parser.add_argument('results', nargs='+', metavar='RESULT.json', help='WORKDIR/eval/hpascal_*.json')
-    parser.add_argument('--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)')
+    parser = errors.Parser(__doc__)
+    parser.add_argument(
+        'results', nargs='+', metavar='RESULT.json', help='WORKDIR/eval/hpascal_*.json'
+    )
+    parser.add_argument(
+        '--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)'
+    )
     given = parser.parse_args(arguments)
-    with mistakes.plain_errors():
+    with errors.plain_errors():
         text = table([read_result(path) for path in given.results], given.label_size)
     print(text, end='')
 

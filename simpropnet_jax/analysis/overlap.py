@@ -6,7 +6,7 @@
         --predictions masks --oracle labels       (of any program)
 
 Table 1 of both papers, on 400 pairs. The oracle is a folder of label maps, ID.png, that a supervised network predicts:
-python -m simpropnet_jax.evaluation.supervised writes ours. With G the truth of the episode's class, P the method's mask
+python -m simpropnet_jax.evaluation.oracle writes ours. With G the truth of the episode's class, P the method's mask
 and D the oracle's, void left out:
 
   FN overlap   IoU of G without P and G without D: what both miss, of what either misses
@@ -28,11 +28,14 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float, UInt8
 
-from simpropnet_jax import checkpoint, commandline, hosts
-from simpropnet_jax.config import FREE
-from simpropnet_jax.evaluation import masks, report, supervised
-from simpropnet_jax.evaluation.masks import Predictor
-from simpropnet_jax.evaluation.text import aligned
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config.rules import FREE
+from simpropnet_jax.evaluation import oracle as supervised
+from simpropnet_jax.evaluation.external import predictors as masks
+from simpropnet_jax.evaluation.external.predictors import Predictor
+from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.runtime import checkpoint, hosts
 
 PAPERS = {'CANet': (18.32, 9.11, 23.28), 'AMP': (10.99, 19.06, 39.41)}
 """Table 1 of both papers: FN overlap, FP overlap, gap, in percent."""
@@ -55,8 +58,10 @@ class Areas(NamedTuple):
 
 
 def areas(
-    prediction: Bool[np.ndarray, 'H W'], oracle: Bool[np.ndarray, 'H W'], label: UInt8[np.ndarray, 'H W']
-) -> Areas:  # fmt: skip
+    prediction: Bool[np.ndarray, 'H W'],
+    oracle: Bool[np.ndarray, 'H W'],
+    label: UInt8[np.ndarray, 'H W'],
+) -> Areas:
     """The pixel counts of one pair.
 
     Args:
@@ -64,10 +69,16 @@ def areas(
     """
     truth, background = label == 1, label == 0
     regions = Areas(
-        truth & ~prediction & ~oracle, truth & ~(prediction & oracle),
-        background & prediction & oracle, background & (prediction | oracle),
-        truth, truth & prediction, truth & oracle,
-        truth | background & prediction, truth | background & oracle)  # fmt: skip
+        truth & ~prediction & ~oracle,
+        truth & ~(prediction & oracle),
+        background & prediction & oracle,
+        background & (prediction | oracle),
+        truth,
+        truth & prediction,
+        truth & oracle,
+        truth | background & prediction,
+        truth | background & oracle,
+    )
     return Areas(*(int(region.sum()) for region in regions))
 
 
@@ -77,7 +88,9 @@ def quantities(counted: Areas) -> dict[str, Float[np.ndarray, ' n']]:
     Args:
       counted: int [N] each.
     """
-    ratio = lambda part, whole: np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    ratio = lambda part, whole: np.divide(
+        part, whole, out=np.full(whole.shape, np.nan), where=whole > 0
+    )
     return {
         'fn_overlap': ratio(counted.both_miss, counted.either_misses),
         'fp_overlap': ratio(counted.both_add, counted.either_adds),
@@ -89,7 +102,7 @@ def quantities(counted: Areas) -> dict[str, Float[np.ndarray, ' n']]:
 
 def summarise(
     per_pair: Sequence[Areas], class_ids: Sequence[int], class_names: Sequence[str]
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+) -> dict[str, dict[str, Any]]:
     """The quantities by class and by image.
 
     Args:
@@ -104,15 +117,21 @@ def summarise(
     classes = np.unique(ids)
     by_class = quantities(Areas(*(np.array([x[ids == c].sum() for c in classes]) for x in rows)))
     per_class = {
-        class_names[c]: {name: _plain(values[i]) for name, values in by_class.items()} for i, c in enumerate(classes)
+        class_names[c]: {name: _plain(values[i]) for name, values in by_class.items()}
+        for i, c in enumerate(classes)
     }
-    return {'by_class': _means(by_class) | {'per_class': per_class}, 'by_image': _means(quantities(rows))}
+    return {
+        'by_class': _means(by_class) | {'per_class': per_class},
+        'by_image': _means(quantities(rows)),
+    }
 
 
 def _means(found):
     there = {name: values[~np.isnan(values)] for name, values in found.items()}
     undefined = {name: int(np.isnan(values).sum()) for name, values in found.items()}
-    return {name: float(x.mean()) if x.size else None for name, x in there.items()} | {'undefined': undefined}
+    return {name: float(x.mean()) if x.size else None for name, x in there.items()} | {
+        'undefined': undefined
+    }
 
 
 def _plain(value):
@@ -137,14 +156,20 @@ def measure(predictors: Sequence[Predictor], oracle: Path) -> dict[str, Any]:
     for one in predictors:
         for episode, label, prediction in one:
             path = oracle / f'{source.ids[episode.query]}.png'
-            supervised_label = supervised.read_label(path, label.shape, len(source.index.class_names))
+            supervised_label = supervised.read_label(
+                path, label.shape, len(source.index.class_names)
+            )
             found.append(areas(prediction, supervised_label == episode.class_id, label))
     class_ids = [e.class_id for one in predictors for e in one.episodes]
     return {
-        'method': predictors[0].name, 'folds': [one.facts() for one in predictors], 'pairs': len(found),
-        'oracle': quality, **summarise(found, class_ids, source.class_names),
-        'versions': report.versions(), 'device': report.device(),
-    }  # fmt: skip
+        'method': predictors[0].name,
+        'folds': [one.facts() for one in predictors],
+        'pairs': len(found),
+        'oracle': quality,
+        **summarise(found, class_ids, source.class_names),
+        'versions': result_file.versions(),
+        'device': result_file.device(),
+    }
 
 
 def _check_there(folder: Path, ids: Iterable[str]) -> None:
@@ -152,7 +177,8 @@ def _check_there(folder: Path, ids: Iterable[str]) -> None:
     if missing:
         raise FileNotFoundError(
             f'{folder} has no {missing[0]}.png ({len(missing)} are missing): write a label map of every val image '
-            'there, with python -m simpropnet_jax.evaluation.supervised --out')  # fmt: skip
+            'there, with python -m simpropnet_jax.evaluation.oracle --out'
+        )
 
 
 def table(record: dict[str, Any]) -> str:
@@ -166,7 +192,10 @@ def table(record: dict[str, Any]) -> str:
         f'({oracle["images"]} of {oracle["listed"]} images)\n'
     )
     rows = [
-        [f'{record["method"]}, by {how}', *(percent(record[f'by_{how}'][name]) for name in QUANTITIES)]
+        [
+            f'{record["method"]}, by {how}',
+            *(percent(record[f'by_{how}'][name]) for name in QUANTITIES),
+        ]
         for how in ('class', 'image')
     ]
     rows += [
@@ -177,8 +206,9 @@ def table(record: dict[str, Any]) -> str:
     left_out = [
         f'{title} {record[f"by_{how}"]["undefined"][name]} {unit}'
         for how, unit in (('class', 'classes'), ('image', 'pairs'))
-        for name, title in zip(QUANTITIES, TITLES, strict=True) if record[f'by_{how}']['undefined'][name]
-    ]  # fmt: skip
+        for name, title in zip(QUANTITIES, TITLES, strict=True)
+        if record[f'by_{how}']['undefined'][name]
+    ]
     text += f'Left out, where undefined: {", ".join(left_out)}.\n' if left_out else ''
     if oracle['weak']:
         text += (
@@ -198,8 +228,12 @@ def main():
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
-    ORACLE = flags.DEFINE_string('oracle', None, "folder of a supervised network's label maps, ID.png")
+    CONFIG = command_line.define_config(
+        required=False, only=[name for name in FREE if not name.startswith('train.')]
+    )
+    ORACLE = flags.DEFINE_string(
+        'oracle', None, "folder of a supervised network's label maps, ID.png"
+    )
     masks.define_flags(400, 'episodes over all work directories')
     flags.mark_flag_as_required('oracle')
-    commandline.run(main)
+    command_line.run(main)

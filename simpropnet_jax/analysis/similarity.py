@@ -27,15 +27,19 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float
 
-from simpropnet_jax import checkpoint, commandline, experiment, hosts
-from simpropnet_jax.config import FREE
+from simpropnet_jax.backbones.extractor import NETWORKS, Extractor, load_extractor
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.sampler import EVALUATION, random_bits
-from simpropnet_jax.evaluation import masks, metrics, report
-from simpropnet_jax.evaluation.masks import Predictor
-from simpropnet_jax.evaluation.text import aligned
-from simpropnet_jax.models.features import NETWORKS, Extractor, load_extractor
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.external import predictors as masks
+from simpropnet_jax.evaluation.external.predictors import Predictor
+from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.models.layers import host_interpolation_matrix
+from simpropnet_jax.runtime import checkpoint, hosts
+from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ Vectors = dict[tuple[int, int], dict[str, Float[np.ndarray, ' c']]]
 
 def masked_average(
     features: Float[np.ndarray, 'h w c'], mask: Bool[np.ndarray, 'H W']
-) -> Float[np.ndarray, ' c']:  # fmt: skip
+) -> Float[np.ndarray, ' c']:
     """Mean over the mask of the features resized (bilinear) to its size; zero for an empty mask. SG-One, section 3.
 
     The resized features are never made: the mask goes back through the resize's weights instead.
@@ -71,7 +75,7 @@ def cosine(a: Float[np.ndarray, ' c'], b: Float[np.ndarray, ' c']) -> float:
 
 def same_class_pairs(
     images: Mapping[int, Iterable[int]], count: int, seed: int = 0
-) -> list[tuple[int, int, int]]:  # fmt: skip
+) -> list[tuple[int, int, int]]:
     """Pairs of images of a class, none twice, the same number of each class: (class id, image, image).
 
     Args:
@@ -89,7 +93,10 @@ def same_class_pairs(
 
 
 def error_ratios(
-    pairs: Sequence[tuple[int, int, int]], vectors: Vectors, pixels: Mapping[tuple[int, int], int], min_pixels: int
+    pairs: Sequence[tuple[int, int, int]],
+    vectors: Vectors,
+    pixels: Mapping[tuple[int, int], int],
+    min_pixels: int,
 ) -> tuple[list[tuple[int, float, float]], int, int]:
     """(class id, cosine of mispredicted regions, cosine of true masks) of each pair that counts.
 
@@ -116,8 +123,13 @@ def error_ratios(
 
 
 def region_vectors(
-    source, regions: Regions, extractor: Extractor, size: int, batch: int = BATCH, backend: str = 'auto'
-) -> Vectors:  # fmt: skip
+    source,
+    regions: Regions,
+    extractor: Extractor,
+    size: int,
+    batch: int = BATCH,
+    backend: str = 'auto',
+) -> Vectors:
     """Masked averages of every region; each image is encoded once, and its features are not kept.
 
     Args:
@@ -129,15 +141,23 @@ def region_vectors(
     for key in regions:
         by_image.setdefault(key[1], []).append(key)
     vectors: Vectors = {}
-    for one in image_batches(source, sorted(by_image), size=size, label_size=1, batch=batch, backend=backend):
+    for one in image_batches(
+        source, sorted(by_image), size=size, label_size=1, batch=batch, backend=backend
+    ):
         features = np.asarray(extractor(one['image']))
-        for number, of_image, valid in zip(one['number'].tolist(), features, one['valid'], strict=True):
+        for number, of_image, valid in zip(
+            one['number'].tolist(), features, one['valid'], strict=True
+        ):
             for key in by_image[number] if valid else ():
-                vectors[key] = {name: masked_average(of_image, mask) for name, mask in regions[key].items()}
+                vectors[key] = {
+                    name: masked_average(of_image, mask) for name, mask in regions[key].items()
+                }
     return vectors
 
 
-def mispredicted(predictors: Sequence[Predictor]) -> dict[tuple[int, int], dict[str, Bool[np.ndarray, 'H W']]]:
+def mispredicted(
+    predictors: Sequence[Predictor],
+) -> dict[tuple[int, int], dict[str, Bool[np.ndarray, 'H W']]]:
     """The regions 'error' and 'truth' of each class and query, by its first episode."""
     regions = {}
     for one in predictors:
@@ -150,9 +170,15 @@ def mispredicted(predictors: Sequence[Predictor]) -> dict[tuple[int, int], dict[
 
 
 def measure(
-    predictors: Sequence[Predictor], extractor: Extractor, *, size: int, pairs: int = 1000,
-    min_pixels: int = MIN_PIXELS, seed: int = 0, backend: str = 'auto',
-) -> dict[str, Any]:  # fmt: skip
+    predictors: Sequence[Predictor],
+    extractor: Extractor,
+    *,
+    size: int,
+    pairs: int = 1000,
+    min_pixels: int = MIN_PIXELS,
+    seed: int = 0,
+    backend: str = 'auto',
+) -> dict[str, Any]:
     """The ratio over pairs of images of one class.
 
     Args:
@@ -173,24 +199,39 @@ def measure(
     source = predictors[0].source
     pixels = {key: int(one['error'].sum()) for key, one in regions.items()}
     used = {(c, n) for c, *both in drawn for n in both}
-    vectors = region_vectors(source, {key: regions[key] for key in used}, extractor, size, backend=backend)
+    vectors = region_vectors(
+        source, {key: regions[key] for key in used}, extractor, size, backend=backend
+    )
     found, skipped, undefined = error_ratios(drawn, vectors, pixels, min_pixels)
-    logger.info('%d pairs, %d skipped with fewer than %d mispredicted pixels', len(drawn), skipped, min_pixels)
+    logger.info(
+        '%d pairs, %d skipped with fewer than %d mispredicted pixels',
+        len(drawn),
+        skipped,
+        min_pixels,
+    )
     if not found:
-        raise ValueError(f'no pair of {len(drawn)} has {min_pixels} mispredicted pixels in both images: give fewer')
+        raise ValueError(
+            f'no pair of {len(drawn)} has {min_pixels} mispredicted pixels in both images: give fewer'
+        )
     class_ids, error, truth = (np.array(values) for values in zip(*found, strict=True))
     ratios = error / truth
     mean, std = metrics.mean_and_std(ratios.tolist())
     names = source.index.class_names
     return {
-        'method': predictors[0].name, 'folds': [one.facts() for one in predictors],
+        'method': predictors[0].name,
+        'folds': [one.facts() for one in predictors],
         'ratio': {'mean': mean, 'std': std, 'pairs': len(found)},
         'cosine': {'error': float(error.mean()), 'truth': float(truth.mean())},
         'per_class': {names[c]: float(ratios[class_ids == c].mean()) for c in np.unique(class_ids)},
-        'drawn': len(drawn), 'skipped': skipped, 'undefined': undefined, 'min_pixels': min_pixels, 'seed': seed,
+        'drawn': len(drawn),
+        'skipped': skipped,
+        'undefined': undefined,
+        'min_pixels': min_pixels,
+        'seed': seed,
         'features': f'{extractor.source}, {size} x {size} pixels',
-        'versions': report.versions(), 'device': report.device(),
-    }  # fmt: skip
+        'versions': result_file.versions(),
+        'device': result_file.device(),
+    }
 
 
 def table(record: dict[str, Any]) -> str:
@@ -200,11 +241,19 @@ def table(record: dict[str, Any]) -> str:
     ratio, found = record['ratio'], record['cosine']
     std = '-' if ratio['std'] is None else f'{ratio["std"]:.2f}'
     ours = [record['method'], f'{ratio["mean"]:.2f}', std, str(ratio['pairs'])]
-    papers = [PAPER['method'], f'{PAPER["mean"]:.2f}', f'{PAPER["std"]:.2f}', str(PAPER['pairs']), '-', '-']
+    papers = [
+        PAPER['method'],
+        f'{PAPER["mean"]:.2f}',
+        f'{PAPER["std"]:.2f}',
+        str(PAPER['pairs']),
+        '-',
+        '-',
+    ]
     cosines = [f'{found["error"]:.2f}', f'{found["truth"]:.2f}']
     text += aligned(
         ['similarity of errors / of objects', 'mean', 'std', 'pairs', 'cos errors', 'cos objects'],
-        [[*ours, *cosines], papers])  # fmt: skip
+        [[*ours, *cosines], papers],
+    )
     text += (
         f'{record["drawn"]} pairs drawn; {record["skipped"]} skipped, in which an image has fewer than '
         f'{record["min_pixels"]} mispredicted pixels'
@@ -218,18 +267,39 @@ def main():
     predictors = masks.from_flags(CONFIG.value, None)
     extractor = load_extractor(given.features, experiment.given_weights(given.weights))
     record = measure(
-        predictors, extractor, size=given.size, pairs=given.pairs, min_pixels=given.min_pixels, seed=given.seed)
+        predictors,
+        extractor,
+        size=given.size,
+        pairs=given.pairs,
+        min_pixels=given.min_pixels,
+        seed=given.seed,
+    )
     if given.out and jax.process_index() == 0:
         checkpoint.write_json(Path(given.out), record)
     print(table(record), end='')
 
 
 if __name__ == '__main__':
-    CONFIG = commandline.define_config(required=False, only=[name for name in FREE if not name.startswith('train.')])
+    CONFIG = command_line.define_config(
+        required=False, only=[name for name in FREE if not name.startswith('train.')]
+    )
     masks.define_flags(1000, 'pairs of images of one class over all work directories')
-    flags.DEFINE_enum('features', 'vgg16', list(NETWORKS), "network of the features; resnet50: our methods' encoder")
-    flags.DEFINE_string('weights', 'keras', "its weights: a file, 'keras': downloaded, or a work directory of train.py")
-    flags.DEFINE_integer('size', 321, 'side of the square that images are stretched to for it', lower_bound=32)
-    flags.DEFINE_integer('min_pixels', MIN_PIXELS, 'mispredicted pixels that both images must have', lower_bound=1)
+    flags.DEFINE_enum(
+        'features',
+        'vgg16',
+        list(NETWORKS),
+        "network of the features; resnet50: our methods' encoder",
+    )
+    flags.DEFINE_string(
+        'weights',
+        'keras',
+        "its weights: a file, 'keras': downloaded, or a work directory of train.py",
+    )
+    flags.DEFINE_integer(
+        'size', 321, 'side of the square that images are stretched to for it', lower_bound=32
+    )
+    flags.DEFINE_integer(
+        'min_pixels', MIN_PIXELS, 'mispredicted pixels that both images must have', lower_bound=1
+    )
     flags.DEFINE_integer('seed', 0, 'of the pairs', lower_bound=0)
-    commandline.run(main)
+    command_line.run(main)

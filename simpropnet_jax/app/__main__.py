@@ -24,19 +24,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simpropnet_jax import commandline, mistakes
+from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import errors
 
 logger = logging.getLogger('simpropnet_jax.app')
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags, as predict.py has them."""
-    result = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.app')
+    result = errors.Parser(__doc__, prog='python -m simpropnet_jax.app')
     result.add_argument('--checkpoint', required=True, type=Path, help='folder that train.py wrote')
-    result.add_argument('--host', default='127.0.0.1', help='address to listen at (default: this machine alone)')
+    result.add_argument(
+        '--host', default='127.0.0.1', help='address to listen at (default: this machine alone)'
+    )
     result.add_argument('--port', default=7860, type=int, help='port to listen at (default: 7860)')
-    result.add_argument('--max_upload', default=20, type=int, metavar='MB', help='of one file (default: 20)')
-    result.add_argument('--folder', type=Path, help='for uploads (default: a temporary one, deleted at the end)')
+    result.add_argument(
+        '--max_upload', default=20, type=int, metavar='MB', help='of one file (default: 20)'
+    )
+    result.add_argument(
+        '--folder', type=Path, help='for uploads (default: a temporary one, deleted at the end)'
+    )
     return result
 
 
@@ -46,8 +53,12 @@ def main(given: argparse.Namespace):
     if given.max_upload < 1:
         raise ValueError(f'--max_upload must be at least 1 (MB), got {given.max_upload}')
     _check_gradio()
-    warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # the page has a limit of its own
-    Image.core.set_block_size(64 * 2**20)  # larger than what the C library keeps for itself when it is freed
+    warnings.simplefilter(
+        'ignore', Image.DecompressionBombWarning
+    )  # the page has a limit of its own
+    Image.core.set_block_size(
+        64 * 2**20
+    )  # larger than what the C library keeps for itself when it is freed
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder is deleted then, too
     with _folder(given.folder) as folder:
         # Before Gradio is imported, which reads them once: all that is uploaded, made or cached goes into one folder.
@@ -79,7 +90,9 @@ def _check_gradio():
 def _folder(named: Path | None) -> Iterator[Path]:
     """The one folder that is written to; a temporary one is deleted at the end."""
     if named is None:
-        with tempfile.TemporaryDirectory(prefix='simpropnet_jax_app_', ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix='simpropnet_jax_app_', ignore_cleanup_errors=True
+        ) as folder:
             yield Path(folder)
     else:
         named.mkdir(parents=True, exist_ok=True)
@@ -87,5 +100,7 @@ def _folder(named: Path | None) -> Iterator[Path]:
 
 
 if __name__ == '__main__':
-    arguments, sys.argv[1:] = parser().parse_known_args()  # the rest is for the flags that all commands have
-    commandline.run(lambda: main(arguments))
+    arguments, sys.argv[1:] = (
+        parser().parse_known_args()
+    )  # the rest is for the flags that all commands have
+    command_line.run(lambda: main(arguments))

@@ -19,14 +19,27 @@ class Guard:
 
     async def __call__(self, scope, receive, send):
         if scope['type'] == 'http' and any(part in scope['path'].lower() for part in ELSEWHERE):
-            await send({'type': 'http.response.start', 'status': 403, 'headers': [(b'content-type', b'text/plain')]})
-            await send({'type': 'http.response.body', 'body': b'this page fetches nothing from elsewhere'})
+            await send(
+                {
+                    'type': 'http.response.start',
+                    'status': 403,
+                    'headers': [(b'content-type', b'text/plain')],
+                }
+            )
+            await send(
+                {'type': 'http.response.body', 'body': b'this page fetches nothing from elsewhere'}
+            )
             return
 
         async def send_with_policy(message):
             if message['type'] == 'http.response.start':
-                message['headers'] = [*message['headers'], (b'content-security-policy', POLICY.encode())]
+                message['headers'] = [
+                    *message['headers'],
+                    (b'content-security-policy', POLICY.encode()),
+                ]
             await send(message)
 
-        with contextlib.suppress(ClientDisconnect):  # a page that was closed in the middle of an upload is no error
+        with contextlib.suppress(
+            ClientDisconnect
+        ):  # a page that was closed in the middle of an upload is no error
             await self.app(scope, receive, send_with_policy)

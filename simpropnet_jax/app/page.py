@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 MOST_SESSIONS = 30  # open pages whose pictures are kept; the oldest is forgotten for the next
 PAINT = ('#28c850', 0.6)  # the colour of `visualize.TRUTH`, and how opaque
 STATE_KEPT = 3600  # seconds that a closed page's pictures are kept
-GALLERY = dict(fit_columns=False, object_fit='contain', format='jpeg', buttons=[], interactive=False)
+GALLERY = dict(
+    fit_columns=False, object_fit='contain', format='jpeg', buttons=[], interactive=False
+)
 THEME = gr.themes.Default(
     primary_hue='emerald', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']
 )  # of fonts that are on the user's machine: nothing is fetched
@@ -41,7 +43,9 @@ STEPS = (
 
 def build(segmenter: Segmenter) -> gr.Blocks:
     """The page around a trained method, which all users share; each has a `Session`."""
-    with gr.Blocks(title='Few-shot segmentation', analytics_enabled=False, delete_cache=(600, STATE_KEPT)) as page:
+    with gr.Blocks(
+        title='Few-shot segmentation', analytics_enabled=False, delete_cache=(600, STATE_KEPT)
+    ) as page:
         session = gr.State(lambda: Session(segmenter))
         gr.Markdown(TITLE)
         with gr.Row():
@@ -57,10 +61,20 @@ def serve(segmenter: Segmenter, host: str, port: int, most_megabytes: int) -> No
     """Serves the page until the program is interrupted."""
     page = build(segmenter).queue(api_open=False)
     page.launch(
-        server_name=host, server_port=port, max_file_size=most_megabytes * 2**20, quiet=True, share=False,
-        ssr_mode=False, run_history=False, footer_links=[], state_session_capacity=MOST_SESSIONS, theme=THEME, css=CSS,
-        prevent_thread_lock=True, app_kwargs={'middleware': [Middleware(Guard)]},
-    )  # fmt: skip
+        server_name=host,
+        server_port=port,
+        max_file_size=most_megabytes * 2**20,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        run_history=False,
+        footer_links=[],
+        state_session_capacity=MOST_SESSIONS,
+        theme=THEME,
+        css=CSS,
+        prevent_thread_lock=True,
+        app_kwargs={'middleware': [Middleware(Guard)]},
+    )
     logger.info('open %s in a browser; Ctrl+C ends', page.local_url)
     page.block_thread()
 
@@ -80,45 +94,86 @@ def _example_column():
     gr.Markdown(STEPS[0], elem_classes='step')
     picture = gr.File(label='Drop a picture with the object', height=150, elem_id='example')
     editor = gr.ImageEditor(
-        label='Paint over the object', visible=False, sources=(), transforms=(), layers=False, height=460, buttons=[],
-        canvas_size=(sessions.SIDE, sessions.SIDE), format='png', elem_id='editor',
+        label='Paint over the object',
+        visible=False,
+        sources=(),
+        transforms=(),
+        layers=False,
+        height=460,
+        buttons=[],
+        canvas_size=(sessions.SIDE, sessions.SIDE),
+        format='png',
+        elem_id='editor',
         brush=_brush(400),
-    )  # fmt: skip
+    )
     with gr.Accordion('Or give a mask that is ready', open=False, visible=False) as ready:
-        mask = gr.File(label='Drop its mask: black is background; the same size as the picture', height=130,
-                       elem_id='mask')  # fmt: skip
+        mask = gr.File(
+            label='Drop its mask: black is background; the same size as the picture',
+            height=130,
+            elem_id='mask',
+        )
     add = gr.Button('Add this example', variant='primary', interactive=False, elem_id='add')
-    gallery = gr.Gallery(label='Examples', visible=False, columns=5, height=180, elem_id='examples', **GALLERY)
+    gallery = gr.Gallery(
+        label='Examples', visible=False, columns=5, height=180, elem_id='examples', **GALLERY
+    )
     with gr.Row(visible=False) as changes:
         remove = gr.Button('Remove the last', size='sm', elem_id='remove')
         clear = gr.Button('Remove all', size='sm', elem_id='clear')
-    return dict(picture=picture, editor=editor, ready=ready, mask=mask, add=add, gallery=gallery, changes=changes,
-                remove=remove, clear=clear)  # fmt: skip
+    return dict(
+        picture=picture,
+        editor=editor,
+        ready=ready,
+        mask=mask,
+        add=add,
+        gallery=gallery,
+        changes=changes,
+        remove=remove,
+        clear=clear,
+    )
 
 
 def _brush(side):
     """Of a size that suits a picture with this shorter side in pixels."""
-    return gr.Brush(default_size=max(3, side // 24), colors=[PAINT], default_color=PAINT, color_mode='fixed')
+    return gr.Brush(
+        default_size=max(3, side // 24), colors=[PAINT], default_color=PAINT, color_mode='fixed'
+    )
 
 
 def _result_column():
     gr.Markdown(STEPS[1], elem_classes='step')
-    queries = gr.File(label='Drop pictures to segment', file_count='multiple', height=150, elem_id='queries')
+    queries = gr.File(
+        label='Drop pictures to segment', file_count='multiple', height=150, elem_id='queries'
+    )
     said = gr.Markdown(elem_id='said')
     gr.Markdown(STEPS[2], elem_classes='step')
-    gallery = gr.Gallery(label='Masks', visible=False, columns=3, height=460, elem_id='results', **GALLERY)
-    threshold = gr.Slider(0, 1, 0.5, step=0.01, label='Threshold of the probability', buttons=[], elem_id='threshold')
+    gallery = gr.Gallery(
+        label='Masks', visible=False, columns=3, height=460, elem_id='results', **GALLERY
+    )
+    threshold = gr.Slider(
+        0, 1, 0.5, step=0.01, label='Threshold of the probability', buttons=[], elem_id='threshold'
+    )
     with gr.Row():
-        download = gr.Button('Download masks and overlays', variant='primary', interactive=False, elem_id='download')
+        download = gr.Button(
+            'Download masks and overlays', variant='primary', interactive=False, elem_id='download'
+        )
         clear = gr.Button('Clear the pictures', interactive=False, elem_id='clear_queries')
     link = gr.DownloadButton(visible='hidden', elem_id='zip')
-    return dict(queries=queries, said=said, gallery=gallery, threshold=threshold, download=download, clear=clear,
-                link=link)  # fmt: skip
+    return dict(
+        queries=queries,
+        said=said,
+        gallery=gallery,
+        threshold=threshold,
+        download=download,
+        clear=clear,
+        link=link,
+    )
 
 
 def _wire(session, example, result):
     """Says what each event changes. One at a time over all users, for the network and the memory are shared."""
-    on = functools.partial(dict, concurrency_id='network', concurrency_limit=1, api_visibility='private')
+    on = functools.partial(
+        dict, concurrency_id='network', concurrency_limit=1, api_visibility='private'
+    )
     drafted = [example[name] for name in ('picture', 'editor', 'ready', 'mask', 'add')]
     examples = [example[name] for name in ('gallery', 'changes')]
     results = [result[name] for name in ('said', 'gallery', 'download', 'clear')]
@@ -127,17 +182,21 @@ def _wire(session, example, result):
     example['picture'].clear(_no_draft, session, drafted, **on())
     added = [*state, example['picture'], example['mask'], example['editor']]
     example['add'].click(_plainly(_add), added, drafted + examples, **on()).success(
-        _plainly(_segment), state, results, **on())  # fmt: skip
+        _plainly(_segment), state, results, **on()
+    )
     for button, change in ((example['remove'], _without_last), (example['clear'], _without_any)):
         button.click(_plainly(change), session, examples, **on()).success(
-            _plainly(_segment), state, results, **on())  # fmt: skip
-    result['queries'].upload(_plainly(_query), [session, result['queries']], result['queries'], **on()).success(
-        _plainly(_segment), state, results, **on())  # fmt: skip
+            _plainly(_segment), state, results, **on()
+        )
+    result['queries'].upload(
+        _plainly(_query), [session, result['queries']], result['queries'], **on()
+    ).success(_plainly(_segment), state, results, **on())
     result['clear'].click(_plainly(_clear), state, results, **on())
     moved = dict(api_visibility='private', show_progress='hidden', trigger_mode='always_last')
     result['threshold'].change(_plainly(_overlays), state, result['gallery'], **moved)
     result['download'].click(_plainly(_zip), state, result['link'], **on()).success(
-        None, js="() => document.querySelector('#zip').click()", api_visibility='private')  # fmt: skip
+        None, js="() => document.querySelector('#zip').click()", api_visibility='private'
+    )
 
 
 def _plainly(event):
@@ -151,14 +210,18 @@ def _plainly(event):
             _warn(str(error))
         except Exception as error:
             logger.exception('not expected:')
-            _warn(f'something went wrong ({type(error).__name__}); the log of the program says more')
+            _warn(
+                f'something went wrong ({type(error).__name__}); the log of the program says more'
+            )
         return gr.skip()
 
     return guarded
 
 
 def _warn(sentence):
-    gr.Warning(html.escape(sentence))  # Gradio would show what is HTML in it, such as the name of a file
+    gr.Warning(
+        html.escape(sentence)
+    )  # Gradio would show what is HTML in it, such as the name of a file
 
 
 def _draft(session, path):
@@ -171,7 +234,13 @@ def _draft(session, path):
     brush = _brush(min(session.draft.image.shape[:2]))
     paper = {'background': session.draft.image, 'layers': [], 'composite': None}
     shown = gr.update(visible=True)
-    return gr.skip(), gr.update(value=paper, visible=True, brush=brush), shown, shown, gr.update(interactive=True)
+    return (
+        gr.skip(),
+        gr.update(value=paper, visible=True, brush=brush),
+        shown,
+        shown,
+        gr.update(interactive=True),
+    )
 
 
 def _no_draft(session):
@@ -233,8 +302,12 @@ def _results(session, threshold):
     elif session.supports and not session.queries:
         said = 'The example is there: now **drop the pictures** in which to find it.'
     overlays = _overlays(session, threshold)
-    return (said, gr.update(value=overlays, visible=bool(overlays)), gr.update(interactive=bool(overlays)),
-            gr.update(interactive=bool(session.queries)))  # fmt: skip
+    return (
+        said,
+        gr.update(value=overlays, visible=bool(overlays)),
+        gr.update(interactive=bool(overlays)),
+        gr.update(interactive=bool(session.queries)),
+    )
 
 
 def _overlays(session, threshold):

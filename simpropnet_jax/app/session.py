@@ -11,13 +11,16 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from simpropnet_jax import images, visualize
 from simpropnet_jax.inference import Segmenter, read_support
+from simpropnet_jax.io import images
+from simpropnet_jax.io import overlay as visualize
 
 SIDE = 800  # pixels: the longer side of what is kept, shown and given to the network, whose own input is smaller
 MOST_PIXELS = 120_000_000  # of a picture; reading it takes some fifteen bytes each, for a moment
 MOST_SUPPORTS, MOST_QUERIES = 10, 50  # of one user: all are kept in memory
-FORMATS = sorted({Image.registered_extensions()[e] for e in images.ENDINGS if e in Image.registered_extensions()})
+FORMATS = sorted(
+    {Image.registered_extensions()[e] for e in images.ENDINGS if e in Image.registered_extensions()}
+)
 
 
 class Picture(NamedTuple):
@@ -61,9 +64,13 @@ class Session:
           ValueError: there are too many, or the network cannot see the object in one.
         """
         if len(supports) > MOST_SUPPORTS:
-            raise ValueError(f'{MOST_SUPPORTS} examples are the most that are taken: remove one first')
+            raise ValueError(
+                f'{MOST_SUPPORTS} examples are the most that are taken: remove one first'
+            )
         if supports:
-            self._probe = self._segmenter.probe([(support.image, support.label) for support in supports])
+            self._probe = self._segmenter.probe(
+                [(support.image, support.label) for support in supports]
+            )
         self.supports, self.probabilities = list(supports), []
 
     def add_queries(self, paths: Sequence[str | os.PathLike]) -> list[str]:
@@ -75,7 +82,9 @@ class Session:
             except ValueError as error:
                 mistakes.append(str(error))
         if len(paths) > room:
-            mistakes.append(f'{MOST_QUERIES} pictures are the most at once: {len(paths) - room} are left out')
+            mistakes.append(
+                f'{MOST_QUERIES} pictures are the most at once: {len(paths) - room} are left out'
+            )
         return mistakes
 
     def clear_queries(self) -> None:
@@ -86,7 +95,9 @@ class Session:
         """Segments what is not yet, once there is an example; says after each picture how many are left."""
         while self.supports and len(self.probabilities) < len(self.queries):
             query = self.queries[len(self.probabilities)]
-            self.probabilities.append(self._segmenter.segment_with(self._probe, query.image).probability)
+            self.probabilities.append(
+                self._segmenter.segment_with(self._probe, query.image).probability
+            )
             yield len(self.queries) - len(self.probabilities)
 
     def overlays(self, threshold: float) -> list[UInt8[np.ndarray, 'h w 3']]:
@@ -112,10 +123,17 @@ class Session:
             raise ValueError('there is no mask to download yet: add an example and a picture first')
         names = _names(self.queries)
         with zipfile.ZipFile(path, 'w') as archive:
-            for name, overlay, mask in zip(names, self.overlays(threshold), self.masks(threshold), strict=False):
-                for array, ending in ((mask.astype(np.uint8) * 255, 'mask.png'), (overlay, 'overlay.jpg')):
+            for name, overlay, mask in zip(
+                names, self.overlays(threshold), self.masks(threshold), strict=False
+            ):
+                for array, ending in (
+                    (mask.astype(np.uint8) * 255, 'mask.png'),
+                    (overlay, 'overlay.jpg'),
+                ):
                     with archive.open(f'{name}_{ending}', 'w', force_zip64=True) as file:
-                        Image.fromarray(array).save(file, 'PNG' if ending == 'mask.png' else 'JPEG', quality=90)
+                        Image.fromarray(array).save(
+                            file, 'PNG' if ending == 'mask.png' else 'JPEG', quality=90
+                        )
 
     def _segmented(self):
         return zip(self.queries, self.probabilities, strict=False)
@@ -143,7 +161,9 @@ def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> Sup
         _check(image)
         _check(mask)
         pixels, label = read_support(image, mask)
-    return Support(Path(image).name, _smaller(pixels, Image.BILINEAR), _smaller(label, Image.NEAREST))
+    return Support(
+        Path(image).name, _smaller(pixels, Image.BILINEAR), _smaller(label, Image.NEAREST)
+    )
 
 
 def painted_support(picture: Picture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]) -> Support:
@@ -159,14 +179,19 @@ def painted_support(picture: Picture, layers: Sequence[UInt8[np.ndarray, '_ _ 4'
         alpha = np.asarray(Image.fromarray(layer[..., 3]).resize(mask.shape[::-1], Image.NEAREST))
         mask |= alpha > alpha.max() // 2  # strokes have soft edges
     if not mask.any():
-        raise ValueError('nothing is painted yet: paint over the object, or give a mask of it, then add the example')
+        raise ValueError(
+            'nothing is painted yet: paint over the object, or give a mask of it, then add the example'
+        )
     return Support(picture.name, picture.image, mask.astype(np.uint8))
 
 
 def support_overlay(support: Support) -> UInt8[np.ndarray, 'h w 3']:
     """An example as it is shown: its foreground tinted, void in gray."""
     return visualize.overlay(
-        support.image, support.label == images.FOREGROUND, visualize.TRUTH, support.label == images.VOID
+        support.image,
+        support.label == images.FOREGROUND,
+        visualize.TRUTH,
+        support.label == images.VOID,
     )
 
 
@@ -181,7 +206,9 @@ def _plain_names(*paths):
             sentence = sentence.replace(str(path), Path(path).name)
         raise ValueError(sentence) from error
     except MemoryError as error:
-        raise ValueError(f'there is not enough memory for {Path(paths[0]).name}: make it smaller') from error
+        raise ValueError(
+            f'there is not enough memory for {Path(paths[0]).name}: make it smaller'
+        ) from error
 
 
 def _check(path):
@@ -190,11 +217,17 @@ def _check(path):
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError:
-        raise ValueError(f'{path} has too many pixels: {MOST_PIXELS // 10**6} million are the most') from None
+        raise ValueError(
+            f'{path} has too many pixels: {MOST_PIXELS // 10**6} million are the most'
+        ) from None
     except Exception:
-        raise ValueError(f'{path} is not a picture of a known format ({", ".join(FORMATS)}), or damaged') from None
+        raise ValueError(
+            f'{path} is not a picture of a known format ({", ".join(FORMATS)}), or damaged'
+        ) from None
     if width * height > MOST_PIXELS:
-        raise ValueError(f'{path} has {width} x {height} pixels: {MOST_PIXELS // 10**6} million are the most')
+        raise ValueError(
+            f'{path} has {width} x {height} pixels: {MOST_PIXELS // 10**6} million are the most'
+        )
 
 
 def _smaller(array, method):

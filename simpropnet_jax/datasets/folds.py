@@ -3,10 +3,28 @@
 from collections.abc import Sequence
 
 CLASS_NAMES = (
-    'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
-    'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train',
+    'background',
+    'aeroplane',
+    'bicycle',
+    'bird',
+    'boat',
+    'bottle',
+    'bus',
+    'car',
+    'cat',
+    'chair',
+    'cow',
+    'diningtable',
+    'dog',
+    'horse',
+    'motorbike',
+    'person',
+    'pottedplant',
+    'sheep',
+    'sofa',
+    'train',
     'tvmonitor',
-)  # fmt: skip
+)
 """Name of each VOC class id, 0..20."""
 
 VOID = 255
@@ -40,7 +58,9 @@ def novel_classes(fold: int, held_out: HeldOut = PASCAL) -> tuple[int, ...]:
     return held_out[fold]
 
 
-def base_classes(fold: int, held_out: HeldOut = PASCAL, names: Sequence[str] = CLASS_NAMES) -> tuple[int, ...]:
+def base_classes(
+    fold: int, held_out: HeldOut = PASCAL, names: Sequence[str] = CLASS_NAMES
+) -> tuple[int, ...]:
     """The class ids that `fold` trains on: all but background and `novel_classes(fold)`."""
     novel = novel_classes(fold, held_out)
     return tuple(c for c in range(1, len(names)) if c not in novel)

@@ -60,9 +60,11 @@ class Index:
 
     @classmethod
     def build(
-        cls, labelled: Iterable[tuple[str, np.ndarray]], lists: Mapping[str, Collection[str]],
+        cls,
+        labelled: Iterable[tuple[str, np.ndarray]],
+        lists: Mapping[str, Collection[str]],
         classes: int = len(CLASS_NAMES),
-    ) -> 'Index':  # fmt: skip
+    ) -> 'Index':
         """Counts classes in labels.
 
         Args:
@@ -83,7 +85,9 @@ class Index:
             hits=np.stack(hits),
             height=np.array(height, np.int32),
             width=np.array(width, np.int32),
-            lists={name: np.array([i in on_list for i in ids]) for name, on_list in members.items()},
+            lists={
+                name: np.array([i in on_list for i in ids]) for name, on_list in members.items()
+            },
         )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -98,7 +102,11 @@ class Index:
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as npz:
             table = {name: npz[name] for name in ('pixels', 'hits', 'height', 'width')}
-            lists = {name.removeprefix('list_'): npz[name] for name in npz.files if name.startswith('list_')}
+            lists = {
+                name.removeprefix('list_'): npz[name]
+                for name in npz.files
+                if name.startswith('list_')
+            }
             return cls(ids=tuple(npz['ids'].tolist()), lists=lists, **table)
 
 
@@ -170,14 +178,22 @@ def counts(index: Index) -> dict:
 def _list_counts(index: Index, image_list: str, rule: str) -> dict[str, list[int]]:
     classes_of = index.novel_classes if image_list == 'val' else index.base_classes
     every_fold = range(len(index.held_out))
-    result = _pair_counts([listed_pairs(index, image_list, classes_of(fold), rule) for fold in every_fold], '')
+    result = _pair_counts(
+        [listed_pairs(index, image_list, classes_of(fold), rule) for fold in every_fold], ''
+    )
     if image_list == 'val':
         count = index.pixels.shape[1]
         every = listed_pairs(index, image_list, range(1, count), rule)
         result['pairs_per_class'] = np.bincount(every.class_id, minlength=count)[1:].tolist()
         return result
     dropped = [
-        listed_pairs(index, image_list, index.base_classes(fold), rule, drop_images_with=index.novel_classes(fold))
+        listed_pairs(
+            index,
+            image_list,
+            index.base_classes(fold),
+            rule,
+            drop_images_with=index.novel_classes(fold),
+        )
         for fold in every_fold
     ]
     return result | _pair_counts(dropped, '_drop_novel')
@@ -196,7 +212,9 @@ def _listed(index: Index, image_list: str) -> np.ndarray:
     explained = image_list in _LISTS_MEANING and index.class_names == CLASS_NAMES
     meaning = f' ({_LISTS_MEANING[image_list]})' if explained else ''
     known = ', '.join(sorted(index.lists))
-    raise ValueError(f'image list {image_list!r} is not known for {index.name}, which has {known}{meaning}')
+    raise ValueError(
+        f'image list {image_list!r} is not known for {index.name}, which has {known}{meaning}'
+    )
 
 
 def _large_enough(index: Index, tiny_rule: str) -> np.ndarray:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from simpropnet_jax import paths
 from simpropnet_jax.datasets import folder, packed, shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES, PASCAL, HeldOut
 from simpropnet_jax.datasets.index import Index
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime.paths import AnyPath
 
 DATA_SETS = ('pascal5i/sbd', 'pascal5i/aug', 'pascal5i/subset', 'shapes5i', 'folder')
 """Names that `open_source` knows."""
@@ -24,9 +24,13 @@ class Source:
     """
 
     def __init__(
-        self, name: str, index: Index, splits: dict[str, object], class_names: tuple[str, ...] = CLASS_NAMES,
+        self,
+        name: str,
+        index: Index,
+        splits: dict[str, object],
+        class_names: tuple[str, ...] = CLASS_NAMES,
         held_out: HeldOut = PASCAL,
-    ):  # fmt: skip
+    ):
         """Args: splits: index list name -> records of the images on that list, in the index's order.
 
         held_out: class ids that each fold holds out.
@@ -72,7 +76,12 @@ def open_source(name: str, data_dir: str | AnyPath) -> Source:
         raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
     data_dir = paths.given(data_dir)
     if packed.is_packed(data_dir):
-        return Source(name, *packed.load(paths.on_this_machine(data_dir.parent, data_dir.name) / data_dir.name, name))
+        return Source(
+            name,
+            *packed.load(
+                paths.on_this_machine(data_dir.parent, data_dir.name) / data_dir.name, name
+            ),
+        )
     if name == 'shapes5i':
         local = paths.on_this_machine(data_dir, f'shapes5i/{shapes5i.VERSION}')
         return Source(name, *shapes5i.load(local), shapes5i.CLASS_NAMES)

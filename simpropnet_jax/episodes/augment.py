@@ -47,7 +47,9 @@ def scale_crop_flip(
         corner = jax.random.uniform(crop_key, (2,)) * (side - size)
         scale = side / jnp.array(image.shape[:2], jnp.float32)
         shape = (size, size, 3)
-        image = jax.image.scale_and_translate(image, shape, (0, 1), scale, -corner, 'linear', antialias=True)
+        image = jax.image.scale_and_translate(
+            image, shape, (0, 1), scale, -corner, 'linear', antialias=True
+        )
         label = _nearest(label, size, scale, corner)
     if flip:
         mirrored = jax.random.bernoulli(flip_key)
@@ -59,7 +61,9 @@ def scale_crop_flip(
 def _nearest(label, size, scale, corner):
     """The label under each pixel's centre, void outside; centres lie at halves, as in scale_and_translate."""
     centres = jnp.arange(size) + 0.5
-    rows, columns = (jnp.floor((centres + corner[axis]) / scale[axis]).astype(jnp.int32) for axis in (0, 1))
+    rows, columns = (
+        jnp.floor((centres + corner[axis]) / scale[axis]).astype(jnp.int32) for axis in (0, 1)
+    )
     inside = lambda places, length: (places >= 0) & (places < length)
     found = inside(rows, label.shape[0])[:, None] & inside(columns, label.shape[1])
     limited = lambda places, length: jnp.clip(places, 0, length - 1)
@@ -123,7 +127,9 @@ def turn_episodes(
     )
 
 
-def ica(key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability) -> Float[Array, 'B H W 3']:
+def ica(
+    key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability
+) -> Float[Array, 'B H W 3']:
     """Input channel averaging: SimPropNet, section 3.6.
 
     With the given probability, each sample on its own, the three channels are replaced by their mean.

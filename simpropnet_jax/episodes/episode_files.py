@@ -1,6 +1,6 @@
 """Episodes in a JSON file: the same ones for every method, in any language, with any later version of this package.
 
-`simpropnet_jax.list_episodes` writes it, --config.eval.episodes_file takes it. It holds
+`simpropnet_jax.cli.list_episodes` writes it, --config.eval.episodes_file takes it. It holds
 
     format      2
     data        name of the data set, such as 'pascal5i/sbd'
@@ -42,8 +42,12 @@ def episode_name(protocol: str, fold: int, shot: int, seed: int, number: int) ->
 
 
 def write_episodes(
-    path: str | os.PathLike, protocol: Protocol, fold: int, episodes: Mapping[tuple[int, int], Sequence], index: Index
-) -> str:  # fmt: skip
+    path: str | os.PathLike,
+    protocol: Protocol,
+    fold: int,
+    episodes: Mapping[tuple[int, int], Sequence],
+    index: Index,
+) -> str:
     """Writes the episodes of an evaluation, all of the file or none of it.
 
     Args:
@@ -53,14 +57,30 @@ def write_episodes(
       Their hash.
     """
     listed = [
-        {'name': episode_name(protocol.name, fold, shot, seed, number), 'shot': shot, 'seed': seed,
-         'class_id': episode.class_id, 'class': index.class_names[episode.class_id], 'query': index.ids[episode.query],
-         'supports': [index.ids[support] for support in episode.supports]}
-        for (shot, seed), drawn in episodes.items() for number, episode in enumerate(drawn)]  # fmt: skip
-    head = {'format': FORMAT, 'data': index.name, 'fold': fold, 'hash': _hash(listed), 'protocol': asdict(protocol)}
+        {
+            'name': episode_name(protocol.name, fold, shot, seed, number),
+            'shot': shot,
+            'seed': seed,
+            'class_id': episode.class_id,
+            'class': index.class_names[episode.class_id],
+            'query': index.ids[episode.query],
+            'supports': [index.ids[support] for support in episode.supports],
+        }
+        for (shot, seed), drawn in episodes.items()
+        for number, episode in enumerate(drawn)
+    ]
+    head = {
+        'format': FORMAT,
+        'data': index.name,
+        'fold': fold,
+        'hash': _hash(listed),
+        'protocol': asdict(protocol),
+    }
     head['file_hash'] = _file_hash(head | {'episodes': listed})
     lines = [f' {json.dumps(name)}: {json.dumps(value)},' for name, value in head.items()]
-    rows = ',\n'.join(f'  {json.dumps(one)}' for one in listed)  # one line an episode: to be read, and compared
+    rows = ',\n'.join(
+        f'  {json.dumps(one)}' for one in listed
+    )  # one line an episode: to be read, and compared
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + '.unfinished')
@@ -84,7 +104,9 @@ def read_episodes(
     """
     read = _read(path)
     if read['fold'] != fold:
-        raise ValueError(f'{path} has episodes of fold {read["fold"]}, not of fold {fold}: evaluate that fold on them')
+        raise ValueError(
+            f'{path} has episodes of fold {read["fold"]}, not of fold {fold}: evaluate that fold on them'
+        )
     numbers = {image_id: number for number, image_id in enumerate(index.ids)}
     sets: Sets = {}
     novel = index.novel_classes(fold)
@@ -95,32 +117,51 @@ def read_episodes(
                 f'(its classes are {", ".join(map(str, novel))})'
             )
         if len(one['supports']) != one['shot']:
-            raise ValueError(f'{path} has a {one["shot"]}-shot episode with {len(one["supports"])} supports: {one}')
-        absent = [image_id for image_id in (one['query'], *one['supports']) if image_id not in numbers]
+            raise ValueError(
+                f'{path} has a {one["shot"]}-shot episode with {len(one["supports"])} supports: {one}'
+            )
+        absent = [
+            image_id for image_id in (one['query'], *one['supports']) if image_id not in numbers
+        ]
         if absent:
-            raise ValueError(f'{path} names the image {absent[0]}, which {index.name} lacks: it is of {read["data"]}')
+            raise ValueError(
+                f'{path} names the image {absent[0]}, which {index.name} lacks: it is of {read["data"]}'
+            )
         supports = tuple(numbers[image_id] for image_id in one['supports'])
-        episode = Episode(numbers[one['query']], supports, one['class_id'], -1)  # it counts in no list of pairs
+        episode = Episode(
+            numbers[one['query']], supports, one['class_id'], -1
+        )  # it counts in no list of pairs
         sets.setdefault((one['shot'], one['seed']), []).append(episode)
     missing = sorted(set(shots or ()) - {shot for shot, _ in sets})
     if missing:
         there = ', '.join(str(shot) for shot in sorted({shot for shot, _ in sets}))
-        raise ValueError(f'{path} has no {missing[0]}-shot episodes, only {there}-shot: change config.eval.shots')
-    return _protocol(path, read['protocol']), {k: e for k, e in sets.items() if shots is None or k[0] in shots}
+        raise ValueError(
+            f'{path} has no {missing[0]}-shot episodes, only {there}-shot: change config.eval.shots'
+        )
+    return _protocol(path, read['protocol']), {
+        k: e for k, e in sets.items() if shots is None or k[0] in shots
+    }
 
 
 def _read(path) -> dict[str, Any]:
     """What the file holds, if it holds what it should."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f'there is no file of episodes {path}: write one by python -m simpropnet_jax.list_episodes'
+            f'there is no file of episodes {path}: write one by python -m simpropnet_jax.cli.list_episodes'
         )
     try:
         read = json.loads(Path(path).read_text())
-        format_, found = read['format'], {'hash': _hash(read['episodes']), 'file_hash': _file_hash(read)}
-        complete = read.keys() >= FIELDS and all(one.keys() >= {'shot', 'seed'} for one in read['episodes'])
+        format_, found = (
+            read['format'],
+            {'hash': _hash(read['episodes']), 'file_hash': _file_hash(read)},
+        )
+        complete = read.keys() >= FIELDS and all(
+            one.keys() >= {'shot', 'seed'} for one in read['episodes']
+        )
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path} is not a readable file of episodes ({error!r}): write it again') from error
+        raise ValueError(
+            f'{path} is not a readable file of episodes ({error!r}): write it again'
+        ) from error
     if format_ != FORMAT or not complete:
         raise ValueError(f'{path} is not a file of episodes of format {FORMAT}: write it again')
     for name, value in found.items():
@@ -136,7 +177,9 @@ def _protocol(path, fields) -> Protocol:
     try:
         protocol = Protocol(**{**fields, 'seeds': tuple(fields['seeds'])})
     except (KeyError, TypeError) as error:
-        raise ValueError(f'{path} does not say its protocol in full ({error}): write it again') from error
+        raise ValueError(
+            f'{path} does not say its protocol in full ({error}): write it again'
+        ) from error
     square = isinstance(protocol.resolution, int) and protocol.resolution > 0
     if not square and protocol.resolution != 'own' or protocol.void not in ('ignore', 'background'):
         raise ValueError(
@@ -152,4 +195,6 @@ def _hash(listed) -> str:
 
 def _file_hash(content: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in content.items() if name != 'file_hash'}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(',', ':')).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(rest, sort_keys=True, separators=(',', ':')).encode()
+    ).hexdigest()

@@ -22,8 +22,10 @@ RULES = ('sigma', 'quantile', 'halves')
 
 PARTITIONS = {
     f'L{4 * hard + 2 * small + dissimilar}': (hard, small, dissimilar)
-    for hard in (0, 1) for small in (0, 1) for dissimilar in (0, 1)
-}  # fmt: skip
+    for hard in (0, 1)
+    for small in (0, 1)
+    for dissimilar in (0, 1)
+}
 """Name -> is it (hard, small, dissimilar)."""
 
 CELLS = {'easy large': (0, 0), 'easy small': (0, 1), 'hard large': (1, 0), 'hard small': (1, 1)}
@@ -36,7 +38,9 @@ class Parameters:
     """What the paper leaves open; ValueError for a value that is out of range."""
 
     rule: str = 'sigma'  # of difficulty and size, one of `RULES`
-    sigmas: float = 1.0  # of 'sigma': easy and large are this many standard deviations above their class's mean
+    sigmas: float = (
+        1.0  # of 'sigma': easy and large are this many standard deviations above their class's mean
+    )
     share: float = 0.16  # of 'quantile': of a class's pairs, at either end; 0.16 lie one sigma off in a normal law
     supports: int = 5  # of a query; the k nearest or furthest
     episodes: int = 50  # of each class in each partition; queries come again where there are fewer
@@ -49,7 +53,14 @@ class Parameters:
             raise ValueError(f'rule must be one of {", ".join(RULES)}, got {self.rule!r}')
         if not 0 < self.share < 0.5:
             raise ValueError(f'share must be between 0 and 0.5, got {self.share}')
-        for name, low in {'sigmas': 0, 'supports': 1, 'episodes': 1, 'cell': 0, 'partition': 1, 'seed': 0}.items():
+        for name, low in {
+            'sigmas': 0,
+            'supports': 1,
+            'episodes': 1,
+            'cell': 0,
+            'partition': 1,
+            'seed': 0,
+        }.items():
             if getattr(self, name) < low:
                 raise ValueError(f'{name} must be {low} or more, got {getattr(self, name)}')
 
@@ -109,7 +120,9 @@ def size_class(sizes: np.ndarray, rule: str, parameters: Parameters) -> np.ndarr
     return _high_and_low(sizes, rule, parameters)
 
 
-def supports(distances: np.ndarray, candidates: np.ndarray, count: int, dissimilar: bool) -> np.ndarray:
+def supports(
+    distances: np.ndarray, candidates: np.ndarray, count: int, dissimilar: bool
+) -> np.ndarray:
     """The candidates nearest to a query, nearest first, or those furthest, furthest first; of equals the first listed.
 
     At most half of the candidates, so that none is both similar and dissimilar.
@@ -118,12 +131,19 @@ def supports(distances: np.ndarray, candidates: np.ndarray, count: int, dissimil
       distances: float [N], from the query to every pair.
       candidates: int [M], pairs, the query not among them.
     """
-    order = np.argsort(-distances[candidates] if dissimilar else distances[candidates], kind='stable')
+    order = np.argsort(
+        -distances[candidates] if dissimilar else distances[candidates], kind='stable'
+    )
     return candidates[order[: min(count, len(candidates) // 2)]]
 
 
 def partitions(
-    pairs: Pairs, scores: np.ndarray, sizes: np.ndarray, distances: np.ndarray, parameters: Parameters, fold: int = 0
+    pairs: Pairs,
+    scores: np.ndarray,
+    sizes: np.ndarray,
+    distances: np.ndarray,
+    parameters: Parameters,
+    fold: int = 0,
 ) -> tuple[dict[int, Split], dict[str, Partition]]:
     """The eight partitions of a fold: (class id -> split, name -> partition). A pure function of its arguments.
 
@@ -135,7 +155,9 @@ def partitions(
       fold: with the seed it decides the order of queries.
     """
     members = {int(c): np.flatnonzero(pairs.class_id == c) for c in np.unique(pairs.class_id)}
-    splits = {c: split_class(scores[where], sizes[where], parameters) for c, where in members.items()}
+    splits = {
+        c: split_class(scores[where], sizes[where], parameters) for c, where in members.items()
+    }
     for class_id, split in splits.items():
         _log_fallback(pairs.class_names[class_id], split, parameters)
     found = {}
@@ -144,17 +166,33 @@ def partitions(
         for class_id, where in members.items():
             split = splits[class_id]
             candidates = where[split.small == small]
-            chosen = where[(split.hard == hard) & (split.small == small)] if len(candidates) > 2 else where[:0]
-            bits = random_bits(len(chosen), parameters.seed, fold, ORDER, 4 * class_id + 2 * hard + small)
+            chosen = (
+                where[(split.hard == hard) & (split.small == small)]
+                if len(candidates) > 2
+                else where[:0]
+            )
+            bits = random_bits(
+                len(chosen), parameters.seed, fold, ORDER, 4 * class_id + 2 * hard + small
+            )
             chosen = chosen[np.argsort(bits, kind='stable')]
-            ranked = {q: supports(distances[q], candidates[candidates != q], parameters.supports, bool(dissimilar))
-                      for q in chosen.tolist()}  # fmt: skip
+            ranked = {
+                q: supports(
+                    distances[q], candidates[candidates != q], parameters.supports, bool(dissimilar)
+                )
+                for q in chosen.tolist()
+            }
             queries[class_id] = len(chosen)
             episodes += _repeated(pairs, ranked, parameters.episodes)
         empty = sum(queries.values()) < parameters.partition
         if empty:
-            logger.warning('fold %d, %s (%s) is empty: it has %d queries, fewer than %d',
-                           fold, name, describe(name), sum(queries.values()), parameters.partition)  # fmt: skip
+            logger.warning(
+                'fold %d, %s (%s) is empty: it has %d queries, fewer than %d',
+                fold,
+                name,
+                describe(name),
+                sum(queries.values()),
+                parameters.partition,
+            )
         found[name] = Partition(queries, [] if empty else episodes)
     return splits, found
 
@@ -162,7 +200,9 @@ def partitions(
 def describe(name: str) -> str:
     """'easy, large, similar' of 'L0'."""
     hard, small, dissimilar = PARTITIONS[name]
-    return ', '.join([('easy', 'hard')[hard], ('large', 'small')[small], ('similar', 'dissimilar')[dissimilar]])
+    return ', '.join(
+        [('easy', 'hard')[hard], ('large', 'small')[small], ('similar', 'dissimilar')[dissimilar]]
+    )
 
 
 def split_class(scores: np.ndarray, sizes: np.ndarray, parameters: Parameters) -> Split:
@@ -170,7 +210,10 @@ def split_class(scores: np.ndarray, sizes: np.ndarray, parameters: Parameters) -
 
     Difficulty first: it needs two cells' queries on either side; then size. Where no rule gives that, it is the last.
     """
-    rules, cell = RULES[RULES.index(parameters.rule) :] if parameters.cell else (parameters.rule,), parameters.cell
+    rules, cell = (
+        RULES[RULES.index(parameters.rule) :] if parameters.cell else (parameters.rule,),
+        parameters.cell,
+    )
     enough = lambda hard: min((hard == level).sum() for level in (0, 1)) >= 2 * cell
     difficulty_rule, hard = _first(rules, lambda rule: difficulty(scores, rule, parameters), enough)
     enough = lambda small: min(cell_counts(hard, small).values()) >= cell
@@ -187,7 +230,9 @@ def _high_and_low(values, rule, parameters):
     levels = np.full(len(values), NEITHER)
     if len(values) == 0 or values.min() == values.max():
         return levels
-    high, low = {'sigma': _sigma, 'quantile': _quantile, 'halves': _halves}[rule](values, parameters)
+    high, low = {'sigma': _sigma, 'quantile': _quantile, 'halves': _halves}[rule](
+        values, parameters
+    )
     levels[high], levels[low] = 0, 1
     return levels
 
@@ -209,7 +254,9 @@ def _quantile(values, parameters):
 def _halves(values, parameters):
     """At the median; all that equal it go to the side that makes the halves more even, at a draw to the lower."""
     median = np.median(values)
-    high = min(values > median, values >= median, key=lambda side: abs(2 * int(side.sum()) - len(values)))
+    high = min(
+        values > median, values >= median, key=lambda side: abs(2 * int(side.sum()) - len(values))
+    )
     return high, ~high
 
 
@@ -223,10 +270,18 @@ def _first(rules, split, enough):
 
 
 def _log_fallback(name, split, parameters):
-    counts = ', '.join(f'{count} {cell}' for cell, count in cell_counts(split.hard, split.small).items())
+    counts = ', '.join(
+        f'{count} {cell}' for cell, count in cell_counts(split.hard, split.small).items()
+    )
     if {split.difficulty_rule, split.size_rule} != {parameters.rule}:
-        logger.info('%s: difficulty by %s, size by %s, because %s leaves too few queries; now %s',
-                    name, split.difficulty_rule, split.size_rule, parameters.rule, counts)  # fmt: skip
+        logger.info(
+            '%s: difficulty by %s, size by %s, because %s leaves too few queries; now %s',
+            name,
+            split.difficulty_rule,
+            split.size_rule,
+            parameters.rule,
+            counts,
+        )
 
 
 def _repeated(pairs: Pairs, ranked: dict[int, np.ndarray], count: int) -> list[Episode]:
@@ -236,5 +291,9 @@ def _repeated(pairs: Pairs, ranked: dict[int, np.ndarray], count: int) -> list[E
         turn, place = divmod(i, len(queries))
         query = queries[place]
         numbers = np.roll(pairs.image[ranked[query]], -turn)
-        episodes.append(Episode(int(pairs.image[query]), tuple(numbers.tolist()), int(pairs.class_id[query]), query))
+        episodes.append(
+            Episode(
+                int(pairs.image[query]), tuple(numbers.tolist()), int(pairs.class_id[query]), query
+            )
+        )
     return episodes

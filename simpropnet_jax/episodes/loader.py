@@ -62,11 +62,18 @@ def train_batches(
         decoded, naming it, when its batch is due.
     """
     numbers = lambda: train_numbers(
-        sampler, batch=batch, first_step=first_step, process_index=process_index, process_count=process_count)
+        sampler,
+        batch=batch,
+        first_step=first_step,
+        process_index=process_index,
+        process_count=process_count,
+    )
 
     def requests():
         for one in numbers():
-            for query, supports in zip(one['query_id'].tolist(), one['support_id'].tolist(), strict=True):
+            for query, supports in zip(
+                one['query_id'].tolist(), one['support_id'].tolist(), strict=True
+            ):
                 yield query, query_size, query_size
                 for support in supports:
                     yield support, support_size, support_size
@@ -119,8 +126,15 @@ def supervised_batches(
       image_id i32 [b], valid bool [b].
     """
     numbers = lambda: supervised_numbers(
-        sampler, batch=batch, first_step=first_step, process_index=process_index, process_count=process_count)
-    requests = lambda: ((number, size, size) for one in numbers() for number in one['image_id'].tolist())
+        sampler,
+        batch=batch,
+        first_step=first_step,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    requests = lambda: (
+        (number, size, size) for one in numbers() for number in one['image_id'].tolist()
+    )
     ahead = BATCHES_AHEAD * batch // process_count
     return _collate_labelled(_read(source, requests, backend, workers, ahead), numbers())
 
@@ -135,7 +149,10 @@ def supervised_numbers(
     """
     shares = _shares(batch, first_step, process_index, process_count)
     return (
-        {'image_id': np.array([sampler(i).query for i in share], np.int32), 'valid': np.ones(len(share), bool)}
+        {
+            'image_id': np.array([sampler(i).query for i in share], np.int32),
+            'valid': np.ones(len(share), bool),
+        }
         for share in shares
     )
 
@@ -143,10 +160,15 @@ def supervised_numbers(
 def _shares(batch, first_step, process_index, process_count) -> Iterator[range]:
     """The episodes of one host, step for step."""
     if batch % process_count:
-        raise ValueError(f'batch must be a multiple of the number of hosts, {process_count}, got {batch}')
+        raise ValueError(
+            f'batch must be a multiple of the number of hosts, {process_count}, got {batch}'
+        )
     share = batch // process_count
     begin = process_index * share
-    return (range(step * batch + begin, step * batch + begin + share) for step in itertools.count(first_step))
+    return (
+        range(step * batch + begin, step * batch + begin + share)
+        for step in itertools.count(first_step)
+    )
 
 
 def image_batches(
@@ -190,13 +212,15 @@ def _collate_episodes(images, numbers):
             for class_id in one['class_id'].tolist():
                 query, query_classes = next(images)
                 supports, support_labels = zip(*itertools.islice(images, shots), strict=True)
-                rows.append({
-                    'query_image': query,
-                    'query_label': binary_label(query_classes, class_id),
-                    'query_classes': query_classes,
-                    'support_image': np.stack(supports),
-                    'support_label': binary_label(np.stack(support_labels), class_id),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        'query_image': query,
+                        'query_label': binary_label(query_classes, class_id),
+                        'query_classes': query_classes,
+                        'support_image': np.stack(supports),
+                        'support_label': binary_label(np.stack(support_labels), class_id),
+                    }
+                )
             yield {field: np.stack([row[field] for row in rows]) for field in rows[0]} | one
 
 
@@ -230,14 +254,18 @@ Requests = Callable[[], Iterator[tuple[int, int, int]]]
 """(image number, side of the image, side of the label), in order."""
 
 
-def _read(source, requests: Requests, backend, workers, ahead) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read(
+    source, requests: Requests, backend, workers, ahead
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Image u8 [size,size,3] and label u8 [label_size,label_size] of each request, in order."""
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {", ".join(BACKENDS)}, got {backend!r}')
     if backend == 'auto':
         backend = 'tfdata' if importlib.util.find_spec('tensorflow') else 'threads'
     workers = workers or min(os.cpu_count() or 1, 16)
-    return (_read_tfdata if backend == 'tfdata' else _read_threads)(source, requests, workers, ahead)
+    return (_read_tfdata if backend == 'tfdata' else _read_threads)(
+        source, requests, workers, ahead
+    )
 
 
 def _read_threads(source, requests, workers, ahead):
@@ -260,10 +288,14 @@ def _read_tfdata(source, requests, workers, ahead):
     tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
 
     def load(number, size, label_size):
-        jpeg, png = tf.numpy_function(lambda n: source.example(int(n)), [number], (tf.string, tf.string))
+        jpeg, png = tf.numpy_function(
+            lambda n: source.example(int(n)), [number], (tf.string, tf.string)
+        )
         image = tf.io.decode_jpeg(jpeg, channels=3, dct_method='INTEGER_ACCURATE')
         label = tf.io.decode_png(png, channels=1)[..., 0]
-        return tf.numpy_function(_resize_arrays, [image, label, size, label_size], (tf.uint8, tf.uint8))
+        return tf.numpy_function(
+            _resize_arrays, [image, label, size, label_size], (tf.uint8, tf.uint8)
+        )
 
     scalar = tf.TensorSpec((), tf.int32)
     dataset = tf.data.Dataset.from_generator(requests, output_signature=(scalar, scalar, scalar))
@@ -275,8 +307,12 @@ def _read_tfdata(source, requests, workers, ahead):
         try:
             loaded = next(iterator)
         except tf.errors.OpError as error:
-            _decode(source, number, *sizes)  # TensorFlow does not know which image it was: this says so
-            raise ValueError(f'image {source.ids[number]} cannot be decoded: {error.message}') from error
+            _decode(
+                source, number, *sizes
+            )  # TensorFlow does not know which image it was: this says so
+            raise ValueError(
+                f'image {source.ids[number]} cannot be decoded: {error.message}'
+            ) from error
         yield loaded
 
 
@@ -294,7 +330,9 @@ def _open_image(jpeg: bytes) -> Image.Image:
     if image.mode != 'CMYK':
         return image.convert('RGB')
     light = 255 - np.asarray(image, np.uint16)
-    rgb = light[..., :3] * light[..., 3:] // 255  # rounded down as TensorFlow does; Pillow rounds to nearest
+    rgb = (
+        light[..., :3] * light[..., 3:] // 255
+    )  # rounded down as TensorFlow does; Pillow rounds to nearest
     return Image.fromarray(rgb.astype(np.uint8))
 
 
@@ -302,7 +340,9 @@ def _open_label(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def _resize(image: Image.Image, label: Image.Image, size, label_size) -> tuple[np.ndarray, np.ndarray]:
+def _resize(
+    image: Image.Image, label: Image.Image, size, label_size
+) -> tuple[np.ndarray, np.ndarray]:
     """Stretch to squares: the image bilinear (Pillow's, which averages when it shrinks), the label nearest."""
     square = lambda side: (int(side), int(side))
     return (

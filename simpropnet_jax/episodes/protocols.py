@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from simpropnet_jax.datasets.index import Index, Pairs, listed_pairs
-from simpropnet_jax.episodes.sampler import EVALUATION, Episode, draw_supports, images_by_class, random_bits
+from simpropnet_jax.episodes.sampler import (
+    EVALUATION,
+    Episode,
+    draw_supports,
+    images_by_class,
+    random_bits,
+)
 
 # Stream of the random numbers that choose queries, where supports' bits do not: besides those of the sampler.
 QUERIES = EVALUATION + 1
@@ -50,42 +56,98 @@ PRESETS = {
     # "Three sets of random support-query test pairs for each of the splits" (SimPropNet, section 4.1; their size is
     # not stated): 1,000 episodes as in OSLSM and CANet, over the pairs that CANet, PMMs and HSNet list.
     'simpropnet': Protocol(
-        'simpropnet', image_list='val', tiny_rule='oslsm', order='classes', episodes=1000, seeds=(0, 1, 2),
-        resolution=321, void='as trained'),
+        'simpropnet',
+        image_list='val',
+        tiny_rule='oslsm',
+        order='classes',
+        episodes=1000,
+        seeds=(0, 1, 2),
+        resolution=321,
+        void='as trained',
+    ),
     # icoz69/CaNet, dataset_mask_val.py: the list as it is and shuffled copies of it, cut to 1,000, no seed; 321 x 321
     # (original size in the paper); binary maps without void. Its random crop of supports is config.eval.random_support.
     'canet': Protocol(
-        'canet', image_list='val', tiny_rule='oslsm', order='pairs first', episodes=1000, seeds=(0,),
-        resolution=321, void='background'),
+        'canet',
+        image_list='val',
+        tiny_rule='oslsm',
+        order='pairs first',
+        episodes=1000,
+        seeds=(0,),
+        resolution=321,
+        void='background',
+    ),
     # dvlab-research/PFENet, test.py and util/dataset.py: 5,000 over the images in order, objects of 2,048 pixels
     # or more, manual_seed 321; logits resized to the original size (ori_resize), its padding ignored.
     'pfenet': Protocol(
-        'pfenet', image_list='val', tiny_rule='px2048', order='images', episodes=5000, seeds=(321,),
-        resolution='own', void='ignore'),
+        'pfenet',
+        image_list='val',
+        tiny_rule='px2048',
+        order='images',
+        episodes=5000,
+        seeds=(321,),
+        resolution='own',
+        void='ignore',
+    ),
     # juhongm999/hsnet, data/pascal.py: 1,000, the list's line idx % len(list), fix_randseed(0), 400 x 400. Its five
     # supports are drawn one by one and may be the same; here they differ.
     'hsnet': Protocol(
-        'hsnet', image_list='val', tiny_rule='oslsm', order='pairs', episodes=1000, seeds=(0,),
-        resolution=400, void='ignore'),
+        'hsnet',
+        image_list='val',
+        tiny_rule='oslsm',
+        order='pairs',
+        episodes=1000,
+        seeds=(0,),
+        resolution=400,
+        void='ignore',
+    ),
     # lzzcd001/OSLSM, ss_settings.py and ss_datalayer.py: db_cycle 1000 over the shuffled list, seed 1385 ("Do not
     # change"); queries and labels stretched to 500 x 500; void is not told from the background.
     'oslsm': Protocol(
-        'oslsm', image_list='val', tiny_rule='oslsm', order='shuffled', episodes=1000, seeds=(1385,),
-        resolution=500, void='background'),
+        'oslsm',
+        image_list='val',
+        tiny_rule='oslsm',
+        order='shuffled',
+        episodes=1000,
+        seeds=(1385,),
+        resolution=500,
+        void='background',
+    ),
     # chunbolang/BAM, test.py: PFENet's loader, 1,000 episodes of each of the five seeds that seed 123 gives, the mean.
     'bam': Protocol(
-        'bam', image_list='val', tiny_rule='px2048', order='images', episodes=1000, seeds=(510, 365, 382, 322, 988),
-        resolution='own', void='ignore'),
+        'bam',
+        image_list='val',
+        tiny_rule='px2048',
+        order='images',
+        episodes=1000,
+        seeds=(510, 365, 382, 322, 988),
+        resolution='own',
+        void='ignore',
+    ),
     # kaixin96/PANet, test.py and config.py: five runs of 1,000 from seed 1234 on, random class and images, however
     # small the object, of 'trainaug' (not of VOC val), 417 x 417.
     'panet': Protocol(
-        'panet', image_list='trainaug', tiny_rule='none', order='random', episodes=1000,
-        seeds=(1234, 1235, 1236, 1237, 1238), resolution=417, void='ignore'),
+        'panet',
+        image_list='trainaug',
+        tiny_rule='none',
+        order='random',
+        episodes=1000,
+        seeds=(1234, 1235, 1236, 1237, 1238),
+        resolution=417,
+        void='ignore',
+    ),
     # Ours, for one's own images: every object, however small; fewer episodes, as there are few images.
     'folder': Protocol(
-        'folder', image_list='val', tiny_rule='none', order='classes', episodes=200, seeds=(0, 1, 2),
-        resolution=321, void='as trained'),
-}  # fmt: skip
+        'folder',
+        image_list='val',
+        tiny_rule='none',
+        order='classes',
+        episodes=200,
+        seeds=(0, 1, 2),
+        resolution=321,
+        void='as trained',
+    ),
+}
 
 
 OF_PAPERS = tuple(name for name in PRESETS if name != 'folder')
@@ -104,7 +166,12 @@ def get_protocol(name: str) -> Protocol:
 
 
 def episodes(
-    protocol: Protocol, index: Index, fold: int, shot: int, seed: int, classes: Sequence[int] | None = None
+    protocol: Protocol,
+    index: Index,
+    fold: int,
+    shot: int,
+    seed: int,
+    classes: Sequence[int] | None = None,
 ) -> list[Episode]:
     """The episodes of one seed: queries in the protocol's order, supports uniform from the class's other images.
 
@@ -121,7 +188,10 @@ def episodes(
     classes = tuple(index.novel_classes(fold) if classes is None else classes)
     pairs = listed_pairs(index, protocol.image_list, classes, protocol.tiny_rule)
     members = images_by_class(pairs, shot, classes)
-    position = {pair: i for i, pair in enumerate(zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True))}
+    position = {
+        pair: i
+        for i, pair in enumerate(zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True))
+    }
     query = _query_order(protocol.order, index, pairs, members, seed, fold)
     drawn = []
     for i in range(protocol.episodes):
@@ -162,16 +232,22 @@ def _query_order(
     in_order = lambda i: listed(i % len(pairs))
     in_order_first = lambda i: in_order(i) if i < len(pairs) else shuffled(i)
     return {
-        'classes': in_turn, 'random': at_random, 'pairs': in_order, 'shuffled': shuffled,
-        'pairs first': in_order_first, 'images': by_image,
-    }[order]  # fmt: skip
+        'classes': in_turn,
+        'random': at_random,
+        'pairs': in_order,
+        'shuffled': shuffled,
+        'pairs first': in_order_first,
+        'images': by_image,
+    }[order]
 
 
 def identical_episodes(protocol: Protocol, index: Index, fold: int) -> list[Episode]:
     """Every listed pair of the fold's novel classes once, the query being its own support."""
     pairs = listed_pairs(index, protocol.image_list, index.novel_classes(fold), protocol.tiny_rule)
     listed = zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True)
-    return [Episode(image, (image,), class_id, pair) for pair, (image, class_id) in enumerate(listed)]
+    return [
+        Episode(image, (image,), class_id, pair) for pair, (image, class_id) in enumerate(listed)
+    ]
 
 
 def next_class(classes: Sequence[int]) -> dict[int, int]:
@@ -179,7 +255,9 @@ def next_class(classes: Sequence[int]) -> dict[int, int]:
     return dict(zip(classes, [*classes[1:], *classes[:1]], strict=True))
 
 
-def other_class_episodes(drawn: Sequence[Episode], protocol: Protocol, index: Index, fold: int) -> list[Episode]:
+def other_class_episodes(
+    drawn: Sequence[Episode], protocol: Protocol, index: Index, fold: int
+) -> list[Episode]:
     """Replace the supports of each episode by the supports of an episode of the fold's next class (`next_class`).
 
     Query and `class_id` stay, so a method that uses its support scores low. No new support is the query or shows the
@@ -190,7 +268,10 @@ def other_class_episodes(drawn: Sequence[Episode], protocol: Protocol, index: In
     """
     classes = index.novel_classes(fold)
     after, turn = next_class(classes), dict.fromkeys(classes, 0)
-    showing = {c: set(listed_pairs(index, protocol.image_list, (c,), 'none').image.tolist()) for c in classes}
+    showing = {
+        c: set(listed_pairs(index, protocol.image_list, (c,), 'none').image.tolist())
+        for c in classes
+    }
     donors = {c: [e.supports for e in drawn if e.class_id == c] for c in classes}
     changed = []
     for episode in drawn:
@@ -200,7 +281,9 @@ def other_class_episodes(drawn: Sequence[Episode], protocol: Protocol, index: In
         supports = next((one for one in tried if unfit.isdisjoint(one)), None)
         if supports is None:
             name = index.class_names[own]
-            raise ValueError(f'no episode of another class has supports without {name}: other_class needs more images')
+            raise ValueError(
+                f'no episode of another class has supports without {name}: other_class needs more images'
+            )
         changed.append(episode._replace(supports=supports))
         turn[own] += 1
     return changed

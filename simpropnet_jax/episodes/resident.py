@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from simpropnet_jax import parallel
 from simpropnet_jax.episodes.loader import image_batches
+from simpropnet_jax.runtime import sharding
 
 logger = logging.getLogger(__name__)
 
 MODES = ('auto', 'always', 'never')
-LARGEST_SHARE = 0.4  # of an accelerator's memory that 'auto' gives to images; training needs the rest
+LARGEST_SHARE = (
+    0.4  # of an accelerator's memory that 'auto' gives to images; training needs the rest
+)
 READ_TOGETHER = 32  # images that are decoded and sent at a time
 
 Progress = Callable[[str, int, int], None]
@@ -64,9 +66,15 @@ def is_wanted(mode: str, needed: int) -> bool:
 
 
 def load(
-    source, numbers: np.ndarray, sizes: Sequence[int], mesh: Mesh, *, backend: str = 'auto',
-    workers: int | None = None, progress: Progress | None = None,
-) -> Resident:  # fmt: skip
+    source,
+    numbers: np.ndarray,
+    sizes: Sequence[int],
+    mesh: Mesh,
+    *,
+    backend: str = 'auto',
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Resident:
     """Reads images once at every size and keeps them on all devices of the mesh; every host reads all of them.
 
     Args:
@@ -82,24 +90,33 @@ def load(
     squares = {}
     for size in sorted(set(sizes)):
         batches = image_batches(
-            source, numbers, size=size, batch=READ_TOGETHER, backend=backend, workers=workers)  # fmt: skip
+            source, numbers, size=size, batch=READ_TOGETHER, backend=backend, workers=workers
+        )
         squares[size] = _fill(batches, len(numbers), size, mesh, progress)
-    logger.info('%s training images are on the device: %s bytes', f'{len(numbers):,}',
-                f'{bytes_of(len(numbers), sizes):,}')  # fmt: skip
-    return Resident(parallel.place(rows, parallel.replicated(mesh)), squares)
+    logger.info(
+        '%s training images are on the device: %s bytes',
+        f'{len(numbers):,}',
+        f'{bytes_of(len(numbers), sizes):,}',
+    )
+    return Resident(sharding.place(rows, sharding.replicated(mesh)), squares)
 
 
 def _fill(batches, count, size, mesh, progress):
     """Sends one batch after the other, so that neither the host nor the device ever holds the images twice."""
-    everywhere = parallel.replicated(mesh)
-    blank = lambda: (jnp.zeros((count, 3 * size**2), jnp.uint8), jnp.zeros((count, size**2), jnp.uint8))
+    everywhere = sharding.replicated(mesh)
+    blank = lambda: (
+        jnp.zeros((count, 3 * size**2), jnp.uint8),
+        jnp.zeros((count, size**2), jnp.uint8),
+    )
     write = lambda whole, part, at: tuple(
-        jax.lax.dynamic_update_slice(one, new, (at, 0)) for one, new in zip(whole, part, strict=True))  # fmt: skip
+        jax.lax.dynamic_update_slice(one, new, (at, 0))
+        for one, new in zip(whole, part, strict=True)
+    )
     write = jax.jit(write, donate_argnums=0, out_shardings=everywhere)
     whole, done = jax.jit(blank, out_shardings=everywhere)(), 0
     for batch in batches:
         new = [batch[name][batch['valid']] for name in ('image', 'label')]
-        part = parallel.place([one.reshape(len(one), -1) for one in new], everywhere)
+        part = sharding.place([one.reshape(len(one), -1) for one in new], everywhere)
         whole = write(whole, part, done)
         done += len(new[0])
         if progress:
@@ -115,14 +132,18 @@ def gather_episodes(
     queries, query_classes = _square(images, query_size, numbers['query_id'])
     supports, support_labels = _square(images, support_size, numbers['support_id'])
     return {
-        'query_image': queries, 'query_label': _binary(query_classes, class_id[:, None, None]),
+        'query_image': queries,
+        'query_label': _binary(query_classes, class_id[:, None, None]),
         'query_classes': query_classes,
-        'support_image': supports, 'support_label': _binary(support_labels, class_id[:, None, None, None]),
+        'support_image': supports,
+        'support_label': _binary(support_labels, class_id[:, None, None, None]),
         **numbers,
-    }  # fmt: skip
+    }
 
 
-def gather_labelled(images: Resident, numbers: Mapping[str, jax.Array], *, size: int) -> dict[str, jax.Array]:
+def gather_labelled(
+    images: Resident, numbers: Mapping[str, jax.Array], *, size: int
+) -> dict[str, jax.Array]:
     """The batch of `loader.supervised_batches` that belongs to its numbers (`loader.supervised_numbers`)."""
     image, label = _square(images, size, numbers['image_id'])
     return {'image': image, 'label': label, **numbers}

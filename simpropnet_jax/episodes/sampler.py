@@ -34,7 +34,9 @@ def random_bits(count: int, seed: int, fold: int, stream: int, number: int) -> n
     return np.random.Philox(key=[seed, fold], counter=[0, 0, stream, number]).random_raw(count)
 
 
-def images_by_class(pairs: Pairs, shot: int, classes: tuple[int, ...] | None = None) -> dict[int, np.ndarray]:
+def images_by_class(
+    pairs: Pairs, shot: int, classes: tuple[int, ...] | None = None
+) -> dict[int, np.ndarray]:
     """Positions of each class's pairs.
 
     Raises:
@@ -85,14 +87,23 @@ class TrainSampler:
     """
 
     def __init__(
-        self, pairs: Pairs, *, shot: int, seed: int, fold: int, batch: int, order: str = 'listed_pairs'
+        self,
+        pairs: Pairs,
+        *,
+        shot: int,
+        seed: int,
+        fold: int,
+        batch: int,
+        order: str = 'listed_pairs',
     ):
         if order not in ORDERS:
             raise ValueError(f'order must be one of {", ".join(ORDERS)}, got {order!r}')
         if seed < 0:
             raise ValueError(f'seed must be 0 or more, got {seed}')
         if not 1 <= batch <= len(pairs):
-            raise ValueError(f'batch must be from 1 to the number of listed pairs, {len(pairs)}, got {batch}')
+            raise ValueError(
+                f'batch must be from 1 to the number of listed pairs, {len(pairs)}, got {batch}'
+            )
         self.pairs, self.shot, self.order = pairs, shot, order
         self.seed, self.fold, self.batch = seed, fold, batch
         self.steps_per_epoch = len(pairs) // batch
@@ -119,5 +130,8 @@ class TrainSampler:
         if cached != epoch:
             bits = random_bits(len(self.pairs), self.seed, self.fold, EPOCH_ORDER, epoch)
             order = np.argsort(bits, kind='stable')
-            self._epoch_order = (epoch, order)  # one assignment, so that threads see a matching couple
+            self._epoch_order = (
+                epoch,
+                order,
+            )  # one assignment, so that threads see a matching couple
         return order

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Num, UInt8
 from ml_collections import ConfigDict
 
-from simpropnet_jax.images import FOREGROUND, VOID
+from simpropnet_jax.io.images import FOREGROUND, VOID
 
 OFF = {'distortion': 0.0, 'rotation': 0.0, 'zoom': 1.0, 'flip': 0.0, 'noise': 0.0, 'pepper': 0.0}
 """The transforms, and the strength at which each leaves a pair as it is."""
@@ -18,15 +18,23 @@ KEPT = 0.1  # a mask that would lose more than nine tenths of its pixels is left
 
 
 def transform_pairs(
-    key: Key[Array, ''], images: Num[Array, 'B H W 3'], labels: UInt8[Array, 'B H W'], strengths: ConfigDict
+    key: Key[Array, ''],
+    images: Num[Array, 'B H W 3'],
+    labels: UInt8[Array, 'B H W'],
+    strengths: ConfigDict,
 ) -> tuple[Float[Array, 'B H W 3'], UInt8[Array, 'B H W']]:
     """`transform` of every image with its label, each with its own randomness."""
     keys = jax.random.split(key, images.shape[0])
-    return jax.vmap(lambda key, image, label: transform(key, image, label, strengths))(keys, images, labels)
+    return jax.vmap(lambda key, image, label: transform(key, image, label, strengths))(
+        keys, images, labels
+    )
 
 
 def transform(
-    key: Key[Array, ''], image: Num[Array, 'H W 3'], label: UInt8[Array, 'H W'], strengths: ConfigDict
+    key: Key[Array, ''],
+    image: Num[Array, 'H W 3'],
+    label: UInt8[Array, 'H W'],
+    strengths: ConfigDict,
 ) -> tuple[Float[Array, 'H W 3'], UInt8[Array, 'H W']]:
     """T of the paper, for one image: distortion, rotation, zoom and flip, then Gaussian and pepper noise.
 
@@ -52,7 +60,10 @@ def transform(
     places = _places(placed, strength, strength['distortion'] * _waves(points, label.shape))
     moved = _nearest(label, places)
     enough = (moved == FOREGROUND).sum() >= KEPT * (label == FOREGROUND).sum()
-    image, label = jnp.where(enough, _bilinear(image, places), image), jnp.where(enough, moved, label)
+    image, label = (
+        jnp.where(enough, _bilinear(image, places), image),
+        jnp.where(enough, moved, label),
+    )
     image += strength['noise'] * 255 * jax.random.normal(noise_key, image.shape)
     black = jax.random.bernoulli(pepper_key, strength['pepper'], label.shape)
     return jnp.where(black[..., None], 0, jnp.clip(image, 0, 255)), label
@@ -64,7 +75,9 @@ def _places(drawn: Float[Array, '5'], strength, shift) -> Float[Array, '2 H W']:
     shape = shift.shape[1:]
     sides = jnp.array(shape, jnp.float32)[:, None, None]
     # From the centre, in halves of pixels at most: exact, so that nothing blurs where nothing is to change.
-    rows, columns = jnp.meshgrid(*(jnp.arange(side) - (side - 1) / 2 for side in shape), indexing='ij')
+    rows, columns = jnp.meshgrid(
+        *(jnp.arange(side) - (side - 1) / 2 for side in shape), indexing='ij'
+    )
     rows, columns = jnp.stack([rows, columns]) + sides * shift
     angle = jnp.deg2rad(strength['rotation']) * (2 * turn - 1)
     rows, columns = (
@@ -93,7 +106,9 @@ def _inside(places, shape) -> Bool[Array, 'H W']:
 
 def _nearest(label, places):
     rows, columns = jnp.floor(places + 0.5).astype(jnp.int32)  # outside, the nearest at the edge
-    rows, columns = (jnp.clip(at, 0, side - 1) for at, side in zip((rows, columns), label.shape, strict=True))
+    rows, columns = (
+        jnp.clip(at, 0, side - 1) for at, side in zip((rows, columns), label.shape, strict=True)
+    )
     return jnp.where(_inside(places, label.shape), label[rows, columns], VOID).astype(jnp.uint8)
 
 
@@ -106,4 +121,6 @@ def _bilinear(image, places):
     upper = image[top, left] * (1 - right) + image[top, beside] * right
     lower = image[bottom, left] * (1 - right) + image[bottom, beside] * right
     mean = image.mean((0, 1))
-    return jnp.where(_inside(places, image.shape[:2])[..., None], upper * (1 - down) + lower * down, mean)
+    return jnp.where(
+        _inside(places, image.shape[:2])[..., None], upper * (1 - down) + lower * down, mean
+    )

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simpropnet_jax import visualize
+from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.episodes.loader import binary_label
-from simpropnet_jax.evaluation.bank import ImageBank, nearest
+from simpropnet_jax.evaluation.engine.image_bank import ImageBank, nearest
+from simpropnet_jax.io import overlay
 from simpropnet_jax.models.layers import resize_bilinear
-from simpropnet_jax.models.normalise import normalise
 
 
 class Segmented(NamedTuple):
@@ -41,7 +41,9 @@ class PanelMaker:
         def forward(variables, supports, support_labels, query):
             run = lambda method, *args: module.apply(variables, *args, method=method)
             masks = (support_labels == 1).astype(jnp.float32)
-            valid = None if void == 'background' else (support_labels != 255).astype(jnp.float32)[None]
+            valid = (
+                None if void == 'background' else (support_labels != 255).astype(jnp.float32)[None]
+            )
             features = run('encode', normalise(supports, convention))
             probe = run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid)
             query_features = run('encode', normalise(query[None], convention))
@@ -53,18 +55,26 @@ class PanelMaker:
 
     def __call__(self, variables, episodes: Sequence) -> np.ndarray:
         """A row per episode, u8 [H, W, 3]; of several supports the first is shown."""
-        return visualize.below([visualize.panel(*self.segment(variables, episode)) for episode in episodes])
+        return overlay.below(
+            [overlay.panel(*self.segment(variables, episode)) for episode in episodes]
+        )
 
     def segment(self, variables, episode) -> Segmented:
         """One episode of the bank, segmented with all its supports."""
-        supports, query = self.bank.positions(episode.supports), self.bank.positions([episode.query])[0]
+        supports, query = (
+            self.bank.positions(episode.supports),
+            self.bank.positions([episode.query])[0],
+        )
         images, labels = self.bank.images, self.bank.labels
         side = images.shape[1]
         support_labels = nearest(binary_label(labels[supports], episode.class_id), side)
         query_label = nearest(binary_label(labels[query], episode.class_id), side)
         prediction, maps = jax.device_get(
-            self._forward(variables, images[supports], support_labels, images[query]))  # fmt: skip
-        return Segmented(images[supports[0]], support_labels[0], images[query], query_label, prediction, maps)
+            self._forward(variables, images[supports], support_labels, images[query])
+        )
+        return Segmented(
+            images[supports[0]], support_labels[0], images[query], query_label, prediction, maps
+        )
 
 
 def cases(scored: Sequence[tuple], classes: Sequence[int]) -> dict[str, list]:

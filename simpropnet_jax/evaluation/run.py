@@ -9,30 +9,42 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment, parallel, visualize
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
-from simpropnet_jax.evaluation import compare, report, supervised, tables
-from simpropnet_jax.evaluation.bank import Progress, load_bank
-from simpropnet_jax.evaluation.evaluate import Evaluator
+from simpropnet_jax.evaluation import oracle
+from simpropnet_jax.evaluation.engine.evaluator import Evaluator
+from simpropnet_jax.evaluation.engine.image_bank import Progress, load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
+from simpropnet_jax.io import overlay
+from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
 
 # What tables call methods and what is added to their training.
 METHODS = {
-    'simpropnet': 'SimPropNet', 'canet': 'CANet', 'panet': 'PANet', 'sgone': 'SG-One', 'cofcn': 'co-FCN', 'amp': 'AMP',
+    'simpropnet': 'SimPropNet',
+    'canet': 'CANet',
+    'panet': 'PANet',
+    'sgone': 'SG-One',
+    'cofcn': 'co-FCN',
+    'amp': 'AMP',
     'oslsm': 'OSLSM',
-}  # fmt: skip
+}
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
 INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
 
 
 def evaluate_run(
-    config: ConfigDict | None, workdir: AnyPath, which: str = 'best', inputs: str = 'episodes', pictures: bool = True
+    config: ConfigDict | None,
+    workdir: AnyPath,
+    which: str = 'best',
+    inputs: str = 'episodes',
+    pictures: bool = True,
 ) -> dict:
     """Evaluates a trained method, or one without parameters, as `config.eval` says.
 
@@ -54,36 +66,61 @@ def evaluate_run(
     """
     if inputs not in INPUTS:
         raise ValueError(f'inputs must be one of {", ".join(INPUTS)}, got {inputs!r}')
-    method = experiment.prepare_method(experiment.stored_config(workdir) if config is None else config, workdir)
+    method = experiment.prepare_method(
+        experiment.stored_config(workdir) if config is None else config, workdir
+    )
     config = method.config
     if not method.few_shot and inputs == 'episodes':
-        return supervised.evaluate_run(config, workdir, which)
+        return oracle.evaluate_run(config, workdir, which)
     experiment.require_few_shot(method, workdir)
     source = experiment.open_data(config)
     protocol, episodes = experiment.prepare_evaluation(config, source, inputs == 'identical')
     if inputs == 'other_class':
-        change = lambda one: protocols.other_class_episodes(one, protocol, source.index, config.fold)
+        change = lambda one: protocols.other_class_episodes(
+            one, protocol, source.index, config.fold
+        )
         episodes = {key: change(drawn) for key, drawn in episodes.items()}
-    mesh, progress = parallel.make_mesh(), ProgressBar()
+    mesh, progress = sharding.make_mesh(), ProgressBar()
     variables, step = experiment.load_variables(method, workdir, which, mesh)
     classes = source.index.novel_classes(config.fold)
     evaluator = prepare_evaluator(
-        method, source, protocol, episodes, classes, mesh, inputs == 'zero_mask', progress,
-        protocols.next_class(classes) if inputs == 'other_class' else None)
+        method,
+        source,
+        protocol,
+        episodes,
+        classes,
+        mesh,
+        inputs == 'zero_mask',
+        progress,
+        protocols.next_class(classes) if inputs == 'other_class' else None,
+    )
     result = evaluator.run(variables, progress)
     weights = weights_word(method, which, step)
     name = result_name(config, weights, inputs)
     counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
-    result |= {'inputs': inputs, 'eval': config_rules.plain(config.eval), 'resolution': protocol.resolution}
-    result |= {'folds': len(source.index.held_out), 'trained': experiment.training_words(config, step)}
-    result['shots'] = compare.with_intervals(result['shots'], counts)
+    result |= {
+        'inputs': inputs,
+        'eval': config_rules.plain(config.eval),
+        'resolution': protocol.resolution,
+    }
+    result |= {
+        'folds': len(source.index.held_out),
+        'trained': experiment.training_words(config, step),
+    }
+    result['shots'] = bootstrap.with_intervals(result['shots'], counts)
     experiment.store_config(config, workdir)
-    record = report.write_result(
-        workdir / 'eval' / name, result, episodes=counts, protocol=protocol.name,
+    record = result_file.write_result(
+        workdir / 'eval' / name,
+        result,
+        episodes=counts,
+        protocol=protocol.name,
         protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),
-        **provenance(method, workdir, step))  # fmt: skip
+        **provenance(method, workdir, step),
+    )
     print(tables.class_table(record))
-    if pictures and not _changes(config.eval, inputs):  # PanelMaker segments as an ordinary evaluation does
+    if pictures and not _changes(
+        config.eval, inputs
+    ):  # PanelMaker segments as an ordinary evaluation does
         _draw_cases(evaluator, variables, method, workdir / 'figures' / weights, protocol.void)
     logger.info('result: %s', workdir / 'eval' / name)
     return record
@@ -95,7 +132,9 @@ def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> s
     A file of episodes stands for the protocol.
     """
     words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
-    words += ['union'] if config.model.get('shots') == 'union' else []  # SG-One's, of weights that do not know it
+    words += (
+        ['union'] if config.model.get('shots') == 'union' else []
+    )  # SG-One's, of weights that do not know it
     return '_'.join(words + _changes(config.eval, inputs)) + '.json'
 
 
@@ -105,8 +144,12 @@ def protocol_word(config: ConfigDict) -> str:
 
 
 def evaluate_protocols(
-    config: ConfigDict | None, workdir: AnyPath, names: Sequence[str], which: str = 'best', inputs: str = 'episodes'
-) -> list[dict]:  # fmt: skip
+    config: ConfigDict | None,
+    workdir: AnyPath,
+    names: Sequence[str],
+    which: str = 'best',
+    inputs: str = 'episodes',
+) -> list[dict]:
     """Evaluates the same weights under several protocols, one after another, and prints the table of all.
 
     Args:
@@ -122,7 +165,9 @@ def evaluate_protocols(
     as_they_are = {'episodes': 0, 'seeds': (), 'label_size': 0} if config is None else {}
     config = experiment.stored_config(workdir) if config is None else config
     if config.eval.episodes_file:
-        raise ValueError("config.eval.episodes_file must be '' for several protocols, as a file has one of its own")
+        raise ValueError(
+            "config.eval.episodes_file must be '' for several protocols, as a file has one of its own"
+        )
     experiment.require_few_shot(experiment.prepare_method(config, workdir), workdir)
     configs, source = [], experiment.open_data(config)
     for name in names:
@@ -147,18 +192,27 @@ def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) ->
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     config, trained, start = method.config, step is not None, method.config.train.start
     return {
-        'method': method_name(config) + ' + fine-tuned' * bool(trained and start), 'fold': config.fold,
+        'method': method_name(config) + ' + fine-tuned' * bool(trained and start),
+        'fold': config.fold,
         'data': experiment.data_word(config),
-        'selection': config.select.on if trained else 'none', 'checkpoint_step': step,
-        'checkpoint': str(workdir) if trained else None, 'weights': method.weights or start or config.model.weights,
-    }  # fmt: skip
+        'selection': config.select.on if trained else 'none',
+        'checkpoint_step': step,
+        'checkpoint': str(workdir) if trained else None,
+        'weights': method.weights or start or config.model.weights,
+    }
 
 
 def prepare_evaluator(
-    method: experiment.Method, source, protocol: Protocol, episodes: Sets, classes: Sequence[int],
-    mesh: jax.sharding.Mesh, zero_mask: bool = False, progress: Progress | None = None,
+    method: experiment.Method,
+    source,
+    protocol: Protocol,
+    episodes: Sets,
+    classes: Sequence[int],
+    mesh: jax.sharding.Mesh,
+    zero_mask: bool = False,
+    progress: Progress | None = None,
     support_class: Mapping[int, int] | None = None,
-) -> Evaluator:  # fmt: skip
+) -> Evaluator:
     """The evaluator of the episodes, by the protocol and `config.eval`, with all images read.
 
     Args:
@@ -169,13 +223,33 @@ def prepare_evaluator(
     """
     config, (sizes, side) = method.config, label_sizes(method.config.eval, protocol)
     bank = load_bank(
-        source, episodes, size=config.eval.size, label_size=side, label_sizes=sizes, backend=config.data.loader,
-        progress=progress, scales=config.eval.scales, random_supports=config.eval.random_support)  # fmt: skip
+        source,
+        episodes,
+        size=config.eval.size,
+        label_size=side,
+        label_sizes=sizes,
+        backend=config.data.loader,
+        progress=progress,
+        scales=config.eval.scales,
+        random_supports=config.eval.random_support,
+    )
     return Evaluator(
-        method.module, bank, episodes, classes=classes, convention=config.model.convention, mesh=mesh,
-        label_sizes=sizes, batch=config.eval.batch, void=protocol.void, class_names=source.class_names,
-        zero_mask=zero_mask, refinement=config.eval.refinement, self_support=config.eval.self_support,
-        memory=config.eval.memory, support_class=support_class)  # fmt: skip
+        method.module,
+        bank,
+        episodes,
+        classes=classes,
+        convention=config.model.convention,
+        mesh=mesh,
+        label_sizes=sizes,
+        batch=config.eval.batch,
+        void=protocol.void,
+        class_names=source.class_names,
+        zero_mask=zero_mask,
+        refinement=config.eval.refinement,
+        self_support=config.eval.self_support,
+        memory=config.eval.memory,
+        support_class=support_class,
+    )
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:
@@ -191,7 +265,11 @@ def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, 
 def _changes(evaluation, inputs):
     """How an evaluation differs from the ordinary one, in words of a file's name."""
     words = [inputs] if inputs != 'episodes' else []
-    words += ['scales' + '-'.join(map(str, evaluation.scales))] if tuple(evaluation.scales) != (1.0,) else []
+    words += (
+        ['scales' + '-'.join(map(str, evaluation.scales))]
+        if tuple(evaluation.scales) != (1.0,)
+        else []
+    )
     words += ['random_support'] if evaluation.random_support else []
     words += [f'refined_{evaluation.refinement}'] if evaluation.refinement != 'fixed' else []
     words += [f'self_support{evaluation.self_support}'] if evaluation.self_support else []
@@ -202,7 +280,11 @@ def method_name(config: ConfigDict) -> str:
     """What tables call the method: without all its parts, SimPropNet's row of Table 4; and what a training adds."""
     names = [METHODS.get(config.model.name, config.model.name)]
     if config.model.name == 'simpropnet':
-        parts = [('DPr', config.train.dual_prediction), ('FBAF', config.model.fbaf), ('ICA', config.train.ica > 0)]
+        parts = [
+            ('DPr', config.train.dual_prediction),
+            ('FBAF', config.model.fbaf),
+            ('ICA', config.train.ica > 0),
+        ]
         used = [name for name, there in parts if there]
         names = names if len(used) == len(parts) else used or ['baseline']
     shots = config.model.get('shots', 'average')
@@ -219,7 +301,7 @@ def _draw_cases(evaluator, variables, method, folder, void):
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
         picture = make(variables, chosen)
         if jax.process_index() == 0:
-            visualize.save(picture, folder / f'{shot}shot_{name}.jpg')
+            overlay.save(picture, folder / f'{shot}shot_{name}.jpg')
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)
 
 
@@ -233,9 +315,19 @@ class ProgressBar:
         from tqdm import tqdm
 
         if what != self.stage:
-            pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
-            self.stage, self.bar = what, tqdm(
-                total=total, desc=what, leave=False, mininterval=pause, disable=jax.process_index() != 0)  # fmt: skip
+            pause = (
+                0.1 if sys.stderr.isatty() else 30
+            )  # seconds between two updates; a log file needs few
+            self.stage, self.bar = (
+                what,
+                tqdm(
+                    total=total,
+                    desc=what,
+                    leave=False,
+                    mininterval=pause,
+                    disable=jax.process_index() != 0,
+                ),
+            )
         self.bar.update(done - self.bar.n)
         if done >= total:
             self.bar.close()

@@ -10,8 +10,8 @@ import numpy as np
 
 from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import metrics
-from simpropnet_jax.evaluation.bank import load_bank
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.engine.image_bank import load_bank
 
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -53,7 +53,9 @@ PREDICTORS: dict[str, Predictor] = {
 }
 
 
-def score(source, episodes: Sequence[Episode], classes: Sequence[int], size: int) -> dict[str, float]:
+def score(
+    source, episodes: Sequence[Episode], classes: Sequence[int], size: int
+) -> dict[str, float]:
     """mIoU of each trivial answer, as a fraction of one.
 
     Args:
@@ -64,7 +66,9 @@ def score(source, episodes: Sequence[Episode], classes: Sequence[int], size: int
     Raises:
       ValueError: a class without an episode, or an episode of another class.
     """
-    bank = load_bank(source, {(len(episodes[0].supports), 0): episodes}, size=size, label_sizes=('square',))
+    bank = load_bank(
+        source, {(len(episodes[0].supports), 0): episodes}, size=size, label_sizes=('square',)
+    )
     class_ids, found = [e.class_id for e in episodes], {name: [] for name in PREDICTORS}
     for episode in episodes:
         query, supports = bank.positions([episode.query])[0], bank.positions(episode.supports)
@@ -73,5 +77,7 @@ def score(source, episodes: Sequence[Episode], classes: Sequence[int], size: int
         for name, predict in PREDICTORS.items():
             prediction = predict(bank.images[query], bank.images[supports], masks)
             found[name].append(metrics.counts(prediction, label))
-    totals = lambda counts: metrics.accumulate(metrics.Counts(*np.array(counts).T), class_ids, classes)
+    totals = lambda counts: metrics.accumulate(
+        metrics.Counts(*np.array(counts).T), class_ids, classes
+    )
     return {name: metrics.miou(totals(counts)) for name, counts in found.items()}

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from absl import flags
 
-from simpropnet_jax import commandline
+from simpropnet_jax.config import command_line
 
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'folder that train.py wrote')
 WHICH = flags.DEFINE_string('which', 'best', "which weights: 'best', 'latest' or a step")
 OUT = flags.DEFINE_string('out', None, 'folder for the files; made if it is not there')
-ONNX = flags.DEFINE_boolean('onnx', False, 'ONNX files, too; the converter is installed at first use')
+ONNX = flags.DEFINE_boolean(
+    'onnx', False, 'ONNX files, too; the converter is installed at first use'
+)
 flags.mark_flags_as_required(['checkpoint', 'out'])
 
 
@@ -29,4 +31,4 @@ def main():
 
 
 if __name__ == '__main__':
-    commandline.run(main)
+    command_line.run(main)

@@ -42,7 +42,9 @@ def load(folder: str | os.PathLike) -> Exported:
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
-        raise ValueError(f'{folder} is no export: it has no {MANIFEST}; write it with python -m simpropnet_jax.export')
+        raise ValueError(
+            f'{folder} is no export: it has no {MANIFEST}; write it with python -m simpropnet_jax.export'
+        )
     functions = {name: _function(folder / f'{name}{ENDING}') for name in NAMES}
     return Exported(json.loads((folder / MANIFEST).read_text()), **functions)
 

@@ -1,6 +1,6 @@
 """Writes a method's entry points as ONNX files; `simpropnet_jax.export.onnx` runs it, with the converter on the path.
 
-    python -m simpropnet_jax.export.converter WORKDIR CHECKPOINT OPSET OUT
+python -m simpropnet_jax.export.converter WORKDIR CHECKPOINT OPSET OUT
 """
 
 import logging
@@ -12,13 +12,15 @@ import jax.extend
 import jax2onnx
 from jax2onnx.plugins.jax.lax.reduce_window_max import ReduceWindowMaxPrimitivePlugin
 
-from simpropnet_jax import paths
 from simpropnet_jax.export.entry_points import EntryPoint, entry_points, in_float32, load_method
-from simpropnet_jax.models.convolve import tracing_for
+from simpropnet_jax.ops.convolve import tracing_for
+from simpropnet_jax.runtime import paths
 
 
 def main(workdir: str, which: str, opset: str, out: str) -> None:
-    logging.getLogger('jax2onnx').setLevel(logging.CRITICAL)  # plugins for libraries that are not here
+    logging.getLogger('jax2onnx').setLevel(
+        logging.CRITICAL
+    )  # plugins for libraries that are not here
     ReduceWindowMaxPrimitivePlugin.lower = _max_pool
     method, variables, _ = load_method(paths.given(workdir), which)
     for name, entry_point in entry_points(in_float32(method), variables).items():
@@ -37,9 +39,15 @@ def convert(entry_point: EntryPoint, opset: int, path: Path) -> None:
     with tracing_for('onnx'):
         jaxpr = jax.make_jaxpr(flat)(*shapes)
     model = jax2onnx.to_onnx(
-        jax.extend.core.jaxpr_as_fun(jaxpr), shapes, opset=opset, input_names=list(entry_point.inputs),
-        output_names=list(entry_point.outputs))  # fmt: skip
-    path.write_bytes(model.SerializeToString())  # the converter itself would put weights into a file of their own
+        jax.extend.core.jaxpr_as_fun(jaxpr),
+        shapes,
+        opset=opset,
+        input_names=list(entry_point.inputs),
+        output_names=list(entry_point.outputs),
+    )
+    path.write_bytes(
+        model.SerializeToString()
+    )  # the converter itself would put weights into a file of their own
 
 
 def _max_pool(self, context, equation):
@@ -48,11 +56,19 @@ def _max_pool(self, context, equation):
     inner = lambda values: tuple(values)[1:3]
     before, after = zip(*inner(equation.params['padding']), strict=True)
     build, name = context.builder, context.fresh_name
-    channels_first = build.Transpose(context.get_value_for_var(x), perm=(0, 3, 1, 2), _outputs=[name('pool_in')])
+    channels_first = build.Transpose(
+        context.get_value_for_var(x), perm=(0, 3, 1, 2), _outputs=[name('pool_in')]
+    )
     pooled = build.MaxPool(
-        channels_first, kernel_shape=inner(equation.params['window_dimensions']),
-        strides=inner(equation.params['window_strides']), pads=(*before, *after), _outputs=[name('pool')])  # fmt: skip
-    context.bind_value_for_var(result, build.Transpose(pooled, perm=(0, 2, 3, 1), _outputs=[name('pool_out')]))
+        channels_first,
+        kernel_shape=inner(equation.params['window_dimensions']),
+        strides=inner(equation.params['window_strides']),
+        pads=(*before, *after),
+        _outputs=[name('pool')],
+    )
+    context.bind_value_for_var(
+        result, build.Transpose(pooled, perm=(0, 2, 3, 1), _outputs=[name('pool_out')])
+    )
 
 
 if __name__ == '__main__':

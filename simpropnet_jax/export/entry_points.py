@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.export import symbolic_shape
 
-from simpropnet_jax import experiment, images, parallel
+from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.io import images
 from simpropnet_jax.models.layers import resize_bilinear
-from simpropnet_jax.models.normalise import normalise
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.setup import experiment
 
 OPEN = ('batch', 'shots')
 """Sizes that may be another in every call."""
@@ -37,7 +39,7 @@ def load_method(workdir: AnyPath, which: str) -> tuple[experiment.Method, dict, 
     """
     method = experiment.prepare_method(experiment.stored_config(workdir), workdir)
     experiment.require_few_shot(method, workdir)
-    variables, step = experiment.load_variables(method, workdir, which, parallel.make_mesh())
+    variables, step = experiment.load_variables(method, workdir, which, sharding.make_mesh())
     return method, jax.device_get(variables), step
 
 
@@ -54,7 +56,11 @@ def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryP
     two; decode(features [batch, h, w, C], these) -> logits [batch, S, S, 2] and the foreground's probability
     [batch, S, S], where S is `config.eval.size`, and both are float32.
     """
-    module, convention, size = method.module, method.config.model.convention, method.config.eval.size
+    module, convention, size = (
+        method.module,
+        method.config.model.convention,
+        method.config.eval.size,
+    )
     run = lambda name, *arrays: module.apply(variables, *arrays, method=name)
 
     def encoded(pictures):
@@ -63,21 +69,29 @@ def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryP
     def probe(labels, **features):
         masks = (labels == images.FOREGROUND).astype(jnp.float32)
         valid = (labels != images.VOID).astype(jnp.float32)
-        return by_name(run('probe', from_names(of_query, features, 'features'), masks, valid), 'probe')
+        return by_name(
+            run('probe', from_names(of_query, features, 'features'), masks, valid), 'probe'
+        )
 
     def decode(**given):
-        logits = run('decode', from_names(of_query, given, 'features'), from_names(own, given, 'probe'))
+        logits = run(
+            'decode', from_names(of_query, given, 'features'), from_names(own, given, 'probe')
+        )
         logits = resize_bilinear(logits.astype(jnp.float32), (size, size))
         return {'logits': logits, 'probability': jax.nn.sigmoid(logits[..., 1] - logits[..., 0])}
 
     batch, shots = symbolic_shape(', '.join(OPEN))
     pictures = {'images': jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)}
     of_query = jax.eval_shape(encoded, pictures['images'])
-    of_support = jax.tree.map(lambda f: jax.ShapeDtypeStruct((batch, shots, *f.shape[1:]), f.dtype), of_query)
+    of_support = jax.tree.map(
+        lambda f: jax.ShapeDtypeStruct((batch, shots, *f.shape[1:]), f.dtype), of_query
+    )
     masks = jax.ShapeDtypeStruct((batch, shots, size, size), jnp.float32)
     own = jax.eval_shape(lambda *given: run('probe', *given), of_support, masks)
     queries, kept = by_name(of_query, 'features'), by_name(own, 'probe')
-    supports = by_name(of_support, 'features') | {'labels': jax.ShapeDtypeStruct(masks.shape, jnp.uint8)}
+    supports = by_name(of_support, 'features') | {
+        'labels': jax.ShapeDtypeStruct(masks.shape, jnp.uint8)
+    }
     found = {
         'encode': (lambda images: by_name(encoded(images), 'features'), pictures, queries),
         'probe': (probe, supports, kept),
@@ -97,4 +111,8 @@ def from_names(like, given: dict, alone: str):
     """The inverse of `by_name`, of what is as `like`; there may be more among those given."""
     if isinstance(like, dict):
         return {name: given[name] for name in like}
-    return like._replace(**{name: given[name] for name in like._fields}) if hasattr(like, '_fields') else given[alone]
+    return (
+        like._replace(**{name: given[name] for name in like._fields})
+        if hasattr(like, '_fields')
+        else given[alone]
+    )

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import simpropnet_jax
-from simpropnet_jax import commandline
+from simpropnet_jax.config import command_line
 from simpropnet_jax.export.entry_points import EntryPoint
 
 logger = logging.getLogger(__name__)
@@ -52,9 +52,13 @@ def prepare() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='unfinished_', dir=folder.parent) as unfinished:
         # Without what they name: all of it that is used here is among them or ours.
-        done = _run('pip', 'install', '--quiet', '--no-deps', '--target', f'{unfinished}/site', *PACKAGES)
+        done = _run(
+            'pip', 'install', '--quiet', '--no-deps', '--target', f'{unfinished}/site', *PACKAGES
+        )
         if done.returncode:
-            raise OSError(f'the converter to ONNX cannot be installed: pip says {_last_line(done)!r}')
+            raise OSError(
+                f'the converter to ONNX cannot be installed: pip says {_last_line(done)!r}'
+            )
         try:
             os.rename(f'{unfinished}/site', folder)
         except OSError:
@@ -68,10 +72,14 @@ def require_runtime() -> None:
     try:
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise ImportError("--onnx needs onnxruntime, to check what it writes: pip install -e '.[export]'") from error
+        raise ImportError(
+            "--onnx needs onnxruntime, to check what it writes: pip install -e '.[export]'"
+        ) from error
 
 
-def write(workdir: Path, which: str, out: Path, functions: dict[str, EntryPoint]) -> dict[str, float]:
+def write(
+    workdir: Path, which: str, out: Path, functions: dict[str, EntryPoint]
+) -> dict[str, float]:
     """Writes NAME.onnx for each function, opset `OPSET`, float32, batch and shots left open.
 
     Args:
@@ -82,17 +90,32 @@ def write(workdir: Path, which: str, out: Path, functions: dict[str, EntryPoint]
       OSError: the converter cannot be installed, or fails.
       ValueError: a file computes something else.
     """
-    places = [prepare(), Path(simpropnet_jax.__file__).parent.parent, *filter(None, [os.environ.get('PYTHONPATH')])]
+    places = [
+        prepare(),
+        Path(simpropnet_jax.__file__).parent.parent,
+        *filter(None, [os.environ.get('PYTHONPATH')]),
+    ]
     done = _run(
-        'simpropnet_jax.export.converter', workdir, which, OPSET, out,
-        PYTHONPATH=os.pathsep.join(map(str, places)), JAX_PLATFORMS='cpu', XLA_FLAGS='')  # fmt: skip
+        'simpropnet_jax.export.converter',
+        workdir,
+        which,
+        OPSET,
+        out,
+        PYTHONPATH=os.pathsep.join(map(str, places)),
+        JAX_PLATFORMS='cpu',
+        XLA_FLAGS='',
+    )
     if done.returncode:
         logger.debug('%s', done.stderr)
         raise OSError(f'the converter to ONNX failed: {_last_line(done)}')
-    found = {name: difference(out / f'{name}.onnx', function) for name, function in functions.items()}
+    found = {
+        name: difference(out / f'{name}.onnx', function) for name, function in functions.items()
+    }
     for name, value in found.items():
         if not value <= TOLERANCE:
-            raise ValueError(f'{out / name}.onnx is off by {value:.1e}, and {TOLERANCE} is allowed: do not use it')
+            raise ValueError(
+                f'{out / name}.onnx is off by {value:.1e}, and {TOLERANCE} is allowed: do not use it'
+            )
     return found
 
 
@@ -106,7 +129,9 @@ def difference(path: Path, entry_point: EntryPoint) -> float:
     rng = np.random.default_rng(0)
     given = {name: _random(rng, struct) for name, struct in entry_point.inputs.items()}
     ours = jax.device_get(jax.jit(lambda arrays: entry_point.function(**arrays))(given))
-    theirs = dict(zip(entry_point.outputs, session.run(list(entry_point.outputs), given), strict=True))
+    theirs = dict(
+        zip(entry_point.outputs, session.run(list(entry_point.outputs), given), strict=True)
+    )
     scale = {name: max(1.0, float(np.abs(value).max())) for name, value in ours.items()}
     return max(float(np.abs(theirs[name] - ours[name]).max()) / scale[name] for name in ours)
 
@@ -119,8 +144,13 @@ def _random(rng, struct):
 
 
 def _run(module, *words, **environment):
-    return subprocess.run([sys.executable, '-m', module, *map(str, words)], capture_output=True, text=True, check=False,
-                          env=os.environ | environment)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, '-m', module, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
 
 
 def _last_line(done):
@@ -128,4 +158,4 @@ def _last_line(done):
 
 
 if __name__ == '__main__':
-    commandline.run(lambda: print(f'the converter to ONNX is in {prepare()}'))
+    command_line.run(lambda: print(f'the converter to ONNX is in {prepare()}'))

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 from jax import export
 
-from simpropnet_jax import checkpoint, paths
 from simpropnet_jax.export import artifact, onnx
 from simpropnet_jax.export.entry_points import EntryPoint, entry_points, in_float32, load_method
-from simpropnet_jax.models.convolve import tracing_for
+from simpropnet_jax.ops.convolve import tracing_for
+from simpropnet_jax.runtime import checkpoint, paths
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +19,9 @@ PLATFORMS = ('cpu', 'cuda', 'tpu')
 LIBRARIES = ('simpropnet-jax', 'jax', 'jaxlib', 'flax')
 
 
-def write(workdir: str | paths.AnyPath, out: Path, which: str = 'best', with_onnx: bool = False) -> dict:
+def write(
+    workdir: str | paths.AnyPath, out: Path, which: str = 'best', with_onnx: bool = False
+) -> dict:
     """Writes encode, probe and decode, each with its weights, and at last manifest.json; returns what is in that.
 
     Args:
@@ -44,18 +46,32 @@ def write(workdir: str | paths.AnyPath, out: Path, which: str = 'best', with_onn
         program = portable(function)
         path = out / f'{name}{artifact.ENDING}'
         path.write_bytes(program.serialize())
-        shown[name] = {'file': path.name, 'inputs': _plain(function.inputs), 'outputs': _plain(function.outputs)}
+        shown[name] = {
+            'file': path.name,
+            'inputs': _plain(function.inputs),
+            'outputs': _plain(function.outputs),
+        }
         logger.info('%s: %.1f MB', path, path.stat().st_size / 1e6)
     manifest = {
-        'method': model.name, 'size': method.config.eval.size, 'dtype': model.dtype, 'convention': model.convention,
-        'checkpoint': {'workdir': str(workdir), 'which': which, 'step': step}, 'entry_points': shown,
-        'platforms': PLATFORMS, 'calling_convention_version': program.calling_convention_version,
-        'versions': {'python': platform.python_version()} | {name: _version(name) for name in LIBRARIES},
-    }  # fmt: skip
+        'method': model.name,
+        'size': method.config.eval.size,
+        'dtype': model.dtype,
+        'convention': model.convention,
+        'checkpoint': {'workdir': str(workdir), 'which': which, 'step': step},
+        'entry_points': shown,
+        'platforms': PLATFORMS,
+        'calling_convention_version': program.calling_convention_version,
+        'versions': {'python': platform.python_version()}
+        | {name: _version(name) for name in LIBRARIES},
+    }
     if with_onnx:
         differences = onnx.write(workdir, which, out, entry_points(in_float32(method), variables))
-        manifest['onnx'] = {'opset': onnx.OPSET, 'converter': onnx.PACKAGES[0], 'dtype': 'float32',
-                            'largest_difference': differences}  # fmt: skip
+        manifest['onnx'] = {
+            'opset': onnx.OPSET,
+            'converter': onnx.PACKAGES[0],
+            'dtype': 'float32',
+            'largest_difference': differences,
+        }
         logger.info('ONNX: at most %.1e from our own', max(differences.values()))
     checkpoint.write_json(out / artifact.MANIFEST, manifest)
     return manifest
@@ -71,7 +87,10 @@ def portable(function: EntryPoint) -> export.Exported:
 def _plain(arrays):
     """Types and shapes as JSON data; sizes that are left open by name."""
     size = lambda n: n if isinstance(n, int) else str(n)
-    return {name: {'dtype': str(a.dtype), 'shape': [size(n) for n in a.shape]} for name, a in arrays.items()}
+    return {
+        name: {'dtype': str(a.dtype), 'shape': [size(n) for n in a.shape]}
+        for name, a in arrays.items()
+    }
 
 
 def _version(library):

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import UInt8
 
-from simpropnet_jax import coco, images
+from simpropnet_jax.io import coco, images
 
 
 class Annotations:
@@ -17,9 +17,13 @@ class Annotations:
 
     def __init__(self, path: Path):
         self.path, self._content = path, coco.read(path)
-        self._places = {key: _place(picture.file, path) for key, picture in self._content.images.items()}
+        self._places = {
+            key: _place(picture.file, path) for key, picture in self._content.images.items()
+        }
 
-    def label(self, image: Path, category: str | None, size: tuple[int, int]) -> UInt8[np.ndarray, 'H W']:
+    def label(
+        self, image: Path, category: str | None, size: tuple[int, int]
+    ) -> UInt8[np.ndarray, 'H W']:
         """The annotations of an image as a label: 1 foreground, 0 background, 255 void (those that are `iscrowd`).
 
         Args:
@@ -33,7 +37,9 @@ class Annotations:
         picture = self._content.images[key]
         if (picture.height, picture.width) != size:
             there = f'{picture.width} x {picture.height}'
-            raise ValueError(f'{self.path} has {image} as {there} pixels, but it is {size[1]} x {size[0]}')
+            raise ValueError(
+                f'{self.path} has {image} as {there} pixels, but it is {size[1]} x {size[0]}'
+            )
         found = [one for one in self._content.annotations if one.image == key]
         names = [self._content.categories[one.category] for one in found]
         wanted = [one for one, name in zip(found, names, strict=True) if category in (None, name)]
@@ -45,16 +51,24 @@ class Annotations:
         for one in sorted(wanted, key=lambda one: not one.crowd):  # objects over crowds
             label[self._mask(one, picture)] = images.VOID if one.crowd else images.FOREGROUND
         if not (label == images.FOREGROUND).any():
-            raise ValueError(f'{self.path} has only empty annotations, or crowds, for {image}: mark the object')
+            raise ValueError(
+                f'{self.path} has only empty annotations, or crowds, for {image}: mark the object'
+            )
         return label
 
     def _find(self, image):
         own = image.absolute().parts
-        named = [(_shared_end(own, parts), key) for key, parts in self._places.items() if parts[-1] == image.name]
+        named = [
+            (_shared_end(own, parts), key)
+            for key, parts in self._places.items()
+            if parts[-1] == image.name
+        ]
         best = [key for shared, key in named if shared == max(shared for shared, _ in named)]
         if len(best) != 1:
             what = f'{len(best)} images' if best else 'no image'
-            raise ValueError(f'{self.path} has {what} called {image.name}: just one file_name must fit {image}')
+            raise ValueError(
+                f'{self.path} has {what} called {image.name}: just one file_name must fit {image}'
+            )
         return best[0]
 
     def _mask(self, annotation, picture):
@@ -68,7 +82,9 @@ def _place(file_name, path):
     """The parts of an image's path below its folder."""
     place = PurePosixPath(file_name.replace('\\', '/'))
     if not place.parts or place.is_absolute() or '..' in place.parts or ':' in place.parts[0]:
-        raise ValueError(f'{path} names an image outside its folder, {file_name}: give it by its name alone')
+        raise ValueError(
+            f'{path} names an image outside its folder, {file_name}: give it by its name alone'
+        )
     return place.parts
 
 

@@ -13,7 +13,9 @@ from jaxtyping import Float32, Float64, UInt8
 from simpropnet_jax.models.layers import host_interpolation_matrix
 
 MOST_CLASSES = 254  # 0 is the background, 255 void
-BAND = 1 << 20  # pixels that are decided at a time, so that a large picture needs little memory for many classes
+BAND = (
+    1 << 20
+)  # pixels that are decided at a time, so that a large picture needs little memory for many classes
 
 
 def winners(
@@ -30,7 +32,9 @@ def winners(
       pixels, 0 where it has none.
     """
     least = math.log(threshold) - math.log1p(-threshold)
-    rows, columns = (host_interpolation_matrix(*n) for n in zip(log_odds.shape[1:], size, strict=True))
+    rows, columns = (
+        host_interpolation_matrix(*n) for n in zip(log_odds.shape[1:], size, strict=True)
+    )
     label = np.zeros(size, np.uint8)
     sums, counts = np.zeros(len(log_odds) + 1), np.zeros(len(log_odds) + 1)
     step = max(1, BAND // size[1])

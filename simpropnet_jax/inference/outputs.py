@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from simpropnet_jax import images, visualize
+from simpropnet_jax.io import images, overlay
 
 ENDINGS = {'mask': '_mask.png', 'overlay': '_overlay.jpg'}
 """Of the files that each picture gets, by kind."""
@@ -27,7 +27,9 @@ def palette() -> UInt8[np.ndarray, '256 3']:
     colors = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         for channel in range(3):
-            colors[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+            colors[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
     return colors
 
 
@@ -62,14 +64,14 @@ def write_mask(label: UInt8[np.ndarray, 'H W'], path: Path, named: bool) -> None
 
 def write_overlay(
     image: UInt8[np.ndarray, 'H W 3'], label: UInt8[np.ndarray, 'H W'], path: Path, named: bool
-) -> None:  # fmt: skip
+) -> None:
     """Writes the picture with each class tinted, at its own size where JPEG allows it."""
-    colors = palette() if named else np.array([(0, 0, 0), visualize.PREDICTION], np.uint8)
+    colors = palette() if named else np.array([(0, 0, 0), overlay.PREDICTION], np.uint8)
     tinted, step = np.empty_like(image), max(1, BAND // image.shape[1])
     for start in range(0, len(image), step):
         first = max(start - 1, 0)  # an outline hangs on the rows above and below
         rows = slice(first, start + step + 1)
-        band = visualize.overlay_classes(image[rows], label[rows], colors)
+        band = overlay.overlay_classes(image[rows], label[rows], colors)
         tinted[start : start + step] = band[start - first :][:step]
     result = Image.fromarray(tinted)
     if max(result.size) > LONGEST_JPEG:
@@ -88,8 +90,8 @@ def write_sheets(overlays: Sequence[tuple[str, Path]], out: Path) -> int:
     for number, start in enumerate(starts, 1):
         tiles = [_tile(name, path) for name, path in overlays[start : start + a_page]]
         tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % COLUMNS)
-        rows = [visualize.beside(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
-        _save(Image.fromarray(visualize.below(rows)), out / f'sheet_{number:03d}.jpg')
+        rows = [overlay.beside(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
+        _save(Image.fromarray(overlay.below(rows)), out / f'sheet_{number:03d}.jpg')
     return len(starts)
 
 
@@ -100,9 +102,11 @@ def _tile(name, path):
             image.draft('RGB', (2 * TILE[0], 2 * TILE[1]))  # read at a fraction of its size
             small = ImageOps.pad(image.convert('RGB'), TILE, color='white')
     except OSError as error:
-        raise ValueError(f'{path} cannot be read: {error}; with --overwrite all is made anew') from error
+        raise ValueError(
+            f'{path} cannot be read: {error}; with --overwrite all is made anew'
+        ) from error
     text = name if len(name) <= 32 else f'...{name[-29:]}'
-    return visualize.captioned(np.asarray(small), text.encode('ascii', 'replace').decode())
+    return overlay.captioned(np.asarray(small), text.encode('ascii', 'replace').decode())
 
 
 def _save(image, path):

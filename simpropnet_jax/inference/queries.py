@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from simpropnet_jax import images
+from simpropnet_jax.io import images
 
 AHEAD = 2  # pictures that are read or being read while the network has another: more would only take memory
-LONGEST = 200  # bytes of a file's name that the names of its output take over; file systems allow 255
+LONGEST = (
+    200  # bytes of a file's name that the names of its output take over; file systems allow 255
+)
 
 
 class Query(NamedTuple):
@@ -37,10 +39,14 @@ def find(given: Sequence[str | os.PathLike], out: Path) -> list[Query]:
     found, places, several = {}, set(), len(given) > 1
     for value in given:
         for path, place in _expanded(os.path.expanduser(value), several, out.resolve()):
-            own = Path(os.path.abspath(path))  # links stay: two may lead to one picture, and each gets its mask
+            own = Path(
+                os.path.abspath(path)
+            )  # links stay: two may lead to one picture, and each gets its mask
             if own not in found:
                 parents = list(own.parts[1:-1])
-                while place in places:  # 1.jpg of another folder: as many of its own folders as tell them apart
+                while (
+                    place in places
+                ):  # 1.jpg of another folder: as many of its own folders as tell them apart
                     place = Path(parents.pop() if parents else '_', place)
                 places.add(place)
                 found[own] = Query(path, place)
@@ -57,9 +63,13 @@ def _expanded(value, several, out) -> Iterator[tuple[Path, Path]]:
     elif glob.has_magic(value):
         base = Path(*_before_wildcards(path))
         matches = (Path(match) for match in glob.iglob(value, recursive=True))
-        found = sorted(one for one in matches if images.is_picture(one) and out not in one.resolve().parents)
+        found = sorted(
+            one for one in matches if images.is_picture(one) and out not in one.resolve().parents
+        )
         if not found:
-            raise ValueError(f'no picture fits {value}: no file that it means ends in {", ".join(images.ENDINGS)}')
+            raise ValueError(
+                f'no picture fits {value}: no file that it means ends in {", ".join(images.ENDINGS)}'
+            )
     else:
         raise FileNotFoundError(f'there is no file or folder {value} to segment')
     named = base.resolve().name if several and found != [path] else ''
@@ -77,7 +87,7 @@ def _before_wildcards(path):
 
 def output_names(
     places: Sequence[Path], kept: Mapping[Path, str] | None = None, others: Iterable[str] = ()
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """How the output of each query is called: its place without the ending; with it where two would have one name.
 
     Args:

@@ -9,15 +9,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simpropnet_jax import checkpoint
 from simpropnet_jax.inference import outputs
 from simpropnet_jax.inference.queries import Query
+from simpropnet_jax.runtime import checkpoint
 
 ONE_CLASS = 'object'  # its name in COCO's JSON where --support gave none
 MADE_BY = {  # entries of run.json on which masks depend, in the words of the error
-    'weights': 'another checkpoint', 'size': 'another checkpoint', 'supports': 'other supports or classes',
-    'threshold': 'another --threshold', 'self_support': 'another --self_support',
-    'write': 'another --write'}  # fmt: skip
+    'weights': 'another checkpoint',
+    'size': 'another checkpoint',
+    'supports': 'other supports or classes',
+    'threshold': 'another --threshold',
+    'self_support': 'another --self_support',
+    'write': 'another --write',
+}
 
 
 class Finished(NamedTuple):
@@ -50,13 +54,20 @@ class Results:
         path = self.out / 'run.json'
         if not path.exists():
             if self._done:
-                raise ValueError(f'{path} is missing, which says what made the masks beside it: add --overwrite')
+                raise ValueError(
+                    f'{path} is missing, which says what made the masks beside it: add --overwrite'
+                )
             return
         try:
-            earlier = {'self_support': 0, **json.loads(path.read_text())}  # which earlier versions had not
+            earlier = {
+                'self_support': 0,
+                **json.loads(path.read_text()),
+            }  # which earlier versions had not
             other = [words for key, words in MADE_BY.items() if earlier.get(key) != self.run[key]]
         except (ValueError, TypeError) as error:
-            raise ValueError(f'{path} is damaged: give another --out, or --overwrite to make all anew') from error
+            raise ValueError(
+                f'{path} is damaged: give another --out, or --overwrite to make all anew'
+            ) from error
         if other:
             raise ValueError(
                 f'{self.out} has masks made with {" and ".join(dict.fromkeys(other))}: give another --out, or '
@@ -90,7 +101,11 @@ class Results:
                 for path in outputs.files_of(self.out, one.name, outputs.ENDINGS).values():
                     if self.out.resolve() in path.resolve().parents:  # done.jsonl may be anybody's
                         path.unlink(missing_ok=True)
-            for path in (self._lines, self.out / 'predictions.json', *self.out.glob('sheet_[0-9]*.jpg')):
+            for path in (
+                self._lines,
+                self.out / 'predictions.json',
+                *self.out.glob('sheet_[0-9]*.jpg'),
+            ):
                 path.unlink(missing_ok=True)
             self._done = {}
         checkpoint.write_json(self.out / 'run.json', self.run)
@@ -109,7 +124,9 @@ class Results:
             return False
 
     def _there(self, name):
-        return all(path.exists() for path in outputs.files_of(self.out, name, self.run['write']).values())
+        return all(
+            path.exists() for path in outputs.files_of(self.out, name, self.run['write']).values()
+        )
 
     def add(self, query: Query, name: str, size: tuple[int, int], annotations: list[dict]) -> None:
         """Notes that all files of a picture are written.
@@ -119,8 +136,14 @@ class Results:
           annotations: entries of COCO's JSON but for ids of image and annotation.
         """
         line = {
-            'path': _key(query), 'name': name, 'file_name': query.place.as_posix(), 'stamp': _stamp(query.path),
-            'height': size[0], 'width': size[1], 'annotations': annotations}  # fmt: skip
+            'path': _key(query),
+            'name': name,
+            'file_name': query.place.as_posix(),
+            'stamp': _stamp(query.path),
+            'height': size[0],
+            'width': size[1],
+            'annotations': annotations,
+        }
         with self._lines.open('a') as file:
             start = file.tell()
             file.write(json.dumps(line) + '\n')
@@ -129,20 +152,37 @@ class Results:
     def overlays(self) -> list[tuple[str, Path]]:
         """Names and overlays of all finished pictures, by name."""
         names = sorted(one.name for one in self._done.values())
-        files = [(name, outputs.files_of(self.out, name, ('overlay',))['overlay']) for name in names]
+        files = [
+            (name, outputs.files_of(self.out, name, ('overlay',))['overlay']) for name in names
+        ]
         return [(name, path) for name, path in files if path.exists()]
 
     def write_coco(self) -> None:
         """Writes predictions.json from done.jsonl, picture by picture, by name."""
         names = [name or ONE_CLASS for name, _ in self.run['supports']]
         categories = [{'id': number, 'name': name} for number, name in enumerate(names, 1)]
-        with outputs.replacing(self.out / 'predictions.json') as unfinished, unfinished.open('w') as file:
+        with (
+            outputs.replacing(self.out / 'predictions.json') as unfinished,
+            unfinished.open('w') as file,
+        ):
             file.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
-            _write_list(file, ({'id': number, **{key: line[key] for key in ('file_name', 'height', 'width')}}
-                               for number, line in enumerate(self._ordered(), 1)))  # fmt: skip
+            _write_list(
+                file,
+                (
+                    {'id': number, **{key: line[key] for key in ('file_name', 'height', 'width')}}
+                    for number, line in enumerate(self._ordered(), 1)
+                ),
+            )
             file.write('],\n"annotations": [')
-            found = ((number, one) for number, line in enumerate(self._ordered(), 1) for one in line['annotations'])
-            _write_list(file, ({'id': i, 'image_id': number, **one} for i, (number, one) in enumerate(found, 1)))
+            found = (
+                (number, one)
+                for number, line in enumerate(self._ordered(), 1)
+                for one in line['annotations']
+            )
+            _write_list(
+                file,
+                ({'id': i, 'image_id': number, **one} for i, (number, one) in enumerate(found, 1)),
+            )
             file.write(']}\n')
 
     def _ordered(self) -> Iterator[dict]:

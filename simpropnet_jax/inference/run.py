@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simpropnet_jax import coco, images
-from simpropnet_jax.checkpoint import write_json
 from simpropnet_jax.inference import combine, outputs, supports
 from simpropnet_jax.inference.queries import Query, find, output_names, read_ahead
 from simpropnet_jax.inference.results import Results
 from simpropnet_jax.inference.segmenter import Segmenter
+from simpropnet_jax.io import coco, images
+from simpropnet_jax.runtime.checkpoint import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +21,16 @@ WRITE = ('mask', 'overlay')  # what is written if nothing is said
 
 
 def predict(
-    checkpoint: str | os.PathLike, given: Sequence[Sequence[str | os.PathLike]], query: Sequence[str | os.PathLike],
-    out: Path, *, write: Sequence[str] = WRITE, threshold: float = 0.5, self_support: int = 0, overwrite: bool = False,
-) -> list[Path]:  # fmt: skip
+    checkpoint: str | os.PathLike,
+    given: Sequence[Sequence[str | os.PathLike]],
+    query: Sequence[str | os.PathLike],
+    out: Path,
+    *,
+    write: Sequence[str] = WRITE,
+    threshold: float = 0.5,
+    self_support: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
     """Writes masks and what else is asked for, of pictures, folders and patterns; goes on with a folder half done.
 
     Args:
@@ -44,16 +51,24 @@ def predict(
     if not 0 < threshold < 1:
         raise ValueError(f'--threshold must be between 0 and 1, both excluded, got {threshold}')
     if self_support < 0:
-        raise ValueError(f'--self_support must be a number of rounds, 0 or more, got {self_support}')
+        raise ValueError(
+            f'--self_support must be a number of rounds, 0 or more, got {self_support}'
+        )
     _check_folder(out, query)
     queries = find(query, out)
     if len(queries) == 1:
         images.read_image(queries[0].path)
     segmenter = Segmenter.from_checkpoint(checkpoint, self_support=self_support)
     squares = supports.read_all(named_supports, segmenter.size)
-    results = Results(out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite)
+    results = Results(
+        out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite
+    )
     named = _named(queries, results)
-    _check_inputs(out, [*(one.path for one in queries), *(path for one in named_supports for path in one[1:])], named)
+    _check_inputs(
+        out,
+        [*(one.path for one in queries), *(path for one in named_supports for path in one[1:])],
+        named,
+    )
     results.begin()
     classes = list(squares)
     if None not in classes:
@@ -66,14 +81,20 @@ def predict(
     _finish(results, kinds)
     for error in unreadable.values():
         logger.error('left out: %s', error)
-    print(f'{len(named) - len(unreadable)} of {len(named)} pictures segmented: {_said(kinds)} are in {out}')
+    print(
+        f'{len(named) - len(unreadable)} of {len(named)} pictures segmented: {_said(kinds)} are in {out}'
+    )
     return list(unreadable)
 
 
 def segment_all(
-    segmenter: Segmenter, probes: Sequence[Any], todo: Sequence[tuple[Query, str]], results: Results,
-    threshold: float = 0.5, total: int | None = None,
-) -> dict[Path, Exception]:  # fmt: skip
+    segmenter: Segmenter,
+    probes: Sequence[Any],
+    todo: Sequence[tuple[Query, str]],
+    results: Results,
+    threshold: float = 0.5,
+    total: int | None = None,
+) -> dict[Path, Exception]:
     """Segments pictures one after the other while the next are read; in memory are never more than a few.
 
     Args:
@@ -85,7 +106,9 @@ def segment_all(
     kinds, named = results.run['write'], results.run['supports'][0][0] is not None
     unreadable = {}
     with contextlib.closing(read_ahead([query.path for query, _ in todo])) as reading:
-        for (query, name), image in _progress(zip(todo, reading, strict=True), len(todo), total or len(todo)):
+        for (query, name), image in _progress(
+            zip(todo, reading, strict=True), len(todo), total or len(todo)
+        ):
             if isinstance(image, Exception):
                 unreadable[query.path] = image
                 continue
@@ -96,7 +119,9 @@ def segment_all(
                 outputs.write_mask(label, files['mask'], named)
             if 'overlay' in files:
                 outputs.write_overlay(image, label, files['overlay'], named)
-            results.add(query, name, size, list(_annotations(label, scores)) if 'coco' in kinds else [])
+            results.add(
+                query, name, size, list(_annotations(label, scores)) if 'coco' in kinds else []
+            )
     return unreadable
 
 
@@ -105,15 +130,26 @@ def _annotations(label, scores):
     for number, score in enumerate(scores.tolist(), 1):
         mask = label == number
         if mask.any():
-            yield {'category_id': number, 'iscrowd': 0, 'score': round(score, 4), **coco.run_lengths(mask)}
+            yield {
+                'category_id': number,
+                'iscrowd': 0,
+                'score': round(score, 4),
+                **coco.run_lengths(mask),
+            }
 
 
 def _made_by(path, segmenter, squares, threshold, self_support, kinds):
     """What run.json says: `results.MADE_BY`, and where the checkpoint was."""
     return {
-        'checkpoint': os.fspath(path), 'step': segmenter.step, 'weights': segmenter.weights_hash(),
-        'size': segmenter.size, 'supports': [[name, supports.fingerprint(pairs)] for name, pairs in squares.items()],
-        'threshold': threshold, 'self_support': self_support, 'write': list(kinds)}  # fmt: skip
+        'checkpoint': os.fspath(path),
+        'step': segmenter.step,
+        'weights': segmenter.weights_hash(),
+        'size': segmenter.size,
+        'supports': [[name, supports.fingerprint(pairs)] for name, pairs in squares.items()],
+        'threshold': threshold,
+        'self_support': self_support,
+        'write': list(kinds),
+    }
 
 
 def _named(queries, results):
@@ -127,7 +163,9 @@ def _named(queries, results):
 def _write_legend(classes, out):
     colors = outputs.palette().tolist()
     rows = [(0, 'background'), *enumerate(classes, 1)]
-    write_json(out / 'classes.json', [{'index': i, 'name': name, 'color': colors[i]} for i, name in rows])
+    write_json(
+        out / 'classes.json', [{'index': i, 'name': name, 'color': colors[i]} for i, name in rows]
+    )
 
 
 def _finish(results, kinds):
@@ -155,7 +193,11 @@ def _check_folder(out, given):
 
 def _check_inputs(out, inputs, named):
     """Refuses a folder where the output would replace what was given."""
-    written = {path.resolve() for _, name in named for path in outputs.files_of(out, name, outputs.ENDINGS).values()}
+    written = {
+        path.resolve()
+        for _, name in named
+        for path in outputs.files_of(out, name, outputs.ENDINGS).values()
+    }
     written.add((out / 'predictions.json').resolve())
     replaced = [path for path in inputs if path.resolve() in written]
     if replaced:
@@ -167,5 +209,13 @@ def _progress(steps, count, total):
     from tqdm import tqdm
 
     pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
-    return tqdm(steps, desc='segment', unit='picture', leave=False, mininterval=pause, disable=count <= 1, total=total,
-                initial=total - count)  # fmt: skip
+    return tqdm(
+        steps,
+        desc='segment',
+        unit='picture',
+        leave=False,
+        mininterval=pause,
+        disable=count <= 1,
+        total=total,
+        initial=total - count,
+    )

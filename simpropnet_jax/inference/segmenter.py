@@ -22,11 +22,14 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment, images, models, paths
+from simpropnet_jax import models
+from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.io import images
 from simpropnet_jax.models.layers import host_interpolation_matrix
-from simpropnet_jax.models.normalise import normalise
 from simpropnet_jax.models.self_support import decode
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.setup import experiment
 
 Picture = str | os.PathLike | np.ndarray
 """A file, or an array: an image u8 RGB [H, W, 3], or a mask of bool or numbers [H, W]; see `images`."""
@@ -45,13 +48,20 @@ class Segmenter:
     Args:
       module: with `encode`, `probe`, `decode`; `variables` its {'params': ...}.
       size: side in pixels of the square that pictures are stretched to for the network.
-      convention: of the backbone's weights, see `models.normalise`.
+      convention: of the backbone's weights, see `backbones.normalise`.
       step: of the checkpoint that they are from.
       self_support: rounds in which a query's confident pixels are its own support, see `models.self_support`.
     """
 
     def __init__(
-        self, module, variables: dict, *, size: int, convention: str, step: int | None = None, self_support: int = 0
+        self,
+        module,
+        variables: dict,
+        *,
+        size: int,
+        convention: str,
+        step: int | None = None,
+        self_support: int = 0,
     ):
         self.size, self.step = size, step
         self._variables = variables
@@ -70,10 +80,16 @@ class Segmenter:
             logits = decode(module, variables, features, probe, self_support)[0].astype(jnp.float32)
             return logits[..., 1] - logits[..., 0]
 
-        self._probe, self._encode, self._difference = jax.jit(probe), jax.jit(encode), jax.jit(difference)
+        self._probe, self._encode, self._difference = (
+            jax.jit(probe),
+            jax.jit(encode),
+            jax.jit(difference),
+        )
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike, which: str = 'best', self_support: int = 0) -> 'Segmenter':
+    def from_checkpoint(
+        cls, path: str | os.PathLike, which: str = 'best', self_support: int = 0
+    ) -> 'Segmenter':
         """The method of a work directory, with pictures at `config.eval.size`, on the first device.
 
         Args:
@@ -85,7 +101,9 @@ class Segmenter:
         """
         workdir = paths.given(path)
         if not (workdir / 'config.json').is_file():
-            raise ValueError(f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote')
+            raise ValueError(
+                f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote'
+            )
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)
         method = experiment.Method(config, models.build(config), pretrained={}, weights=None)
@@ -97,8 +115,13 @@ class Segmenter:
         device = SingleDeviceSharding(jax.local_devices()[0])
         variables, step = experiment.restore_variables(method, workdir, which, device)
         return cls(
-            method.module, variables, size=config.eval.size, convention=config.model.convention, step=step,
-            self_support=self_support)  # fmt: skip
+            method.module,
+            variables,
+            size=config.eval.size,
+            convention=config.model.convention,
+            step=step,
+            self_support=self_support,
+        )
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights, in hexadecimal: two checkpoints of one hash segment alike."""
@@ -118,7 +141,9 @@ class Segmenter:
         """
         if not supports:
             raise ValueError('there is no support: give at least one image with its mask')
-        pictures, labels = zip(*(stretched_support(image, mask, self.size) for image, mask in supports), strict=True)
+        pictures, labels = zip(
+            *(stretched_support(image, mask, self.size) for image, mask in supports), strict=True
+        )
         return self._probe(self._variables, np.stack(pictures), np.stack(labels))
 
     def segment_with(self, probe: Any, query: Picture) -> Segmentation:
@@ -141,14 +166,18 @@ class Segmenter:
         """
         # The host resizes, here and to the query's size: the device would compile anew for every size.
         features = self._encode(self._variables, _stretched(_image(query), self.size))
-        return np.stack(jax.device_get([self._difference(self._variables, features, probe) for probe in probes]))
+        return np.stack(
+            jax.device_get([self._difference(self._variables, features, probe) for probe in probes])
+        )
 
     def segment(self, query: Picture, supports: Sequence[tuple[Picture, Picture]]) -> Segmentation:
         """The mask of one query; see `probe` and `segment_with`."""
         return self.segment_with(self.probe(supports), query)
 
 
-def read_support(image: Picture, mask: Picture) -> tuple[UInt8[np.ndarray, 'H W 3'], UInt8[np.ndarray, 'H W']]:
+def read_support(
+    image: Picture, mask: Picture
+) -> tuple[UInt8[np.ndarray, 'H W 3'], UInt8[np.ndarray, 'H W']]:
     """An image and its label: 1 foreground, 0 background, 255 void.
 
     Raises:
@@ -164,7 +193,9 @@ def read_support(image: Picture, mask: Picture) -> tuple[UInt8[np.ndarray, 'H W 
         )
     if not (label == images.FOREGROUND).any():
         found = '0 or void (255 in a palette)' if (label == images.VOID).any() else '0'
-        raise ValueError(f'{name} has no foreground: every pixel is {found}; mark the object with another value')
+        raise ValueError(
+            f'{name} has no foreground: every pixel is {found}; mark the object with another value'
+        )
     return pixels, label
 
 
@@ -186,9 +217,14 @@ def stretched_support(
     return _stretched(pixels, size), square
 
 
-def resize_aligned(values: Float32[np.ndarray, 'h w'], size: tuple[int, int]) -> Float32[np.ndarray, 'H W']:
+def resize_aligned(
+    values: Float32[np.ndarray, 'h w'], size: tuple[int, int]
+) -> Float32[np.ndarray, 'H W']:
     """`layers.resize_bilinear` (aligned corners) on the host, for sizes that are not known beforehand."""
-    rows, columns = (host_interpolation_matrix(n_in, n_out) for n_in, n_out in zip(values.shape, size, strict=True))
+    rows, columns = (
+        host_interpolation_matrix(n_in, n_out)
+        for n_in, n_out in zip(values.shape, size, strict=True)
+    )
     return rows @ values @ columns.T
 
 
@@ -196,7 +232,9 @@ def _image(picture):
     if not isinstance(picture, np.ndarray):
         return images.read_image(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(f'an image must be uint8 RGB, [H, W, 3], got {picture.dtype} {list(picture.shape)}')
+        raise ValueError(
+            f'an image must be uint8 RGB, [H, W, 3], got {picture.dtype} {list(picture.shape)}'
+        )
     return picture
 
 

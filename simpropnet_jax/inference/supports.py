@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simpropnet_jax import images
 from simpropnet_jax.inference.annotations import Annotations
 from simpropnet_jax.inference.combine import MOST_CLASSES
 from simpropnet_jax.inference.segmenter import stretched_support
+from simpropnet_jax.io import images
 
 Square = tuple[np.ndarray, np.ndarray]
 """Image u8 [S, S, 3] and label u8 [S, S] (0, 1, 255) at the size that the network sees."""
@@ -37,7 +37,9 @@ def parse(given: Sequence[Sequence[str | PathLike]]) -> list[Support]:
     for values in given:
         if len(values) not in (2, 3):
             said = ' '.join(map(str, values))
-            raise ValueError(f'--support takes IMAGE MASK, or CLASS IMAGE MASK, got {len(values)} values: {said}')
+            raise ValueError(
+                f'--support takes IMAGE MASK, or CLASS IMAGE MASK, got {len(values)} values: {said}'
+            )
         category = str(values[0]).strip() if len(values) == 3 else None
         if category == '':
             raise ValueError('a class of --support has no name')
@@ -45,7 +47,9 @@ def parse(given: Sequence[Sequence[str | PathLike]]) -> list[Support]:
         supports.append(Support(category, image, mask))
     if len({one.category is None for one in supports}) > 1:
         unnamed = next(one for one in supports if one.category is None)
-        raise ValueError(f'--support {unnamed.image} {unnamed.mask} has no class, but others have: name one for each')
+        raise ValueError(
+            f'--support {unnamed.image} {unnamed.mask} has no class, but others have: name one for each'
+        )
     if len(categories(supports)) > MOST_CLASSES:
         raise ValueError(f'there are {len(categories(supports))} classes, more than {MOST_CLASSES}')
     return supports

@@ -12,7 +12,7 @@ def build(config) -> nn.Module:
     Args:
       config: of its `model`, `convention` is resolved to the name of an entry of `normalise.CONVENTIONS`.
     """
-    from simpropnet_jax.models import normalise
+    from simpropnet_jax.backbones import normalise
 
     model = config.model
     others = ('name', 'weights', 'trained', 'convention', 'dtype')
@@ -29,7 +29,18 @@ def backbones(name: str) -> dict[str, int]:
 
 
 def _kind(name: str) -> type[nn.Module]:
-    from simpropnet_jax.models import amp, canet, classifier, cofcn, deeplab, oslsm, panet, prototype, sgone, simpropnet
+    from simpropnet_jax.models import (
+        amp,
+        canet,
+        classifier,
+        cofcn,
+        deeplab,
+        oslsm,
+        panet,
+        prototype,
+        sgone,
+        simpropnet,
+    )
 
     return {
         'amp': amp.AMP,

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.layers import Conv, largest, resize_bilinear, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
 
@@ -31,7 +31,9 @@ class Proxies(NamedTuple):
 
     novel: Float[Array, 'b c']
     background: Float[Array, 'b c']
-    hidden: Int[Array, ' b']  # a class that was trained and is to be met as novel; NONE where there is none
+    hidden: Int[
+        Array, ' b'
+    ]  # a class that was trained and is to be met as novel; NONE where there is none
 
 
 class AMP(FewShotMethod):
@@ -46,7 +48,9 @@ class AMP(FewShotMethod):
 
     encoder: str = 'resnet50'
     features: int = 256  # of the layer behind the backbone
-    alpha: float = 0.25821  # share of the supports' background in the adapted weight of the background
+    alpha: float = (
+        0.25821  # share of the supports' background in the adapted weight of the background
+    )
     dropout: float = 0.5
     novel: tuple[int, ...] = ()  # class ids that the fold holds out
     classes: int = 21
@@ -56,8 +60,14 @@ class AMP(FewShotMethod):
 
     def setup(self):
         self.backbone = make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype,
-            ceil=True, strides=(2, 2, 2, None), dilations=(1, 1, 1, (1, 1, 2), (2, 4, 4)))  # fmt: skip
+            self.encoder,
+            self.width,
+            self.stride_on,
+            self.dtype,
+            ceil=True,
+            strides=(2, 2, 2, None),
+            dilations=(1, 1, 1, (1, 1, 2), (2, 4, 4)),
+        )
         if self.encoder == 'resnet50':
             self.project = Conv(self.features, dilation=2, dtype=self.dtype)
             self.project_middle = Conv(kernel=1, dtype=self.dtype)
@@ -66,8 +76,14 @@ class AMP(FewShotMethod):
             self.project = Conv(self.features, kernel=1, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2))
         # Of length about one, as the released code keeps them: the gradient of a direction falls with its length.
-        row = lambda name, size: self.param(name, nn.initializers.normal(size**-0.5), (self.classes, size))
-        self.rows = row('deep', self.features), row('middle', 8 * self.width), row('shallow', 4 * self.width)
+        row = lambda name, size: self.param(
+            name, nn.initializers.normal(size**-0.5), (self.classes, size)
+        )
+        self.rows = (
+            row('deep', self.features),
+            row('middle', 8 * self.width),
+            row('shallow', 4 * self.width),
+        )
         self.scales = self.param('scales', nn.initializers.constant(SCALE), (3,))
 
     def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Levels:
@@ -76,10 +92,15 @@ class AMP(FewShotMethod):
         found = self.backbone(images)
         if self.encoder == 'vgg16':
             return Levels(nn.relu(self.project(found['conv5'])), found['conv4'], found['pool3'])
-        middle, shallow = self.project_middle(found['layer2']), self.project_shallow(found['layer1'])
+        middle, shallow = (
+            self.project_middle(found['layer2']),
+            self.project_shallow(found['layer1']),
+        )
         return Levels(*map(nn.relu, (self.project(joined(found)), middle, shallow)))
 
-    def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
+    def logits(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w k']:
         """Of every class, at the shallow level's size; the novel ones are excluded: a softmax of 16 classes."""
         features = self.encode(images, train)
         rows = [jnp.broadcast_to(one, (len(images), *one.shape)) for one in self._trained()]
@@ -117,7 +138,9 @@ class AMP(FewShotMethod):
         """The same proxies; the trained weights of these classes are hidden from `decode`."""
         return probe._replace(hidden=class_id)
 
-    def decode(self, features: Levels, probe: Proxies, train: bool = False) -> Float[Array, 'b h w 2']:
+    def decode(
+        self, features: Levels, probe: Proxies, train: bool = False
+    ) -> Float[Array, 'b h w 2']:
         """The best score of background and base classes, and that of the novel class, as two logits."""
         scores = self._all_scores(features, probe, train)
         return jnp.stack([largest(scores[..., :-1]), scores[..., -1]], -1)
@@ -130,7 +153,9 @@ class AMP(FewShotMethod):
     def _all_scores(self, features, probe, train=False) -> Float[Array, 'b h w k']:
         """Of the adapted background, the base classes, and last the novel class."""
         ends = np.cumsum([level.shape[-1] for level in features])[:-1]
-        of_levels = lambda joint: [unit(part) for part in jnp.split(joint, ends, -1)]  # mixed proxies are shorter
+        of_levels = lambda joint: [
+            unit(part) for part in jnp.split(joint, ends, -1)
+        ]  # mixed proxies are shorter
         given = zip(of_levels(probe.background), of_levels(probe.novel), strict=True)
         rows = []
         for trained, (background, novel) in zip(self._trained(), given, strict=True):
@@ -165,7 +190,9 @@ def unit(x: Float[Array, '*b c']) -> Float[Array, '*b c']:
     return jnp.where(long, x * jax.lax.rsqrt(jnp.where(long, square, 1)), 0)
 
 
-def cosines(features: Float[Array, 'b h w c'], rows: Float[Array, 'b k c']) -> Float[Array, 'b h w k']:
+def cosines(
+    features: Float[Array, 'b h w c'], rows: Float[Array, 'b k c']
+) -> Float[Array, 'b h w k']:
     """Cosine of every position to each of k vectors of length one, in float32."""
     features = features.astype(jnp.float32)
     products = jnp.einsum('bhwc,bkc->bhwk', features, rows, precision='highest')

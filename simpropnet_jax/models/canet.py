@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import DenseComparison
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, Decoder, masked_average, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
-from simpropnet_jax.models.resnet import ResNet
 
 
 class CANet(FewShotMethod):
@@ -30,13 +30,17 @@ class CANet(FewShotMethod):
 
     def setup(self):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
-        self.project = ConvReluDropout(self.features, dilation=2, dropout=self.dropout, dtype=self.dtype)
+        self.project = ConvReluDropout(
+            self.features, dilation=2, dropout=self.dropout, dtype=self.dtype
+        )
         self.fusion = DenseComparison(self.dropout, self.dtype)
         self.decoder = Decoder(features=self.features, dropout=self.dropout, dtype=self.dtype)
         if self.shots == 'attention':
             self.attention = ShotAttention(self.dtype)
 
-    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+    def encode(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w c']:
         """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
@@ -52,9 +56,13 @@ class CANet(FewShotMethod):
         return each if self.shots == 'attention' else super().combine(each)
 
     def decode(
-        self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c'], train: bool = False,
-        history: Float[Array, 'b h w 2'] | None = None, steps: int | None = None,
-    ) -> Float[Array, 'b h w 2']:  # fmt: skip
+        self,
+        features: Float[Array, 'b h w c'],
+        probe: Float[Array, 'b *k c'],
+        train: bool = False,
+        history: Float[Array, 'b h w 2'] | None = None,
+        steps: int | None = None,
+    ) -> Float[Array, 'b h w 2']:
         """Logits of background and foreground: one pass, then refinements, each with the softmax of the pass before.
 
         Args:

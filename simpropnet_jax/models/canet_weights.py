@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from simpropnet_jax.models import pretrained
+from simpropnet_jax.backbones import weights
 from simpropnet_jax.models.canet import CANet
 
 # Layers of the head there -> here. What is left is the backbone, in torchvision's names.
@@ -59,13 +59,21 @@ def load_canet(path: str | os.PathLike, width: int = 64, features: int = 256) ->
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'CANet weights not found: {path} (give a .pth or .safetensors file)')
-    readers = {'.pth': pretrained.read_pth, '.safetensors': pretrained.read_safetensors}
+        raise FileNotFoundError(
+            f'CANet weights not found: {path} (give a .pth or .safetensors file)'
+        )
+    readers = {'.pth': weights.read_pth, '.safetensors': weights.read_safetensors}
     if path.suffix not in readers:
         raise ValueError(f'CANet weights must end in {", ".join(readers)}, got {path}')
-    entries = {name.removeprefix('module.'): entry for name, entry in readers[path.suffix](path).items()}
+    entries = {
+        name.removeprefix('module.'): entry for name, entry in readers[path.suffix](path).items()
+    }
     head = {f'{layer}.{array}' for layer in _HEAD for array in ('weight', 'bias')}
-    backbone = {name: entry for name, entry in entries.items() if re.match(r'(conv1|bn1|layer[123])\.', name)}
+    backbone = {
+        name: entry
+        for name, entry in entries.items()
+        if re.match(r'(conv1|bn1|layer[123])\.', name)
+    }
     params = _head(entries, width, features, path)
     superfluous = entries.keys() - head - backbone.keys()
     if superfluous:
@@ -73,21 +81,27 @@ def load_canet(path: str | os.PathLike, width: int = 64, features: int = 256) ->
             f'{path} has an entry {min(superfluous)} that the released CANet does not have '
             f'({len(superfluous)} such entries)'
         )
-    params['backbone'] = pretrained.fold(backbone, pretrained.TORCHVISION, width, path)
-    return TrainedCANet(params, 'canet', f'{path.name} sha256:{pretrained.sha256(path)}')
+    params['backbone'] = weights.fold(backbone, weights.TORCHVISION, width, path)
+    return TrainedCANet(params, 'canet', f'{path.name} sha256:{weights.sha256(path)}')
 
 
 def _head(entries: dict[str, np.ndarray], width: int, features: int, path: Path) -> dict:
     """CANet's params but for the backbone's."""
     module = CANet(width=width, features=features)
-    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 17, 17, 3)), jnp.zeros((1, 17, 17)))
+    variables = jax.eval_shape(
+        module.init, jax.random.key(0), jnp.zeros((1, 17, 17, 3)), jnp.zeros((1, 17, 17))
+    )
     shapes = traverse_util.flatten_dict(variables['params'], sep='/')
     params = {}
     for layer, place in _HEAD.items():
         kernel = shapes[f'{place}/kernel'].shape
-        weight = _take(entries, f'{layer}.weight', tuple(kernel[axis] for axis in (3, 2, 0, 1)), path)
+        weight = _take(
+            entries, f'{layer}.weight', tuple(kernel[axis] for axis in (3, 2, 0, 1)), path
+        )
         params[f'{place}/kernel'] = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-        params[f'{place}/bias'] = _take(entries, f'{layer}.bias', shapes[f'{place}/bias'].shape, path)
+        params[f'{place}/bias'] = _take(
+            entries, f'{layer}.bias', shapes[f'{place}/bias'].shape, path
+        )
     return traverse_util.unflatten_dict(params, sep='/')
 
 
@@ -95,5 +109,7 @@ def _take(entries, name, shape, path):
     if name not in entries:
         raise ValueError(f'{path} has no entry {name} (is it a CANet of the released code?)')
     if entries[name].shape != shape:
-        raise ValueError(f'{path}: entry {name} should have shape {shape}, has {entries[name].shape}')
+        raise ValueError(
+            f'{path}: entry {name} should have shape {shape}, has {entries[name].shape}'
+        )
     return np.asarray(entries[name], np.float32)

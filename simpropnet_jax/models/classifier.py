@@ -25,6 +25,8 @@ class Classifier(Prototype):
         self.logits(images)
         return super().__call__(images, masks)
 
-    def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
+    def logits(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w k']:
         """Of every class, at 1/8 of the images' size."""
         return self.classify(self.encode(images, train)).astype(jnp.float32)

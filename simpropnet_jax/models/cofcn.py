@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
@@ -28,26 +28,37 @@ class CoFCN(FewShotMethod):
 
     def setup(self):
         self.backbone = make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 2, 2))  # fmt: skip
+            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 2, 2)
+        )
         fc6 = {'kernel': 7} if self.encoder == 'vgg16' else {'dilation': 2}
         self.project = ConvReluDropout(self.features, dropout=self.dropout, dtype=self.dtype, **fc6)
         self.head = Head(self.dropout, self.dtype)
 
-    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+    def encode(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w c']:
         """Features of normalised images: at 1/8 of their size on ResNet-50, at 1/32 on VGG-16."""
         levels = self.backbone(images)
-        return self.project(joined(levels) if self.encoder == 'resnet50' else levels['pool5'], train)
+        return self.project(
+            joined(levels) if self.encoder == 'resnet50' else levels['pool5'], train
+        )
 
-    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+    def probe_each(
+        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
+    ) -> Probe:
         """Averages over the positive and over the negative annotation, each by its own mass."""
         average = lambda annotation: upsampled_average(features, annotation)
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
-    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+    def decode(
+        self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
+    ) -> Float[Array, 'b h w 2']:
         """Logits of background and foreground."""
         return self.head(features, probe, train)
 
-    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+    def maps(
+        self, features: Float[Array, 'b h w c'], probe: Probe
+    ) -> dict[str, Float[Array, 'b h w']]:
         """What to show of an episode: the foreground's probability."""
         return {'foreground': nn.softmax(self.decode(features, probe))[..., 1]}
 
@@ -65,9 +76,10 @@ class Head(nn.Module):
     @nn.compact
     def __call__(
         self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
-    ) -> Float[Array, 'b h w 2']:  # fmt: skip
+    ) -> Float[Array, 'b h w 2']:
         support = jnp.concatenate([probe.background, probe.foreground], -1)
         block = ConvReluDropout(
-            3 * features.shape[-1], kernel=1, dropout=self.dropout, dtype=self.dtype, name='fc7')  # fmt: skip
+            3 * features.shape[-1], kernel=1, dropout=self.dropout, dtype=self.dtype, name='fc7'
+        )
         x = block(features, train, constant=support)
         return Conv(2, kernel=1, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.resnet import Conv, ResNet
 from simpropnet_jax.models.layers import resize_bilinear, tile
-from simpropnet_jax.models.resnet import Conv, ResNet
 
 # Output stride 16: layer4 keeps the resolution and dilates.
 STRIDES = (1, 2, 2, 1)
@@ -36,9 +36,13 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
-        x = Conv(self.features, self.kernel, dilation=self.dilation, dtype=self.dtype, name='conv')(x)
+        x = Conv(self.features, self.kernel, dilation=self.dilation, dtype=self.dtype, name='conv')(
+            x
+        )
         group = math.gcd(GROUP, self.features)
-        return nn.relu(nn.GroupNorm(None, epsilon=1e-5, group_size=group, dtype=self.dtype, name='norm')(x))
+        return nn.relu(
+            nn.GroupNorm(None, epsilon=1e-5, group_size=group, dtype=self.dtype, name='norm')(x)
+        )
 
 
 class Pyramid(nn.Module):
@@ -67,7 +71,9 @@ class DeepLab(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        self.backbone = ResNet(self.stride_on, self.width, tuple(self.depths), STRIDES, DILATIONS, self.dtype)
+        self.backbone = ResNet(
+            self.stride_on, self.width, tuple(self.depths), STRIDES, DILATIONS, self.dtype
+        )
         self.pyramid = Pyramid(self.features, self.dtype)
         self.low_level = Block(LOW_LEVEL, 1, dtype=self.dtype)
         self.decoder1 = Block(self.features, dtype=self.dtype)
@@ -79,7 +85,9 @@ class DeepLab(nn.Module):
         del masks
         return self.logits(images)
 
-    def logits(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w k']:
+    def logits(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w k']:
         """Of every class, at 1/4 of the images' size; images normalised as the backbone's weights want them."""
         del train  # nothing in it differs
         found = self.backbone(images)

@@ -65,7 +65,9 @@ class AttentiveFusion(nn.Module):
       Fused features G, [B, h, w, 2C].
     """
 
-    activation: str = 'none'  # Eq. 3 as printed; 'relu': ReLU(IN(Conv(G) + G)); 'block': IN(ReLU(Conv(G)) + G)
+    activation: str = (
+        'none'  # Eq. 3 as printed; 'relu': ReLU(IN(Conv(G) + G)); 'block': IN(ReLU(Conv(G)) + G)
+    )
     attention_gain: float = 1.0  # how far A^f and A^b are spread around 1/2; 1: as they are
     dtype: DTypeLike = jnp.float32
 
@@ -84,7 +86,9 @@ class AttentiveFusion(nn.Module):
         attention = attention_maps(features, probe)  # A^f, A^b
         attention = (0.5 + self.attention_gain * (attention - 0.5)).astype(features.dtype)
         g = jnp.concatenate([features, tile(probe.foreground, features)], -1)  # G^0
-        g = residual('conv1', g, features, constant=probe.foreground)  # G^1; the tiled Z^f is convolved as a constant
+        g = residual(
+            'conv1', g, features, constant=probe.foreground
+        )  # G^1; the tiled Z^f is convolved as a constant
         g = residual('conv2', g, thin=attention)  # G^2
         return residual('conv3', g)  # G
 
@@ -115,7 +119,10 @@ class DenseComparison(nn.Module):
         return self.refine(x, self.begin(x), history)
 
     def compare(
-        self, features: Float[Array, 'b h w c'], foreground: Float[Array, 'b c'], train: bool = False
+        self,
+        features: Float[Array, 'b h w c'],
+        foreground: Float[Array, 'b c'],
+        train: bool = False,
     ) -> Float[Array, 'b h w c']:
         """The convolution over features and Z^f; what follows it does not see the support again."""
         return self.comparison(features, train, constant=foreground)
@@ -125,7 +132,10 @@ class DenseComparison(nn.Module):
         return self.residual1_conv1(nn.relu(x), thin=jnp.zeros((*x.shape[:3], 2), x.dtype))
 
     def refine(
-        self, x: Float[Array, 'b h w c'], begun: Float[Array, 'b h w c'], history: Float[Array, 'b h w 2'] | None = None
+        self,
+        x: Float[Array, 'b h w c'],
+        begun: Float[Array, 'b h w c'],
+        history: Float[Array, 'b h w 2'] | None = None,
     ) -> Float[Array, 'b h w c']:
         """The residual blocks: all that has to be computed anew for another history.
 

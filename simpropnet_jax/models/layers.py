@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.convolve import convolve, convolve_constant
+from simpropnet_jax.ops.convolve import convolve, convolve_constant
 
 # CANet's: keeps z finite (and zero) for an empty mask. https://github.com/icoz69/CaNet, one_shot_network.py
 MASK_AREA_EPSILON = 5e-4
@@ -19,7 +19,9 @@ MASK_AREA_EPSILON = 5e-4
 INITIAL_DEVIATION = 0.01
 
 
-def interpolation_matrix(n_in: int, n_out, canvas: int | None = None) -> Float[Array, 'canvas n_in']:
+def interpolation_matrix(
+    n_in: int, n_out, canvas: int | None = None
+) -> Float[Array, 'canvas n_in']:
     """Weights of a one-dimensional bilinear resize, corners aligned, as a matrix to multiply with.
 
     Corners are aligned because a stride-8 feature grid on 8n+1 pixels lies exactly on the pixels 0, 8, 16, ...,
@@ -32,7 +34,9 @@ def interpolation_matrix(n_in: int, n_out, canvas: int | None = None) -> Float[A
     """
     rows = jnp.arange(n_out if canvas is None else canvas, dtype=jnp.float32)
     step = (n_in - 1) / jnp.maximum(jnp.asarray(n_out, jnp.float32) - 1, 1)
-    weights = jnp.maximum(1 - jnp.abs(rows[:, None] * step - jnp.arange(n_in, dtype=jnp.float32)), 0)
+    weights = jnp.maximum(
+        1 - jnp.abs(rows[:, None] * step - jnp.arange(n_in, dtype=jnp.float32)), 0
+    )
     return jnp.where(rows[:, None] < n_out, weights, 0)
 
 
@@ -58,33 +62,45 @@ def resize_mask(masks: Float[Array, '*b H W'], size: tuple[int, int]) -> Float[A
     return resize_bilinear(masks[..., None], size)[..., 0]
 
 
-def masked_average(features: Float[Array, '*b h w c'], weights: Float[Array, '*b h w']) -> Float[Array, '*b c']:
+def masked_average(
+    features: Float[Array, '*b h w c'], weights: Float[Array, '*b h w']
+) -> Float[Array, '*b c']:
     """Masked average pooling: sum(F * M) / (sum M + 5e-4), in float32. Zero where the mask is empty."""
     features, weights = features.astype(jnp.float32), weights.astype(jnp.float32)
     total = jnp.einsum('...hwc,...hw->...c', features, weights, precision='highest')
     return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
 
 
-def upsampled_average(features: Float[Array, '*b h w c'], weights: Float[Array, '*b H W']) -> Float[Array, '*b c']:
+def upsampled_average(
+    features: Float[Array, '*b h w c'], weights: Float[Array, '*b H W']
+) -> Float[Array, '*b c']:
     """`masked_average` of the features resized (bilinear) to the mask's size, which they need not be.
 
     Resizing is linear, so its transpose brings the mask to the features instead, with the same sum.
     """
     rows = interpolation_matrix(features.shape[-3], weights.shape[-2])
     columns = interpolation_matrix(features.shape[-2], weights.shape[-1])
-    brought = jnp.einsum('Hh,...HW,Ww->...hw', rows, weights.astype(jnp.float32), columns, precision='highest')
-    total = jnp.einsum('...hwc,...hw->...c', features.astype(jnp.float32), brought, precision='highest')
+    brought = jnp.einsum(
+        'Hh,...HW,Ww->...hw', rows, weights.astype(jnp.float32), columns, precision='highest'
+    )
+    total = jnp.einsum(
+        '...hwc,...hw->...c', features.astype(jnp.float32), brought, precision='highest'
+    )
     return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
 
 
-def cosine_similarity(features: Float[Array, 'b h w c'], vector: Float[Array, 'b *hw c']) -> Float[Array, 'b h w']:
+def cosine_similarity(
+    features: Float[Array, 'b h w c'], vector: Float[Array, 'b *hw c']
+) -> Float[Array, 'b h w']:
     """Cosine between every position and the vector, in float32; zero (and a finite gradient) where either is zero.
 
     The vector may be one for each position.
     """
     features, vector = features.astype(jnp.float32), vector.astype(jnp.float32)
     if vector.ndim == 4:
-        lengths = jax.lax.rsqrt((jnp.square(features).sum(-1) + 1e-12) * (jnp.square(vector).sum(-1) + 1e-12))
+        lengths = jax.lax.rsqrt(
+            (jnp.square(features).sum(-1) + 1e-12) * (jnp.square(vector).sum(-1) + 1e-12)
+        )
         return (features * vector).sum(-1) * lengths
     products = jnp.einsum('bhwc,bc->bhw', features, vector, precision='highest')
     lengths = jax.lax.rsqrt(jnp.square(features).sum(-1) + 1e-12)
@@ -101,7 +117,9 @@ def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
     return jnp.where(taken, x, 0).sum(-1)
 
 
-def add_bias(x: Float[Array, '*b c'], bias: Float[Array | np.ndarray, ' c'], dtype: DTypeLike) -> Float[Array, '*b c']:
+def add_bias(
+    x: Float[Array, '*b c'], bias: Float[Array | np.ndarray, ' c'], dtype: DTypeLike
+) -> Float[Array, '*b c']:
     """Adds a bias in float32 and returns the sum in `dtype`.
 
     The gradient of a bias is a sum over all positions. In bfloat16 this sum stops growing once it is about 256 times
@@ -148,9 +166,13 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, sum(channels), features)
         bound = (self.kernel**2 * sum(channels)) ** -0.5
         uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-        kernel = jnp.asarray(self.param('kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype)
+        kernel = jnp.asarray(
+            self.param('kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype
+        )
         bias = self.param('bias', uniform, (features,))
-        total = bias if rest is None else rest.astype(jnp.float32)  # in float32, as `add_bias` explains
+        total = (
+            bias if rest is None else rest.astype(jnp.float32)
+        )  # in float32, as `add_bias` explains
         for part, at in zip(parts, np.cumsum(channels) - channels, strict=True):
             if rest is not None and part is not thin:
                 continue
@@ -190,7 +212,9 @@ class ConvReluDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False, constant=None):
-        x = nn.relu(Conv(self.features, self.kernel, self.dilation, self.dtype, name='conv')(x, constant))
+        x = nn.relu(
+            Conv(self.features, self.kernel, self.dilation, self.dtype, name='conv')(x, constant)
+        )
         return nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
 
 
@@ -208,7 +232,8 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False) -> Float[Array, 'b h w 2']:
         block = lambda name, **kwargs: ConvReluDropout(
-            self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs)
+            self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs
+        )
         pooled = block('image_pooling', kernel=1)(x.mean((1, 2), keepdims=True), train)
         branches = [tile(pooled[:, 0, 0], x), block('conv1x1', kernel=1)(x, train)]
         branches += [block(f'rate{rate}', dilation=rate)(x, train) for rate in self.rates]

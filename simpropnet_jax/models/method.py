@@ -40,7 +40,9 @@ class FewShotMethod(nn.Module):
           valid: [B, K, H, W], 0 where a pixel belongs neither to the foreground nor to the background (void); None: all
             belong to one.
         """
-        return self.combine(self.probe_each(features, masks, jnp.ones_like(masks) if valid is None else valid))
+        return self.combine(
+            self.probe_each(features, masks, jnp.ones_like(masks) if valid is None else valid)
+        )
 
     def combine(self, each):
         """The mean over K supports: SimPropNet, Eq. 4, and most others."""
@@ -56,7 +58,9 @@ class FewShotMethod(nn.Module):
 
     def own_probe(self, features, masks, valid):
         """The probe of single images [B, h, w, C] with their masks and valid [B, H, W]."""
-        return self.probe(jax.tree.map(lambda x: x[:, None], features), masks[:, None], valid[:, None])
+        return self.probe(
+            jax.tree.map(lambda x: x[:, None], features), masks[:, None], valid[:, None]
+        )
 
     def self_supported(self, features, probe, masks, valid):
         """The probe, once the queries have become their own supports by masks and valid; see `self_support`."""

@@ -8,12 +8,21 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.encoder import joined, make_backbone
-from simpropnet_jax.models.layers import Conv, ConvReluDropout, largest, resize_bilinear, resize_mask
+from simpropnet_jax.backbones.encoder import joined, make_backbone
+from simpropnet_jax.models.layers import (
+    Conv,
+    ConvReluDropout,
+    largest,
+    resize_bilinear,
+    resize_mask,
+)
 from simpropnet_jax.models.method import FewShotMethod
 
 CODE = 1000  # numbers that a support is turned into: fc8, which was made for ImageNet's classes
-SIDES = {'resnet50': 225, 'vgg16': 224}  # of the supports, as the conditioning branch sees them; published: 224
+SIDES = {
+    'resnet50': 225,
+    'vgg16': 224,
+}  # of the supports, as the conditioning branch sees them; published: 224
 # Before and behind the image, in pixels: fc6 without padding of its own then has its positions at pixels 0, 32, 64, ...
 MARGINS = (112, 111)
 
@@ -47,20 +56,32 @@ class OSLSM(FewShotMethod):
 
     def setup(self):
         branch = lambda layers: make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype,
-            strides=(2, 2, 2, 2, 2), fully_connected=layers, dropout=self.dropout)  # fmt: skip
+            self.encoder,
+            self.width,
+            self.stride_on,
+            self.dtype,
+            strides=(2, 2, 2, 2, 2),
+            fully_connected=layers,
+            dropout=self.dropout,
+        )
         self.backbone, self.conditioning = (branch(layers) for layers in self.backbones.values())
         if self.encoder == 'resnet50':
             layer = lambda kernel, dilation: ConvReluDropout(
-                self.features, kernel, dilation, self.dropout, self.dtype)  # fmt: skip
+                self.features, kernel, dilation, self.dropout, self.dtype
+            )
             self.fc6, self.fc7 = layer(3, 2), layer(1, 1)
-            self.condition_fc7, self.condition_fc8 = layer(1, 1), Conv(CODE, kernel=1, dtype=self.dtype)
+            self.condition_fc7, self.condition_fc8 = (
+                layer(1, 1),
+                Conv(CODE, kernel=1, dtype=self.dtype),
+            )
             channels, scale = self.features, self.features**-0.5
         else:
             channels, scale = 64 * self.width, 1.0
         self.hashing = self.param('hashing', hashing, (CODE, channels + 1), scale)
 
-    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> dict[str, Float[Array, 'n _ _ _']]:
+    def encode(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> dict[str, Float[Array, 'n _ _ _']]:
         """Features of normalised images, at 1/8 of their size or of VGG-16 at 1/32, and the images for `probe`.
 
         The latter in the type of the computation, which is what the conditioning branch makes of them anyway.
@@ -71,7 +92,10 @@ class OSLSM(FewShotMethod):
             padded = jnp.pad(images, ((0, 0), MARGINS, MARGINS, (0, 0)))
             features = self.backbone(padded, train)['fc7']
         side = SIDES[self.encoder]
-        return {'features': features, 'image': resize_bilinear(images, (side, side)).astype(self.dtype)}
+        return {
+            'features': features,
+            'image': resize_bilinear(images, (side, side)).astype(self.dtype),
+        }
 
     def probe_each(
         self, features: dict[str, Float[Array, 'b k _ _ _']], masks: Float[Array, 'b k H W'], valid
@@ -85,7 +109,9 @@ class OSLSM(FewShotMethod):
         masks = resize_mask(masks * valid, tuple(shape[:2]))
         masked = (images.astype(jnp.float32) * masks[..., None]).astype(images.dtype)
         code = self._code(masked.reshape(batch * shots, *shape)).astype(jnp.float32)
-        hashed = jnp.einsum('bko,oc->bkc', code.reshape(batch, shots, CODE), self.hashing, precision='highest')
+        hashed = jnp.einsum(
+            'bko,oc->bkc', code.reshape(batch, shots, CODE), self.hashing, precision='highest'
+        )
         return Regression(hashed[..., :-1], hashed[..., -1])
 
     def combine(self, each: Regression) -> Regression:
@@ -97,7 +123,9 @@ class OSLSM(FewShotMethod):
         train = self.has_rng('dropout')  # `probe` is not told; only a training has one
         if self.encoder == 'vgg16':
             return self.conditioning(images, train)['fc8'][:, 0, 0]
-        average = self.conditioning(images)['layer3'].astype(jnp.float32).mean((1, 2), keepdims=True)
+        average = (
+            self.conditioning(images)['layer3'].astype(jnp.float32).mean((1, 2), keepdims=True)
+        )
         return self.condition_fc8(self.condition_fc7(average, train))[:, 0, 0]
 
     def decode(
@@ -106,7 +134,10 @@ class OSLSM(FewShotMethod):
         """Logits of background (zero) and foreground; of several supports the largest, the union of their masks."""
         del train
         given = features['features'].astype(jnp.float32)
-        logits = jnp.einsum('bhwc,bkc->bhwk', given, probe.weights, precision='highest') + probe.bias[:, None, None]
+        logits = (
+            jnp.einsum('bhwc,bkc->bhwk', given, probe.weights, precision='highest')
+            + probe.bias[:, None, None]
+        )
         logits = largest(logits)
         return jnp.stack([jnp.zeros_like(logits), logits], -1)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.encoder import joined, make_backbone
+from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe, attention_maps
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
@@ -30,33 +30,53 @@ class PANet(FewShotMethod):
 
     def setup(self):
         self.backbone = make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype,
-            pool=3, strides=(2, 2, 2, 1), dilations=(1, 1, 1, 1, 2), last_relu=False)  # fmt: skip
+            self.encoder,
+            self.width,
+            self.stride_on,
+            self.dtype,
+            pool=3,
+            strides=(2, 2, 2, 1),
+            dilations=(1, 1, 1, 1, 2),
+            last_relu=False,
+        )
         if self.encoder == 'resnet50':
             self.project = Conv(self.features, dilation=2, dtype=self.dtype)
 
-    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+    def encode(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w c']:
         """Features of normalised images at 1/8 of their size, of either sign."""
         del train
         levels = self.backbone(images)
         return self.project(joined(levels)) if self.encoder == 'resnet50' else levels['conv5']
 
-    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+    def probe_each(
+        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
+    ) -> Probe:
         """The prototypes: averages at the masks' own size (PANet, Eq. 1 and 2), of which the mean is taken."""
         average = lambda weights: upsampled_average(features, weights)
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
     def self_supported(self, features, probe, masks, valid):
         """As published; see `self_support`."""
-        return cosine_probe(features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid)
+        return cosine_probe(
+            features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid
+        )
 
-    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+    def decode(
+        self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
+    ) -> Float[Array, 'b h w 2']:
         """Scaled cosines to the two prototypes as logits of background and foreground (PANet, Eq. 3)."""
         del train
-        cosines = (cosine_similarity(features, probe.background), cosine_similarity(features, probe.foreground))
+        cosines = (
+            cosine_similarity(features, probe.background),
+            cosine_similarity(features, probe.foreground),
+        )
         return SCALE * jnp.stack(cosines, -1)
 
-    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+    def maps(
+        self, features: Float[Array, 'b h w c'], probe: Probe
+    ) -> dict[str, Float[Array, 'b h w']]:
         """What to show of an episode: the shares of the two cosines, as SimPropNet's attention maps."""
         attention = attention_maps(features, probe)
         return {'foreground cosine': attention[..., 0], 'background cosine': attention[..., 1]}

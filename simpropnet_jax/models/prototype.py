@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
 from simpropnet_jax.models.layers import cosine_similarity
 from simpropnet_jax.models.method import FewShotMethod
-from simpropnet_jax.models.resnet import ResNet
 from simpropnet_jax.models.self_support import cosine_probe
 
 
@@ -23,27 +23,43 @@ class Prototype(FewShotMethod):
     def setup(self):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
 
-    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+    def encode(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w c']:
         """Features of normalised images at 1/8 of their size."""
         del train
         levels = self.backbone(images)
         return jnp.concatenate([levels['layer2'], levels['layer3']], -1)
 
-    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+    def probe_each(
+        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
+    ) -> Probe:
         """Foreground and background masked averages."""
         return dual_probe(features, masks, valid)
 
     def self_supported(self, features, probe, masks, valid):
         """As published; see `self_support`."""
-        return cosine_probe(features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid)
+        return cosine_probe(
+            features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid
+        )
 
-    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+    def decode(
+        self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
+    ) -> Float[Array, 'b h w 2']:
         """The two cosines as logits of background and foreground."""
         del train
-        cosines = (cosine_similarity(features, probe.background), cosine_similarity(features, probe.foreground))
+        cosines = (
+            cosine_similarity(features, probe.background),
+            cosine_similarity(features, probe.foreground),
+        )
         return jnp.stack(cosines, -1)
 
-    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+    def maps(
+        self, features: Float[Array, 'b h w c'], probe: Probe
+    ) -> dict[str, Float[Array, 'b h w']]:
         """What to show of an episode: the attention maps of SimPropNet's Eq. 2."""
         attention = attention_maps(features, probe)
-        return {'foreground attention': attention[..., 0], 'background attention': attention[..., 1]}
+        return {
+            'foreground attention': attention[..., 0],
+            'background attention': attention[..., 1],
+        }

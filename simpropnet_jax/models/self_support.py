@@ -18,7 +18,9 @@ LOCAL = 0.7  # of a pixel's own background prototype; the rest is that of the wh
 ATTENTION_SCALE = 2.0  # of cosines, before the softmax over the background's pixels
 
 
-def decode(module, variables, features: Any, probe: Any, rounds: int = 0, **options) -> Float[Array, 'b h w 2']:
+def decode(
+    module, variables, features: Any, probe: Any, rounds: int = 0, **options
+) -> Float[Array, 'b h w 2']:
     """`module.decode`, and then again in each of the rounds with a probe that the last prediction has changed.
 
     Every round mixes the supports' probe itself, so that their share stays the same however many there are.
@@ -37,7 +39,9 @@ def decode(module, variables, features: Any, probe: Any, rounds: int = 0, **opti
     return logits
 
 
-def confident(logits: Float[Array, 'b h w 2']) -> tuple[Float[Array, 'b h w'], Float[Array, 'b h w']]:
+def confident(
+    logits: Float[Array, 'b h w 2'],
+) -> tuple[Float[Array, 'b h w'], Float[Array, 'b h w']]:
     """The query's own mask, and 0 where a pixel is confident of neither side: `masks` and `valid` of a probe.
 
     Where no pixel of an image passes a threshold, the `FEWEST` most probable ones are taken, from the other side too.
@@ -46,7 +50,9 @@ def confident(logits: Float[Array, 'b h w 2']) -> tuple[Float[Array, 'b h w'], F
     flat = probability.reshape(len(logits), -1)
     count = flat.shape[1]
     few, order = min(FEWEST, count // 2), jnp.argsort(flat)
-    chosen = lambda pixels: jnp.zeros(flat.shape, bool).at[jnp.arange(len(flat))[:, None], pixels].set(True)
+    chosen = lambda pixels: (
+        jnp.zeros(flat.shape, bool).at[jnp.arange(len(flat))[:, None], pixels].set(True)
+    )
     foreground, background = flat > FOREGROUND, 1 - flat > BACKGROUND
     most_foreground = chosen(order[:, count - few :]) & ~foreground.any(1, keepdims=True)
     most_background = chosen(order[:, :few]) & ~background.any(1, keepdims=True)
@@ -67,7 +73,9 @@ def mixed(probe: Any, own: Any, share: float = SHARE) -> Any:
     return jax.tree.map(mix, probe, own)
 
 
-def cosine_probe(features: Float[Array, 'b h w c'], probe: Any, own: Any, background: Float[Array, 'b h w']) -> Any:
+def cosine_probe(
+    features: Float[Array, 'b h w c'], probe: Any, own: Any, background: Float[Array, 'b h w']
+) -> Any:
     """For two prototypes compared by cosine: the background's are the query's alone, one for each pixel.
 
     Source: the paper's self-support and adaptive self-support prototypes, `SSP_func` in the released code.
@@ -82,8 +90,12 @@ def cosine_probe(features: Float[Array, 'b h w c'], probe: Any, own: Any, backgr
     unit = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
     likeness = jnp.einsum('bic,bjc->bij', unit, unit, precision='highest')
     weights = jnp.exp(ATTENTION_SCALE * likeness) * background.reshape(len(x), 1, -1)
-    weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-12)  # a softmax over the background's pixels
+    weights = weights / jnp.maximum(
+        weights.sum(-1, keepdims=True), 1e-12
+    )  # a softmax over the background's pixels
     local = jnp.einsum('bij,bjc->bic', weights, x, precision='highest').reshape(features.shape)
     whole = own.background[:, None, None]
     return probe._replace(
-        foreground=mixed(probe.foreground, own.foreground), background=LOCAL * local + (1 - LOCAL) * whole)  # fmt: skip
+        foreground=mixed(probe.foreground, own.foreground),
+        background=LOCAL * local + (1 - LOCAL) * whole,
+    )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.encoder import make_backbone
+from simpropnet_jax.backbones.encoder import make_backbone
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
 
@@ -32,7 +32,9 @@ class SGOne(FewShotMethod):
 
     encoder: str = 'resnet50'
     features: int = 256
-    shots: str = 'average'  # K supports: the mean of their vectors, or the 'union' of what each finds
+    shots: str = (
+        'average'  # K supports: the mean of their vectors, or the 'union' of what each finds
+    )
     width: int = 64
     stride_on: str = '3x3'
     dtype: DTypeLike = jnp.float32
@@ -41,7 +43,8 @@ class SGOne(FewShotMethod):
 
     def setup(self):
         self.backbone = make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 1, 1))  # fmt: skip
+            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 1, 1)
+        )
         self.guidance = Conv(self.features, dtype=self.dtype)
         self.side3, self.side4, self.side5 = (Conv(SIDE, dtype=self.dtype) for _ in range(3))
         self.head = Head(self.dtype)
@@ -53,13 +56,17 @@ class SGOne(FewShotMethod):
         if self.encoder == 'vgg16':
             first, second, third = levels['pool3'], levels['pool4'], levels['pool5']
         else:
-            first = nn.max_pool(levels['layer1'], (3, 3), (2, 2), ((1, 1), (1, 1)))  # as that VGG-16 pools
+            first = nn.max_pool(
+                levels['layer1'], (3, 3), (2, 2), ((1, 1), (1, 1))
+            )  # as that VGG-16 pools
             second, third = levels['layer2'], levels['layer3']
         side = nn.relu(self.side3(first))
         side = nn.relu(self.side4(jnp.concatenate([side, second], -1)))
         return Features(self.guidance(third), self.side5(jnp.concatenate([side, third], -1)))
 
-    def probe_each(self, features: Features, masks: Float[Array, 'b k H W'], valid) -> Float[Array, 'b k c']:
+    def probe_each(
+        self, features: Features, masks: Float[Array, 'b k H W'], valid
+    ) -> Float[Array, 'b k c']:
         """Guidance features averaged over the object."""
         return upsampled_average(features.guidance, masks * valid)
 
@@ -69,7 +76,7 @@ class SGOne(FewShotMethod):
 
     def decode(
         self, features: Features, probe: Float[Array, 'b *k c'], train: bool = False
-    ) -> Float[Array, 'b h w 2']:  # fmt: skip
+    ) -> Float[Array, 'b h w 2']:
         """Logits of background and foreground; for the union, at each position those of the support that is surest."""
         del train
         if self.shots == 'average':
@@ -81,7 +88,9 @@ class SGOne(FewShotMethod):
         surest = (each[..., 1] - each[..., 0]).argmax(1)
         return jnp.take_along_axis(each, surest[:, None, ..., None], 1)[:, 0]
 
-    def maps(self, features: Features, probe: Float[Array, 'b *k c']) -> dict[str, Float[Array, 'b h w']]:
+    def maps(
+        self, features: Features, probe: Float[Array, 'b *k c']
+    ) -> dict[str, Float[Array, 'b h w']]:
         """What to show of an episode: the cosines that guide the segmentation, for the union the largest of K."""
         vectors = jnp.moveaxis(probe[:, None] if self.shots == 'average' else probe, 1, 0)
         cosines = jnp.stack([cosine_similarity(features.guidance, vector) for vector in vectors])

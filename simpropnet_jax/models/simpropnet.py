@@ -4,10 +4,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.fusion import AttentiveFusion, DenseComparison, Probe, attention_maps, dual_probe
+from simpropnet_jax.backbones.resnet import ResNet
+from simpropnet_jax.models.fusion import (
+    AttentiveFusion,
+    DenseComparison,
+    Probe,
+    attention_maps,
+    dual_probe,
+)
 from simpropnet_jax.models.layers import ConvReluDropout, Decoder
 from simpropnet_jax.models.method import FewShotMethod
-from simpropnet_jax.models.resnet import ResNet
 
 
 class SimPropNet(FewShotMethod):
@@ -27,27 +33,40 @@ class SimPropNet(FewShotMethod):
 
     def setup(self):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
-        self.project = ConvReluDropout(self.features, dilation=2, dropout=self.dropout, dtype=self.dtype)
+        self.project = ConvReluDropout(
+            self.features, dilation=2, dropout=self.dropout, dtype=self.dtype
+        )
         if self.fbaf:
             self.fusion = AttentiveFusion(self.fbaf_activation, self.attention_gain, self.dtype)
         else:
             self.fusion = DenseComparison(self.dropout, self.dtype)
         self.decoder = Decoder(features=self.features, dropout=self.dropout, dtype=self.dtype)
 
-    def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Float[Array, 'n h w c']:
+    def encode(
+        self, images: Float[Array, 'n H W 3'], train: bool = False
+    ) -> Float[Array, 'n h w c']:
         """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
 
-    def probe_each(self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid) -> Probe:
+    def probe_each(
+        self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
+    ) -> Probe:
         """Eq. 1; `combine` is Eq. 4."""
         return dual_probe(features, masks, valid)
 
-    def decode(self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False) -> Float[Array, 'b h w 2']:
+    def decode(
+        self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
+    ) -> Float[Array, 'b h w 2']:
         """Logits of background and foreground: Eq. 2, Eq. 3 and the decoder."""
         return self.decoder(self.fusion(features, probe, train), train)
 
-    def maps(self, features: Float[Array, 'b h w c'], probe: Probe) -> dict[str, Float[Array, 'b h w']]:
+    def maps(
+        self, features: Float[Array, 'b h w c'], probe: Probe
+    ) -> dict[str, Float[Array, 'b h w']]:
         """What to show of an episode: the attention maps of Eq. 2."""
         attention = attention_maps(features, probe)
-        return {'foreground attention': attention[..., 0], 'background attention': attention[..., 1]}
+        return {
+            'foreground attention': attention[..., 0],
+            'background attention': attention[..., 1],
+        }

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from simpropnet_jax import parallel
 from simpropnet_jax.episodes import augment, loader, resident
+from simpropnet_jax.runtime import sharding
 from simpropnet_jax.training.state import Group, make_group_step, make_step
 
 
@@ -76,8 +76,14 @@ class Feed:
         if self.resident:
             data = self._config.data
             self._loaded = resident.load(
-                self._source, self._listed, tuple(self._sizes.values()), self._mesh, backend=data.loader,
-                workers=data.workers, progress=progress)  # fmt: skip
+                self._source,
+                self._listed,
+                tuple(self._sizes.values()),
+                self._mesh,
+                backend=data.loader,
+                workers=data.workers,
+                progress=progress,
+            )
 
     def groups(self, first: int, counts: Iterable[int]) -> Iterator[tuple[int, Any]]:
         """Yields for every dispatch how many steps it has, and its batch on the devices. Resident images are loaded.
@@ -88,18 +94,26 @@ class Feed:
         """
         config = self._config
         shared = dict(
-            batch=config.train.batch, first_step=first,
-            process_index=jax.process_index(), process_count=jax.process_count())  # fmt: skip
+            batch=config.train.batch,
+            first_step=first,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
         if self.resident:
             return _ahead(self._grouped(self._numbers(self._sampler, **shared), counts))
         batches = self._stream(
-            self._source, self._sampler, backend=config.data.loader, workers=config.data.workers, **self._sizes,
-            **shared)  # fmt: skip
+            self._source,
+            self._sampler,
+            backend=config.data.loader,
+            workers=config.data.workers,
+            **self._sizes,
+            **shared,
+        )
         return self._streamed(batches, counts)
 
     def _streamed(self, batches, counts):
         with contextlib.closing(batches):
-            yield from zip(counts, parallel.prefetch(self._mesh, batches), strict=False)
+            yield from zip(counts, sharding.prefetch(self._mesh, batches), strict=False)
 
     def _grouped(self, numbers, counts):
         """The numbers of several steps, stacked; a short group is filled up with its last step's, which nobody uses."""
@@ -107,7 +121,12 @@ class Feed:
             steps = list(itertools.islice(numbers, count))
             steps += steps[-1:] * (self.together - count)
             stacked = {name: np.stack([one[name] for one in steps]) for name in steps[0]}
-            yield count, Group(self._loaded, parallel.to_devices(self._mesh, stacked, axis=1), np.int32(count))
+            yield (
+                count,
+                Group(
+                    self._loaded, sharding.to_devices(self._mesh, stacked, axis=1), np.int32(count)
+                ),
+            )
 
 
 def _ahead(items: Iterator) -> Iterator:

@@ -10,16 +10,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from simpropnet_jax import checkpoint, experiment, parallel
 from simpropnet_jax.evaluation.run import ProgressBar
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.runtime import checkpoint, sharding
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.runtime.workdir import CannotWrite, is_about_writing, only_run, reason
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import phases
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.selection import Selection, SupervisedSelection
-from simpropnet_jax.training.state import TrainState, from_items, from_variables, init_state, to_items
+from simpropnet_jax.training.state import (
+    TrainState,
+    from_items,
+    from_variables,
+    init_state,
+    to_items,
+)
 from simpropnet_jax.training.trainer import prepare_history, prepare_trainer
 from simpropnet_jax.training.writer import Writer, log_progress
-from simpropnet_jax.workdir import CannotWrite, is_about_writing, only_run, reason
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +53,16 @@ def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
     config, train = method.config, method.config.train
     source = experiment.open_data(config)
     sampler = experiment.prepare_sampler(config, source)
-    mesh = parallel.make_mesh()
+    mesh = sharding.make_mesh()
     feed = Feed(method, source, sampler, mesh)
-    trainer, new_history = prepare_trainer(method, source, sampler, feed.make_step), prepare_history(method, sampler)
+    trainer, new_history = (
+        prepare_trainer(method, source, sampler, feed.make_step),
+        prepare_history(method, sampler),
+    )
     steps = trainer.phases[-1].last
-    selection = _selection(method, source, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch))
+    selection = _selection(
+        method, source, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch)
+    )
     with (
         only_run(workdir),
         contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints,
@@ -68,7 +80,9 @@ def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
             log = _Log(writer, checkpoints, trainer, train, steps)
             step, count = first, 1
             while True:
-                stopping = stop.requested or checkpoints.preempted(range(step - count + 1, step + 1))
+                stopping = stop.requested or checkpoints.preempted(
+                    range(step - count + 1, step + 1)
+                )
                 due = step % every == 0 or step == steps
                 if step > first and (due or stopping):
                     log.flush(step)
@@ -83,10 +97,16 @@ def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
                 log.add(step, metrics, count)
             checkpoints.wait()
             if step < steps:
-                logger.warning('stopped by a signal; step %d of %d is saved, the same command goes on', step, steps)
+                logger.warning(
+                    'stopped by a signal; step %d of %d is saved, the same command goes on',
+                    step,
+                    steps,
+                )
                 raise SystemExit(STOPPED_BY_SIGNAL)
             best = checkpoints.best_step()
-            logger.info('trained %d steps; best checkpoint: step %s (by %s)', steps, best, config.select.on)
+            logger.info(
+                'trained %d steps; best checkpoint: step %s (by %s)', steps, best, config.select.on
+            )
     return state
 
 
@@ -95,10 +115,12 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
     frozen, seed = method.config.train.frozen, method.config.seed
     if not checkpoints.steps():
         checkpoints.delete_after(0)
-        return init_state(method, optimizer, frozen=frozen, seed=seed, mesh=mesh, new_history=new_history), 0
+        return init_state(
+            method, optimizer, frozen=frozen, seed=seed, mesh=mesh, new_history=new_history
+        ), 0
     create = lambda v: to_items(from_variables(v, frozen, optimizer, new_history()))
     abstract = jax.eval_shape(create, method.abstract())
-    step, items = checkpoints.restore(checkpoint.abstract_like(abstract, parallel.replicated(mesh)))
+    step, items = checkpoints.restore(checkpoint.abstract_like(abstract, sharding.replicated(mesh)))
     checkpoints.delete_after(step)
     logger.info('resuming from checkpoint %d', step)
     return from_items(items, frozen), step
@@ -119,8 +141,14 @@ def _naming_the_last_good(checkpoints, workdir):
             raise
         with contextlib.suppress(CannotWrite):
             checkpoints.wait()
-        what = str(error) if isinstance(error, CannotWrite) else f'{workdir} could not be written ({reason(error)})'
-        raise CannotWrite(f'{what}; {_last_good(checkpoints)}; mend that, and the same command goes on') from error
+        what = (
+            str(error)
+            if isinstance(error, CannotWrite)
+            else f'{workdir} could not be written ({reason(error)})'
+        )
+        raise CannotWrite(
+            f'{what}; {_last_good(checkpoints)}; mend that, and the same command goes on'
+        ) from error
 
 
 def _last_good(checkpoints) -> str:
@@ -130,7 +158,10 @@ def _last_good(checkpoints) -> str:
 
 def _means(values: dict[int, dict]) -> dict[str, float]:
     """Of each metric of the last step, over the steps that have it: another phase may have other losses."""
-    collected = {name: [float(one[name]) for one in values.values() if name in one] for name in values[max(values)]}
+    collected = {
+        name: [float(one[name]) for one in values.values() if name in one]
+        for name in values[max(values)]
+    }
     return {name: sum(found) / len(found) for name, found in collected.items()}
 
 
@@ -140,7 +171,9 @@ class _Stop:
     def __enter__(self):
         self.requested = False
         # A multi-host run hears of it through the cluster's coordinator, so that all hosts stop at one step.
-        self._before = signal.signal(signal.SIGTERM, self._hear) if jax.process_count() == 1 else None
+        self._before = (
+            signal.signal(signal.SIGTERM, self._hear) if jax.process_count() == 1 else None
+        )
         return self
 
     def _hear(self, *_):
@@ -181,7 +214,8 @@ class _Log:
                 raise NonFiniteLoss(
                     f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; '
                     f'{_last_good(self.checkpoints)}; '
-                    'a smaller config.train.learning_rate (in a new --workdir) may help')  # fmt: skip
+                    'a smaller config.train.learning_rate (in a new --workdir) may help'
+                )
         means = _means(values)
         seconds = (time.perf_counter() - self.clock) / max(self.counted, 1)
         means |= {'learning_rate': self.rate(step), 'pairs_per_second': self.train.batch / seconds}

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
+from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.episodes import augment, transform
 from simpropnet_jax.models.layers import resize_bilinear
-from simpropnet_jax.models.normalise import normalise
 from simpropnet_jax.training import history
 
 VOID = 255
@@ -23,12 +23,16 @@ def foreground_and_valid(label: UInt8[Array, '*b H W'], void: str):
 
 
 def cross_entropy(
-    logits: Float[Array, 'b h w 2'], foreground: Float[Array, 'b H W'], valid: Float[Array, 'b H W'],
+    logits: Float[Array, 'b h w 2'],
+    foreground: Float[Array, 'b H W'],
+    valid: Float[Array, 'b H W'],
     foreground_weight: float = 1.0,
-) -> Float[Array, '']:  # fmt: skip
+) -> Float[Array, '']:
     """Two-class cross-entropy, the weighted mean over all valid pixels of the batch; logits are resized to the mask."""
     logits = resize_bilinear(logits.astype(jnp.float32), foreground.shape[1:])
-    margin = (2 * foreground - 1) * (logits[..., 1] - logits[..., 0])  # of the right class over the other
+    margin = (2 * foreground - 1) * (
+        logits[..., 1] - logits[..., 0]
+    )  # of the right class over the other
     weight = valid * (1 + (foreground_weight - 1) * foreground)
     return jnp.sum(weight * jax.nn.softplus(-margin)) / jnp.maximum(weight.sum(), 1)
 
@@ -46,9 +50,16 @@ class Episodes(NamedTuple):
 
 
 def episodic(
-    module, train, *, void: str, convention: str, steps: int, first_step: int = 0, tpc=None,
+    module,
+    train,
+    *,
+    void: str,
+    convention: str,
+    steps: int,
+    first_step: int = 0,
+    tpc=None,
     transformed: float = 0.0,
-) -> Callable:  # fmt: skip
+) -> Callable:
     """The objective of few-shot methods: the query's loss, and what `train` adds. Losses add with weight one.
 
     `train.dual_prediction` adds the supports, predicted from their own probe (SimPropNet, 3.3); `train.crc` adds them
@@ -68,7 +79,11 @@ def episodic(
     Returns:
       objective(state, batch, key) -> (loss, (metrics, changes of the state)).
     """
-    cycle = ('soft' if train.crc else 'hard') if (train.crc or train.alignment) and transformed < 1 else None
+    cycle = (
+        ('soft' if train.crc else 'hard')
+        if (train.crc or train.alignment) and transformed < 1
+        else None
+    )
 
     def ica_probability(step):
         return augment.ica_probability(step - first_step, steps, train.ica, train.ica_decay)
@@ -85,22 +100,35 @@ def episodic(
         episodes = Episodes(supports, *support_masks, queries, *query_masks, batch['class_id'])
         past = None
         if state.history is not None:
-            dropped = jax.random.bernoulli(jax.random.fold_in(dropout_key, 1), train.history_drop, replaced.shape)
+            dropped = jax.random.bernoulli(
+                jax.random.fold_in(dropout_key, 1), train.history_drop, replaced.shape
+            )
             past = history.recall(state.history, batch['pair_id'], ~dropped & ~replaced)
         logits = module.apply(
-            state.variables, episodes, past, dual=train.dual_prediction, cycle=cycle, method=forward,
-            rngs={'dropout': dropout_key})  # fmt: skip
+            state.variables,
+            episodes,
+            past,
+            dual=train.dual_prediction,
+            cycle=cycle,
+            method=forward,
+            rngs={'dropout': dropout_key},
+        )
         of_supports = [x.reshape(-1, *x.shape[2:]) for x in support_masks]
         truths = {'query': query_masks, 'support': of_supports, 'cycle': of_supports}
         if cycle == 'hard':
             truths['cycle'] = of_supports[0], _where_predicted(logits['query'], of_supports[1])
         weight = train.foreground_weight
-        losses = {f'loss_{name}': cross_entropy(one, *truths[name], weight) for name, one in logits.items()}
+        losses = {
+            f'loss_{name}': cross_entropy(one, *truths[name], weight)
+            for name, one in logits.items()
+        }
         metrics = losses | {'ica_probability': ica_probability(state.step)}
         changes = {}
         if state.history is not None:
             foreground = jax.lax.stop_gradient(jax.nn.softmax(logits['query'])[..., 1])
-            changes['history'] = history.remember(state.history, batch['pair_id'], foreground, ~replaced)
+            changes['history'] = history.remember(
+                state.history, batch['pair_id'], foreground, ~replaced
+            )
         return sum(losses.values()), (metrics, changes)
 
     return objective
@@ -112,16 +140,25 @@ def augmented(train, batch, key, tpc, transformed: float):
     Images are still of 0 to 255, labels 0, 1 or 255. See `episodic` for the arguments.
     """
     supports, support_labels = augment.augment_supports(
-        key, batch['support_image'], batch['support_label'], train.size, train.support_scale, train.support_flip)
+        key,
+        batch['support_image'],
+        batch['support_label'],
+        train.size,
+        train.support_scale,
+        train.support_flip,
+    )
     queries, query_labels = batch['query_image'], batch['query_label']
     if train.turn:
         queries, query_labels, supports, support_labels = augment.turn_episodes(
-            jax.random.fold_in(key, 1), queries, query_labels, supports, support_labels)  # fmt: skip
+            jax.random.fold_in(key, 1), queries, query_labels, supports, support_labels
+        )
     replaced = jnp.zeros(len(queries), bool)
     if transformed:
         choice_key, transform_key = jax.random.split(jax.random.fold_in(key, 2))
         replaced = jax.random.bernoulli(choice_key, transformed, replaced.shape)
-        images, labels = transform.transform_pairs(transform_key, supports[:, 0], support_labels[:, 0], tpc)
+        images, labels = transform.transform_pairs(
+            transform_key, supports[:, 0], support_labels[:, 0], tpc
+        )
         queries = jnp.where(replaced[:, None, None, None], images, queries)
         query_labels = jnp.where(replaced[:, None, None], labels, query_labels)
     return supports, support_labels, queries, query_labels, replaced
@@ -129,7 +166,7 @@ def augmented(train, batch, key, tpc, transformed: float):
 
 def forward(
     module, episodes: Episodes, past, *, dual: bool, cycle: str | None
-) -> dict[str, Float[Array, 'n h w 2']]:  # fmt: skip
+) -> dict[str, Float[Array, 'n h w 2']]:
     """Logits of the queries [B, h, w, 2], by dual prediction and by the cycle also of the supports [B*K, h, w, 2].
 
     Args:
@@ -145,7 +182,11 @@ def forward(
     features, times = query_features, 1
     if dual:  # both branches are decoded at once
         features, times = interleaved(query_features, support_features), 1 + shots
-        past = None if past is None else interleaved(past, jnp.zeros((batch, shots, *past.shape[1:]), past.dtype))
+        past = (
+            None
+            if past is None
+            else interleaved(past, jnp.zeros((batch, shots, *past.shape[1:]), past.dtype))
+        )
     seen = {} if past is None else {'history': past}
     logits = module.decode(features, repeated(probe, times), train=True, **seen)
     of_query, of_supports = apart(logits, batch)
@@ -200,16 +241,25 @@ def together(*objectives: Callable) -> Callable:
         total, all_metrics, all_changes = 0.0, {}, {}
         for one, own_key in zip(objectives, jax.random.split(key, len(objectives)), strict=True):
             loss, (metrics, changes) = one(state, batch, own_key)
-            total, all_metrics, all_changes = total + loss, all_metrics | metrics, all_changes | changes
+            total, all_metrics, all_changes = (
+                total + loss,
+                all_metrics | metrics,
+                all_changes | changes,
+            )
         return total, (all_metrics, all_changes)
 
     return objective
 
 
 def supervised(
-    module, *, convention: str, hidden: Sequence[int], crop: int | None = None, foreground_weight: float = 1.0,
+    module,
+    *,
+    convention: str,
+    hidden: Sequence[int],
+    crop: int | None = None,
+    foreground_weight: float = 1.0,
     episodes: bool = False,
-) -> Callable:  # fmt: skip
+) -> Callable:
     """The objective of supervised networks: cross-entropy over all classes, void ignored.
 
     Args:
@@ -228,10 +278,16 @@ def supervised(
         elif crop is None:
             images, labels = augment.turn_and_flip(key, batch['image'], batch['label'])
         else:
-            images, labels = augment.scale_crop_flip_labelled(key, batch['image'], batch['label'], crop)
+            images, labels = augment.scale_crop_flip_labelled(
+                key, batch['image'], batch['label'], crop
+            )
         logits = module.apply(
-            state.variables, normalise(images, convention), train=True, method='logits',
-            rngs={'dropout': jax.random.fold_in(key, 1)})  # fmt: skip
+            state.variables,
+            normalise(images, convention),
+            train=True,
+            method='logits',
+            rngs={'dropout': jax.random.fold_in(key, 1)},
+        )
         logits = resize_bilinear(logits, labels.shape[1:])
         valid = (labels != VOID) & ~jnp.isin(labels, jnp.array(hidden, jnp.int32))
         truth = jnp.where(valid, labels, 0).astype(jnp.int32)

@@ -30,7 +30,10 @@ def plan(tpc, steps: int, steps_per_epoch: int) -> list[Phase]:
         return [Phase(EPISODES, 0, steps)]
     conditioning = tpc.steps or tpc.epochs * steps_per_epoch
     if tpc.when == 'before':
-        return [Phase(CONDITIONING, 0, conditioning), Phase(EPISODES, conditioning, conditioning + steps)]
+        return [
+            Phase(CONDITIONING, 0, conditioning),
+            Phase(EPISODES, conditioning, conditioning + steps),
+        ]
     if tpc.when == 'after':
         return [Phase(EPISODES, 0, steps), Phase(CONDITIONING, steps, steps + conditioning)]
     return [Phase(EPISODES, 0, steps)]
@@ -58,9 +61,12 @@ class Trainer:
     """
 
     def __init__(
-        self, phases: Sequence[Phase], optimizers: Sequence[optax.GradientTransformation],
-        steps: Sequence[Callable], rates: Sequence[optax.Schedule],
-    ):  # fmt: skip
+        self,
+        phases: Sequence[Phase],
+        optimizers: Sequence[optax.GradientTransformation],
+        steps: Sequence[Callable],
+        rates: Sequence[optax.Schedule],
+    ):
         self.phases, self.optimizers, self.steps, self.rates = phases, optimizers, steps, rates
 
     def __call__(self, state: TrainState, step: int, batch) -> tuple[TrainState, dict]:
@@ -89,4 +95,8 @@ class Trainer:
         return float(self.rates[number](step - self.phases[number].first))
 
     def _phase(self, step):
-        return next(i for i, phase in enumerate(self.phases) if step < phase.last or i == len(self.phases) - 1)
+        return next(
+            i
+            for i, phase in enumerate(self.phases)
+            if step < phase.last or i == len(self.phases) - 1
+        )

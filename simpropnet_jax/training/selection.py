@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Mapping
 
-from simpropnet_jax import experiment, visualize
-from simpropnet_jax.evaluation import supervised
-from simpropnet_jax.evaluation.bank import load_bank
-from simpropnet_jax.evaluation.evaluate import Evaluator
+from simpropnet_jax.evaluation import oracle
+from simpropnet_jax.evaluation.engine.evaluator import Evaluator
+from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.io import overlay
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +38,25 @@ class Selection:
     def _prepare(self):
         config, key = self.config, (1, experiment.SELECTION_SEED)
         bank = load_bank(
-            self.source, {key: self.episodes}, size=config.train.size, label_sizes=('square',),
-            backend=config.data.loader)  # fmt: skip
+            self.source,
+            {key: self.episodes},
+            size=config.train.size,
+            label_sizes=('square',),
+            backend=config.data.loader,
+        )
         self._panels = PanelMaker(self.module, bank, config.model.convention, config.data.void)
         self._evaluator = Evaluator(
-            self.module, bank, {key: self.episodes}, classes=self.classes, convention=config.model.convention,
-            mesh=self.mesh, label_sizes=('square',), batch=config.eval.batch, void=config.data.void,
-            memory=config.eval.memory)
+            self.module,
+            bank,
+            {key: self.episodes},
+            classes=self.classes,
+            convention=config.model.convention,
+            mesh=self.mesh,
+            label_sizes=('square',),
+            batch=config.eval.batch,
+            void=config.data.void,
+            memory=config.eval.memory,
+        )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:
         """The score of a state, higher is better; it is logged, and panels are written to figures/."""
@@ -60,7 +73,7 @@ class Selection:
         picture = self._panels(variables, self.episodes[:PICTURED])
         writer.images(step, {'episodes': picture})
         if writer.active:
-            visualize.save(picture, workdir / 'figures' / f'step{step:07d}.png')
+            overlay.save(picture, workdir / 'figures' / f'step{step:07d}.png')
         return float(step) if rule == 'last' else scores['miou']
 
 
@@ -75,14 +88,20 @@ class SupervisedSelection:
                 f"config.select.on must be 'val' or 'last' for {config.model.name}, a supervised network, "
                 f'got {self.rule!r}'
             )
-        self._predictor = supervised.Predictor(
-            module, source, convention=config.model.convention, size=config.train.size, mesh=mesh,
-            batch=config.eval.batch, backend=config.data.loader)  # fmt: skip
+        self._predictor = oracle.Predictor(
+            module,
+            source,
+            convention=config.model.convention,
+            size=config.train.size,
+            mesh=mesh,
+            batch=config.eval.batch,
+            backend=config.data.loader,
+        )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:
         """The score of a state, higher is better; it is logged."""
         del workdir  # there are no episodes to picture
-        scores = supervised.evaluate(self._predictor, self.source, state.variables)
+        scores = oracle.evaluate(self._predictor, self.source, state.variables)
         scalars = {'val_miou': scores['miou'], 'val_pixel_accuracy': scores['pixel_accuracy']}
         writer.scalars(step, scalars | self.lengths)
         logger.info('step %d  val mIoU %.2f %% over all classes', step, 100 * scores['miou'])

@@ -10,8 +10,8 @@ import optax
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from simpropnet_jax import parallel
 from simpropnet_jax.episodes.resident import Resident
+from simpropnet_jax.runtime import sharding
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -36,14 +36,23 @@ def split(params: dict, frozen: Sequence[str]) -> tuple[dict, dict]:
       ValueError: a prefix that no parameter has.
     """
     flat = traverse_util.flatten_dict(params, sep='/')
-    chosen = {path for path in flat for prefix in frozen if f'{path}/'.startswith(f'{prefix.rstrip("/")}/')}
+    chosen = {
+        path
+        for path in flat
+        for prefix in frozen
+        if f'{path}/'.startswith(f'{prefix.rstrip("/")}/')
+    }
     for prefix in frozen:
         if not any(f'{path}/'.startswith(f'{prefix.rstrip("/")}/') for path in chosen):
             known = ', '.join(sorted({path.split('/')[0] for path in flat}))
-            raise ValueError(f'train.frozen names {prefix!r}, but no parameter path begins so; they begin with {known}')
+            raise ValueError(
+                f'train.frozen names {prefix!r}, but no parameter path begins so; they begin with {known}'
+            )
     trainable = {path: value for path, value in flat.items() if path not in chosen}
     kept = {path: value for path, value in flat.items() if path in chosen}
-    return traverse_util.unflatten_dict(trainable, sep='/'), traverse_util.unflatten_dict(kept, sep='/')
+    return traverse_util.unflatten_dict(trainable, sep='/'), traverse_util.unflatten_dict(
+        kept, sep='/'
+    )
 
 
 def merge(params: dict, frozen: dict) -> dict:
@@ -80,7 +89,13 @@ def make_optimizer(train, steps: int) -> optax.GradientTransformation:
 
 
 def init_state(
-    method, optimizer, *, frozen: Sequence[str], seed: int, mesh: Mesh, new_history: Callable = lambda: None
+    method,
+    optimizer,
+    *,
+    frozen: Sequence[str],
+    seed: int,
+    mesh: Mesh,
+    new_history: Callable = lambda: None,
 ) -> TrainState:
     """A new state, replicated over the mesh.
 
@@ -94,11 +109,16 @@ def init_state(
     def create(key, pretrained):
         return from_variables(method.init(key, pretrained), frozen, optimizer, new_history())
 
-    return jax.jit(create, out_shardings=parallel.replicated(mesh))(jax.random.key(seed), method.pretrained)
+    return jax.jit(create, out_shardings=sharding.replicated(mesh))(
+        jax.random.key(seed), method.pretrained
+    )
 
 
 def from_variables(
-    variables: dict, frozen: Sequence[str], optimizer: optax.GradientTransformation, history: jax.Array | None = None
+    variables: dict,
+    frozen: Sequence[str],
+    optimizer: optax.GradientTransformation,
+    history: jax.Array | None = None,
 ) -> TrainState:
     """The state at step 0 with these weights."""
     params, kept = split(variables['params'], frozen)
@@ -127,10 +147,13 @@ def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Calla
       objective: (state, batch, key) -> (loss, (metrics, changes of the state)): the loss a mean over the whole batch,
         differentiated in state.params.
     """
-    everywhere, split_over_data = parallel.replicated(mesh), parallel.sharded(mesh)
+    everywhere, split_over_data = sharding.replicated(mesh), sharding.sharded(mesh)
     return jax.jit(
-        _step(objective, optimizer, seed), donate_argnums=0, in_shardings=(everywhere, split_over_data),
-        out_shardings=(everywhere, everywhere))  # fmt: skip
+        _step(objective, optimizer, seed),
+        donate_argnums=0,
+        in_shardings=(everywhere, split_over_data),
+        out_shardings=(everywhere, everywhere),
+    )
 
 
 class Group(NamedTuple):
@@ -158,7 +181,7 @@ def make_group_step(
       gather: (images, numbers) -> the batch.
     """
     step = _step(objective, optimizer, seed)
-    everywhere, split = parallel.replicated(mesh), parallel.sharded(mesh)
+    everywhere, split = sharding.replicated(mesh), sharding.sharded(mesh)
 
     def steps(state: TrainState, group: Group):
         def one(i, state):
@@ -179,9 +202,12 @@ def make_group_step(
         blank = jax.tree.map(lambda x: jnp.zeros((together, *x.shape), x.dtype), metrics)
         return jax.lax.fori_loop(0, group.count, body, (state, blank))
 
-    shardings = Group(everywhere, parallel.sharded(mesh, axis=1), everywhere)
+    shardings = Group(everywhere, sharding.sharded(mesh, axis=1), everywhere)
     return jax.jit(
-        steps, donate_argnums=0, in_shardings=(everywhere, shardings), out_shardings=(everywhere, everywhere)
+        steps,
+        donate_argnums=0,
+        in_shardings=(everywhere, shardings),
+        out_shardings=(everywhere, everywhere),
     )
 
 
@@ -194,10 +220,14 @@ def _step(objective, optimizer, seed):
         def loss(params):
             return objective(state.replace(params=params), batch, key)
 
-        (value, (metrics, changes)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (value, (metrics, changes)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.params
+        )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {'loss': value, 'gradient_norm': optax.global_norm(gradients), **metrics}
         params = optax.apply_updates(state.params, updates)
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **changes), metrics
+        return state.replace(
+            step=state.step + 1, params=params, opt_state=opt_state, **changes
+        ), metrics
 
     return step

@@ -35,7 +35,9 @@ def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trai
             'oracle: no class would be novel'
         )
     if not split(method.abstract()['params'], config.train.frozen)[0]:
-        raise ValueError(f'config.train.frozen is {config.train.frozen}, which is all of it: nothing would be trained')
+        raise ValueError(
+            f'config.train.frozen is {config.train.frozen}, which is all of it: nothing would be trained'
+        )
     length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
     planned = phases.plan(config.tpc if method.episodic else None, length, sampler.steps_per_epoch)
     lengths = [phase.last - phase.first for phase in planned]
@@ -44,23 +46,40 @@ def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trai
         make_step(_objective(method, source, sampler, phase), optimizer)
         for phase, optimizer in zip(planned, optimizers, strict=True)
     ]
-    return phases.Trainer(planned, optimizers, steps, [learning_rate(config.train, steps) for steps in lengths])
+    return phases.Trainer(
+        planned, optimizers, steps, [learning_rate(config.train, steps) for steps in lengths]
+    )
 
 
 def _objective(method, source, sampler, phase: phases.Phase) -> Callable:
     """What a phase minimises: the loss of whole labels, that of episodes, or their sum."""
     config, parts = method.config, []
     if method.supervised:
-        parts.append(objectives.supervised(
-            method.module, convention=config.model.convention,
-            hidden=() if config.train.classes == 'all' else source.index.novel_classes(config.fold),
-            crop=None if config.train.turn else config.train.size,
-            foreground_weight=config.train.foreground_weight, episodes=method.episodic))  # fmt: skip
+        parts.append(
+            objectives.supervised(
+                method.module,
+                convention=config.model.convention,
+                hidden=()
+                if config.train.classes == 'all'
+                else source.index.novel_classes(config.fold),
+                crop=None if config.train.turn else config.train.size,
+                foreground_weight=config.train.foreground_weight,
+                episodes=method.episodic,
+            )
+        )
     if method.episodic:
-        parts.append(objectives.episodic(
-            method.module, config.train, void=config.data.void, convention=config.model.convention,
-            steps=phase.last - phase.first, first_step=phase.first, tpc=config.tpc,
-            transformed=phases.transformed(config.tpc, phase)))  # fmt: skip
+        parts.append(
+            objectives.episodic(
+                method.module,
+                config.train,
+                void=config.data.void,
+                convention=config.model.convention,
+                steps=phase.last - phase.first,
+                first_step=phase.first,
+                tpc=config.tpc,
+                transformed=phases.transformed(config.tpc, phase),
+            )
+        )
     return objectives.together(*parts) if len(parts) > 1 else parts[0]
 
 

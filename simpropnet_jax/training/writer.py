@@ -9,9 +9,9 @@ from datetime import timedelta
 import jax
 import numpy as np
 
-from simpropnet_jax import paths
-from simpropnet_jax.paths import AnyPath
-from simpropnet_jax.workdir import writing
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.runtime.workdir import writing
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,11 @@ class Writer:
         if not self.active:
             return
         self.path = workdir / 'metrics.jsonl'
-        lines = self.path.read_bytes().decode(errors='replace').splitlines() if self.path.exists() else []
+        lines = (
+            self.path.read_bytes().decode(errors='replace').splitlines()
+            if self.path.exists()
+            else []
+        )
         kept = [line for line in lines if _step_of(line) <= first_step]
         self._text = ''.join(f'{line}\n' for line in kept)
         temporary = self.path.with_suffix('.tmp')
@@ -43,7 +47,9 @@ class Writer:
             import tensorflow as tf
             from clu import metric_writers
 
-            tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
+            tf.config.set_visible_devices(
+                [], 'GPU'
+            )  # or TensorFlow takes the memory that JAX needs
             with writing(TENSORBOARD):
                 self._tensorboard = metric_writers.SummaryWriter(str(workdir))
 
@@ -71,7 +77,9 @@ class Writer:
         """Pictures, u8 [H, W, 3] each, to TensorBoard."""
         if self._tensorboard:
             with writing(TENSORBOARD):
-                self._tensorboard.write_images(step, {name: image[None] for name, image in images.items()})
+                self._tensorboard.write_images(
+                    step, {name: image[None] for name, image in images.items()}
+                )
 
     def close(self) -> None:
         if self._tensorboard:
@@ -90,4 +98,6 @@ def _step_of(line: str) -> int | float:
 def log_progress(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> None:
     """One line a person can follow: step, losses, speed, and when it will be done."""
     shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
-    logger.info('step %d/%d  %s  done in %s', step, steps, shown, timedelta(seconds=int(seconds_left)))
+    logger.info(
+        'step %d/%d  %s  done in %s', step, steps, shown, timedelta(seconds=int(seconds_left))
+    )

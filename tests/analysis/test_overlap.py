@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax import experiment
 from simpropnet_jax.analysis import overlap
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes.loader import own_labels
-from simpropnet_jax.evaluation import masks, run, supervised
-from simpropnet_jax.evaluation.export import export
-from simpropnet_jax.evaluation.predictions import evaluate_predictions
+from simpropnet_jax.evaluation import oracle as supervised
+from simpropnet_jax.evaluation import run
+from simpropnet_jax.evaluation.external import predictors
+from simpropnet_jax.evaluation.external.predictions import evaluate_predictions
+from simpropnet_jax.evaluation.external.write_masks import export
+from simpropnet_jax.setup import experiment
 from tests.fakes import SMALL, fake_source, records_of
 from tests.small_checkpoint import write_checkpoint
 
@@ -30,7 +32,9 @@ ROW = lambda text: np.array([[int(x) for x in text]], np.uint8)
 
 def areas(label, prediction, oracle):
     """Of rows of digits; v is void."""
-    return overlap.areas(ROW(prediction) == 1, ROW(oracle) == 1, np.where(ROW(label) == 9, np.uint8(255), ROW(label)))
+    return overlap.areas(
+        ROW(prediction) == 1, ROW(oracle) == 1, np.where(ROW(label) == 9, np.uint8(255), ROW(label))
+    )
 
 
 # label                        1111110000009999
@@ -112,9 +116,12 @@ def test_exported_masks_are_those_that_are_scored(config, workdir, tmp_path):
         assert files['shots']['1']['own'][name] == record['shots']['1']['own'][name]
     assert 0 < record['shots']['1']['own']['miou'] < 1
 
-    ours, = masks.open_predictors([workdir], config=config, pairs=12)
-    theirs, = masks.open_predictors([workdir], [tmp_path / 'ours'], config, pairs=12)
-    assert ours.name != theirs.name == 'ours' and ours.facts()['protocol'] == theirs.facts()['protocol']
+    (ours,) = predictors.open_predictors([workdir], config=config, pairs=12)
+    (theirs,) = predictors.open_predictors([workdir], [tmp_path / 'ours'], config, pairs=12)
+    assert (
+        ours.name != theirs.name == 'ours'
+        and ours.facts()['protocol'] == theirs.facts()['protocol']
+    )
     both = list(zip(ours, theirs, strict=True))
     assert len(both) == 12
     for mine, other in both:
@@ -125,41 +132,59 @@ def test_exported_masks_are_those_that_are_scored(config, workdir, tmp_path):
         export(config, workdir, tmp_path / 'ours')
 
 
-def test_masks_named_by_image_are_compared_with_the_oracle(config, workdir, source, oracle, tmp_path):
+def test_masks_named_by_image_are_compared_with_the_oracle(
+    config, workdir, source, oracle, tmp_path
+):
     """The method is the truth without its left half, too: where the oracle errs it errs, and nowhere else."""
     (tmp_path / 'labels').rename(tmp_path / 'same')
-    same, = masks.open_predictors([workdir], [tmp_path / 'same'], config, pairs=20)
+    (same,) = predictors.open_predictors([workdir], [tmp_path / 'same'], config, pairs=20)
     record = overlap.measure([same], tmp_path / 'same')
     assert record['pairs'] == 20 and record['method'] == 'same'
     assert record['by_class']['fn_overlap'] == record['by_image']['fn_overlap'] == 1
     assert record['by_class']['miou_gap'] == record['by_image']['tp_gap'] == 0
-    assert record['by_class']['fp_overlap'] is None and record['by_class']['undefined']['fp_overlap'] == 5
-    pairs = Pairs(np.array([e.query for e in same.episodes]), np.array([e.class_id for e in same.episodes]))
+    assert (
+        record['by_class']['fp_overlap'] is None
+        and record['by_class']['undefined']['fp_overlap'] == 5
+    )
+    pairs = Pairs(
+        np.array([e.query for e in same.episodes]), np.array([e.class_id for e in same.episodes])
+    )
     iou = supervised.oracle_iou(tmp_path / 'same', source, pairs)
     for segmented, expected in zip(same, iou, strict=True):
         found = segmented.prediction & (segmented.label == 1)
-        assert found.sum() / (segmented.prediction & (segmented.label != 255) | (segmented.label == 1)).sum() == (
-            pytest.approx(expected))  # fmt: skip
+        assert found.sum() / (
+            segmented.prediction & (segmented.label != 255) | (segmented.label == 1)
+        ).sum() == (pytest.approx(expected))
 
 
 def test_the_command_prints_ours_beside_the_papers(config, workdir, oracle):
-    ours, = masks.open_predictors([workdir], config=config, pairs=10)
+    (ours,) = predictors.open_predictors([workdir], config=config, pairs=10)
     record = overlap.measure([ours], oracle)
     assert record['oracle']['images'] == record['oracle']['listed'] == 60
     assert record['oracle']['weak'] == (record['oracle']['miou'] < 0.5)
-    assert record['folds'][0]['checkpoint']['step'] == 1 and record['folds'][0]['protocol']['name'] == 'pfenet'
+    assert (
+        record['folds'][0]['checkpoint']['step'] == 1
+        and record['folds'][0]['protocol']['name'] == 'pfenet'
+    )
     assert set(record['by_class']['per_class']) <= {CLASS_NAMES[c] for c in novel_classes(1)}
     text = overlap.table(record | {'oracle': record['oracle'] | {'weak': True, 'miou': 0.499}})
     lines = {line.split('  ')[0]: line.split() for line in text.splitlines()}
     assert lines['CANet, the papers'][-4:] == ['18.32', '9.11', '23.28', '23.28']
     assert lines['AMP, the papers'][-3:] == ['19.06', '39.41', '39.41']
-    assert lines[f'{record["method"]}, by class'][-2] == f'{100 * record["by_class"]["miou_gap"]:.2f}'
-    assert 'A weak oracle: its val mIoU is below 50 %' in text and 'val mIoU of 49.90 % (60 of 60 images)' in text
+    assert (
+        lines[f'{record["method"]}, by class'][-2] == f'{100 * record["by_class"]["miou_gap"]:.2f}'
+    )
+    assert (
+        'A weak oracle: its val mIoU is below 50 %' in text
+        and 'val mIoU of 49.90 % (60 of 60 images)' in text
+    )
     assert 'weak' not in overlap.table(record | {'oracle': record['oracle'] | {'weak': False}})
 
 
-def test_what_cannot_be_compared_is_refused_before_anything_is_segmented(config, workdir, source, oracle):
-    ours, = masks.open_predictors([workdir], config=config, pairs=10)
+def test_what_cannot_be_compared_is_refused_before_anything_is_segmented(
+    config, workdir, source, oracle
+):
+    (ours,) = predictors.open_predictors([workdir], config=config, pairs=10)
     name = source.ids[ours.episodes[0].query]
     (oracle / f'{name}.png').unlink()
     with pytest.raises(FileNotFoundError, match=rf'has no {name}.png \(1 are missing\)'):
@@ -167,12 +192,16 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_segmented(config,
     Image.new('RGB', (5, 5)).save(oracle / f'{name}.png')
     with pytest.raises(ValueError, match=f'{name}.png has the mode RGB'):
         overlap.measure([ours], oracle)
-    with pytest.raises(ValueError, match='there are 20 episodes of a fold for 21 pairs: give fewer --pairs'):
-        masks.open_predictors([workdir], config=config, pairs=21)
+    with pytest.raises(
+        ValueError, match='there are 20 episodes of a fold for 21 pairs: give fewer --pairs'
+    ):
+        predictors.open_predictors([workdir], config=config, pairs=21)
     with pytest.raises(ValueError, match='must be a multiple of the work directories, 2, got 15'):
-        masks.open_predictors([workdir, workdir], pairs=15)
-    with pytest.raises(ValueError, match='--config is of one fold, but there are 2 work directories'):
-        masks.open_predictors([workdir, workdir], config=config)
+        predictors.open_predictors([workdir, workdir], pairs=15)
+    with pytest.raises(
+        ValueError, match='--config is of one fold, but there are 2 work directories'
+    ):
+        predictors.open_predictors([workdir, workdir], config=config)
 
 
 @pytest.mark.slow
@@ -182,17 +211,34 @@ def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
     (tmp_path / 'labels').mkdir()
     for number in np.flatnonzero(drawn.index.lists['val']).tolist():
         label = own_labels(drawn, [number])[0]
-        supervised.write_label(tmp_path / 'labels' / f'{drawn.ids[number]}.png', np.zeros_like(label))
+        supervised.write_label(
+            tmp_path / 'labels' / f'{drawn.ids[number]}.png', np.zeros_like(label)
+        )
     fields = SMALL | {
-        'data.dir': prepared_data, 'model.convention': 'torchvision', 'model.attention_gain': 50.0}  # fmt: skip
-    small = ['--config', 'configs/simpropnet.py:fold=1', *(f'--config.{name}={x}' for name, x in fields.items())]
+        'data.dir': prepared_data,
+        'model.convention': 'torchvision',
+        'model.attention_gain': 50.0,
+    }
+    small = [
+        '--config',
+        'configs/simpropnet.py:fold=1',
+        *(f'--config.{name}={x}' for name, x in fields.items()),
+    ]
 
     def run_module(name, *words):
         command = [sys.executable, '-m', f'simpropnet_jax.{name}', *map(str, words)]
         return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {'XLA_FLAGS': ''})
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {'XLA_FLAGS': ''},
+        )
 
-    done = run_module('evaluation.export', '--workdir', workdir, '--out', tmp_path / 'ours', *small)
+    done = run_module(
+        'evaluation.external.write_masks', '--workdir', workdir, '--out', tmp_path / 'ours', *small
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list((tmp_path / 'ours').iterdir())) == 10
     given = ['--workdir', workdir, '--oracle', tmp_path / 'labels', *small]
@@ -200,10 +246,17 @@ def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
     done = run_module('analysis.overlap', *given, *theirs)
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((tmp_path / 'o.json').read_text())
-    assert record['oracle']['weak'] and 'A weak oracle' in done.stdout and record['method'] == 'ours'
+    assert (
+        record['oracle']['weak'] and 'A weak oracle' in done.stdout and record['method'] == 'ours'
+    )
     line = next(line for line in done.stdout.splitlines() if line.startswith('ours, by class'))
     assert line.split()[3] == f'{100 * record["by_class"]["fn_overlap"]:.2f}'
     done = run_module('analysis.overlap', *given, '--pairs', 11)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith('error: there are 10 episodes of a fold')
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(
+        'error: there are 10 episodes of a fold'
+    )
     shown = run_module('analysis.similarity', '--help').stdout
-    assert all(f'--{name}' in shown for name in ('workdir', 'predictions', 'pairs', 'out', 'features', 'min_pixels'))
+    assert all(
+        f'--{name}' in shown
+        for name in ('workdir', 'predictions', 'pairs', 'out', 'features', 'min_pixels')
+    )

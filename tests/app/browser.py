@@ -11,7 +11,9 @@ import urllib.parse
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-BINARIES = {name: shutil.which(name) for name in ('chromium', 'chromedriver')}  # of Debian: nothing is downloaded
+BINARIES = {
+    name: shutil.which(name) for name in ('chromium', 'chromedriver')
+}  # of Debian: nothing is downloaded
 WAIT = 60  # seconds, where a machine is busy
 
 
@@ -25,11 +27,27 @@ def served(checkpoint, folder):
         (folder / name).mkdir()
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
-    env = {'HOME': folder / 'home', 'TMPDIR': folder / 'temporary', 'PYTHONPATH': ROOT, 'XLA_FLAGS': ''}
+    env = {
+        'HOME': folder / 'home',
+        'TMPDIR': folder / 'temporary',
+        'PYTHONPATH': ROOT,
+        'XLA_FLAGS': '',
+    }
     process = subprocess.Popen(
-        [sys.executable, '-m', 'simpropnet_jax.app', '--checkpoint', str(checkpoint), '--port', str(port)],
-        cwd=folder / 'working', text=True, stderr=subprocess.PIPE,
-        env=os.environ | {name: str(value) for name, value in env.items()})  # fmt: skip
+        [
+            sys.executable,
+            '-m',
+            'simpropnet_jax.app',
+            '--checkpoint',
+            str(checkpoint),
+            '--port',
+            str(port),
+        ],
+        cwd=folder / 'working',
+        text=True,
+        stderr=subprocess.PIPE,
+        env=os.environ | {name: str(value) for name, value in env.items()},
+    )
     said = []
     try:
         for line in process.stderr:
@@ -53,8 +71,14 @@ class Browser:
 
         options = webdriver.ChromeOptions()
         options.binary_location = BINARIES['chromium']
-        for flag in ('headless=new', 'no-sandbox', 'disable-dev-shm-usage', 'enable-unsafe-swiftshader',
-                     'hide-scrollbars', f'window-size={size[0]},{size[1]}'):  # fmt: skip
+        for flag in (
+            'headless=new',
+            'no-sandbox',
+            'disable-dev-shm-usage',
+            'enable-unsafe-swiftshader',
+            'hide-scrollbars',
+            f'window-size={size[0]},{size[1]}',
+        ):
             options.add_argument(f'--{flag}')
         options.set_capability('goog:loggingPrefs', {'performance': 'ALL'})
         options.add_experimental_option('prefs', {'download.default_directory': str(downloads)})
@@ -74,7 +98,9 @@ class Browser:
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 
-        return WebDriverWait(self.driver, WAIT, 0.1, [StaleElementReferenceException]).until(lambda _: true())
+        return WebDriverWait(self.driver, WAIT, 0.1, [StaleElementReferenceException]).until(
+            lambda _: true()
+        )
 
     def find(self, selector):
         """The first element, as soon as there is one."""
@@ -100,7 +126,10 @@ class Browser:
         zoom = self.until(self._fitted) / 100
         hand = ActionChains(self.driver, 30)
         for stroke in strokes:
-            points = [(round(zoom * (x - size[0] / 2)), round(zoom * (y - size[1] / 2))) for x, y in stroke]
+            points = [
+                (round(zoom * (x - size[0] / 2)), round(zoom * (y - size[1] / 2)))
+                for x, y in stroke
+            ]
             hand.move_to_element_with_offset(canvas, *points[0]).click_and_hold()
             for point in points[1:]:
                 hand.move_to_element_with_offset(canvas, *point)
@@ -135,7 +164,16 @@ class Browser:
 
     def hosts(self):
         """All hosts that the browser asked for anything."""
-        messages = [json.loads(entry['message'])['message'] for entry in self.driver.get_log('performance')]
-        addresses = [message['params']['request']['url'] for message in messages
-                     if message['method'] == 'Network.requestWillBeSent']  # fmt: skip
-        return {urllib.parse.urlsplit(address).netloc for address in addresses if address.startswith(('http', 'ws'))}
+        messages = [
+            json.loads(entry['message'])['message'] for entry in self.driver.get_log('performance')
+        ]
+        addresses = [
+            message['params']['request']['url']
+            for message in messages
+            if message['method'] == 'Network.requestWillBeSent'
+        ]
+        return {
+            urllib.parse.urlsplit(address).netloc
+            for address in addresses
+            if address.startswith(('http', 'ws'))
+        }

@@ -1,6 +1,6 @@
 """Makes the picture of the page in the README, with drawn shapes of a class that the demo's training never saw.
 
-    python -m tests.app.screenshot --checkpoint runs/demo --out docs/app.png
+python -m tests.app.screenshot --checkpoint runs/demo --out docs/app.png
 """
 
 import argparse
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.shapes5i import draw
+from simpropnet_jax.runtime import errors
 from tests.app import browser
 
 CLASS = 3  # of fold 0, which the demo holds out
@@ -44,13 +44,18 @@ def strokes(mask, step=9, edge=8):
 
 def main(flags: argparse.Namespace):
     found = scenes(OF_EXAMPLES + OF_QUERIES)
-    with tempfile.TemporaryDirectory() as named, browser.served(flags.checkpoint, Path(named)) as address:
+    with (
+        tempfile.TemporaryDirectory() as named,
+        browser.served(flags.checkpoint, Path(named)) as address,
+    ):
         paths = [Path(named, f'shapes_{number}.png') for number in range(len(found))]
         for path, (image, _) in zip(paths, found, strict=True):
             Image.fromarray(image).save(path)
         with browser.Browser(address, Path(named), size=(1400, 1330)) as person:
             person.give('queries', *paths[OF_EXAMPLES:])
-            for number, (path, (_, mask)) in enumerate(zip(paths, found[:OF_EXAMPLES], strict=False)):
+            for number, (path, (_, mask)) in enumerate(
+                zip(paths, found[:OF_EXAMPLES], strict=False)
+            ):
                 person.give('example', path)
                 person.paint(mask.shape[::-1], *strokes(mask))
                 if number < OF_EXAMPLES - 1:
@@ -58,11 +63,13 @@ def main(flags: argparse.Namespace):
                     person.until(lambda: len(person.shown('results')) == OF_QUERIES)
             picture = Image.open(io.BytesIO(person.driver.get_screenshot_as_png())).convert('RGB')
             small = picture.resize((WIDTH, WIDTH * picture.height // picture.width), Image.LANCZOS)
-            small.quantize(palette=small.quantize(COLOURS)).save(flags.out)  # dithered: a third of the bytes
+            small.quantize(palette=small.quantize(COLOURS)).save(
+                flags.out
+            )  # dithered: a third of the bytes
 
 
 def parser() -> argparse.ArgumentParser:
-    result = mistakes.Parser(__doc__, prog='python -m tests.app.screenshot')
+    result = errors.Parser(__doc__, prog='python -m tests.app.screenshot')
     result.add_argument('--checkpoint', type=Path, required=True, help='of the demo')
     result.add_argument('--out', type=Path, required=True, help='the picture')
     return result

@@ -15,15 +15,20 @@ from tests.app import browser
 from tests.small_checkpoint import write_checkpoint
 
 here = lambda name: importlib.util.find_spec(name) is not None
-needs_gradio = pytest.mark.skipif(not here('gradio'), reason="gradio is missing: pip install -e '.[app]'")
+needs_gradio = pytest.mark.skipif(
+    not here('gradio'), reason="gradio is missing: pip install -e '.[app]'"
+)
 needs_browser = pytest.mark.skipif(
     not (here('selenium') and all(browser.BINARIES.values())),
-    reason="missing: selenium (pip install -e '.[dev]'), or chromium, chromium-driver (apt-get install)")
+    reason="missing: selenium (pip install -e '.[dev]'), or chromium, chromium-driver (apt-get install)",
+)
 
 
 def test_without_gradio_it_says_what_to_install(monkeypatch, refused):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'gradio' else found(name))
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: None if name == 'gradio' else found(name)
+    )
     with pytest.raises(ImportError, match=r"pip install -e '\.\[app\]'"):
         app.main(app.parser().parse_args(['--checkpoint', 'runs/none']))
     with pytest.raises(ValueError, match='--port must be from 1 to 65535, got 0'):
@@ -37,7 +42,12 @@ def page(tmp_path_factory):
     write_checkpoint(folder / 'run')
     with browser.served(folder / 'run', folder) as address:
         yield address, folder
-    left = [path for name in ('home', 'temporary', 'working') for path in (folder / name).rglob('*') if path.is_file()]
+    left = [
+        path
+        for name in ('home', 'temporary', 'working')
+        for path in (folder / name).rglob('*')
+        if path.is_file()
+    ]
     assert left == []  # nothing is written outside its folder, and that is deleted at the end
 
 
@@ -46,7 +56,11 @@ def page(tmp_path_factory):
 def test_paint_segment_move_the_threshold_download(page, tmp_path):
     address, _ = page
     rng = np.random.default_rng(0)
-    for name, size in (('cat.jpg', (300, 400, 3)), ('one.jpg', (120, 90, 3)), ('two.png', (60, 1000, 3))):
+    for name, size in (
+        ('cat.jpg', (300, 400, 3)),
+        ('one.jpg', (120, 90, 3)),
+        ('two.png', (60, 1000, 3)),
+    ):
         Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / name)
     (tmp_path / 'text.jpg').write_text('no picture')
     with browser.Browser(address, tmp_path) as person:
@@ -58,22 +72,38 @@ def test_paint_segment_move_the_threshold_download(page, tmp_path):
         person.click('add')
         person.until(lambda: len(person.shown('results')) == 2)
         (example,) = person.shown('examples')
-        tint = np.asarray(Image.open(urllib.request.urlopen(example)).convert('RGB'), int) @ (-1, 2, -1)
-        assert tint[145:155, 160:240].mean() > 100 > 20 > tint[:100].mean()  # green where it was painted alone
+        tint = np.asarray(Image.open(urllib.request.urlopen(example)).convert('RGB'), int) @ (
+            -1,
+            2,
+            -1,
+        )
+        assert (
+            tint[145:155, 160:240].mean() > 100 > 20 > tint[:100].mean()
+        )  # green where it was painted alone
         person.driver.switch_to.new_window('tab')  # another person
         person.driver.get(address)
-        person.until(lambda: person.find('#said').text == '' and not person.find('#download').is_enabled())
+        person.until(
+            lambda: person.find('#said').text == '' and not person.find('#download').is_enabled()
+        )
         assert not person.shown('examples') and not person.shown('results')
         person.driver.close()
         person.driver.switch_to.window(person.driver.window_handles[0])
         person.set_threshold(0)
         with zipfile.ZipFile(person.download()) as archive:
-            masks = {name: np.asarray(Image.open(archive.open(name))) for name in archive.namelist() if 'mask' in name}
+            masks = {
+                name: np.asarray(Image.open(archive.open(name)))
+                for name in archive.namelist()
+                if 'mask' in name
+            }
         assert {name: mask.shape for name, mask in masks.items()} == {
-            'one_mask.png': (120, 90), 'two_mask.png': (60, 1000)}  # fmt: skip
+            'one_mask.png': (120, 90),
+            'two_mask.png': (60, 1000),
+        }
         assert all((mask == 255).all() for mask in masks.values())
         person.click('clear_queries')
-        person.until(lambda: not person.shown('results') and 'drop the pictures' in person.find('#said').text)
+        person.until(
+            lambda: not person.shown('results') and 'drop the pictures' in person.find('#said').text
+        )
         assert person.hosts() == {address.split('/')[2]}
 
 
@@ -90,18 +120,32 @@ def test_no_file_outside_its_folder_and_no_other_host(page):
     address, folder = page
     (folder / 'working' / 'secret.txt').write_text('secret')
     assert status(address) == 200
-    for path in ('/etc/hostname', folder / 'run' / 'config.json', folder / 'working' / 'secret.txt', '../secret.txt',
-                 'secret.txt', folder / 'temporary' / '..' / 'run' / 'config.json', 'http://127.0.0.1:9/'):  # fmt: skip
+    for path in (
+        '/etc/hostname',
+        folder / 'run' / 'config.json',
+        folder / 'working' / 'secret.txt',
+        '../secret.txt',
+        'secret.txt',
+        folder / 'temporary' / '..' / 'run' / 'config.json',
+        'http://127.0.0.1:9/',
+    ):
         assert status(f'{address}gradio_api/file={path}') in (403, 404), path
     config = json.loads(urllib.request.urlopen(f'{address}config').read())
-    given = next(one['id'] for one in config['components'] if one['props'].get('elem_id') == 'queries')
+    given = next(
+        one['id'] for one in config['components'] if one['props'].get('elem_id') == 'queries'
+    )
     event = next(one['id'] for one in config['dependencies'] if [given, 'upload'] in one['targets'])
     file = {'path': str(folder / 'working' / 'secret.txt'), 'meta': {'_type': 'gradio.FileData'}}
     request = {'data': [None, [file]], 'fn_index': event, 'session_hash': 'crafted'}
-    asked = urllib.request.Request(f'{address}gradio_api/queue/join', json.dumps(request).encode(),
-                                   {'Content-Type': 'application/json'})  # fmt: skip
+    asked = urllib.request.Request(
+        f'{address}gradio_api/queue/join',
+        json.dumps(request).encode(),
+        {'Content-Type': 'application/json'},
+    )
     urllib.request.urlopen(asked, timeout=browser.WAIT)
-    with urllib.request.urlopen(f'{address}gradio_api/queue/data?session_hash=crafted', timeout=browser.WAIT) as told:
+    with urllib.request.urlopen(
+        f'{address}gradio_api/queue/data?session_hash=crafted', timeout=browser.WAIT
+    ) as told:
         done = next(line for line in told if b'process_completed' in line)
     assert b'"success":false' in done and b'secret' not in done
     (folder / 'working' / 'secret.txt').unlink()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax import images
 from simpropnet_jax.app import session as sessions
 from simpropnet_jax.app.session import Session, painted_support, read_picture, read_support_files
 from simpropnet_jax.inference import Segmenter
+from simpropnet_jax.io import images
 from tests.small_checkpoint import write_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,9 @@ def save(tmp_path):
     def write(name, picture=None, **options):
         path = tmp_path / name
         picture = RNG.integers(0, 256, (30, 40, 3), np.uint8) if picture is None else picture
-        (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(path, **options)
+        (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(
+            path, **options
+        )
         return path
 
     return write
@@ -53,12 +55,22 @@ def session(segmenter, save):
     return result
 
 
-def test_pictures_get_the_masks_of_the_segmenter_at_their_own_size(session, segmenter, save, tmp_path, monkeypatch):
+def test_pictures_get_the_masks_of_the_segmenter_at_their_own_size(
+    session, segmenter, save, tmp_path, monkeypatch
+):
     (tmp_path / 'more').mkdir()
-    paths = [save('a.png'), save('more/a.jpg'), save('wide.png', RNG.integers(0, 256, (50, 1700, 3), np.uint8))]
+    paths = [
+        save('a.png'),
+        save('more/a.jpg'),
+        save('wide.png', RNG.integers(0, 256, (50, 1700, 3), np.uint8)),
+    ]
     assert session.add_queries(paths) == [] and list(session.segment()) == [2, 1, 0]
-    monkeypatch.setattr(segmenter, 'segment_with', None)  # moving the threshold does not ask the network again
-    areas = [[mask.sum() for mask in session.masks(threshold)] for threshold in (0.0, 0.3, 0.5, 0.7, 1.0)]
+    monkeypatch.setattr(
+        segmenter, 'segment_with', None
+    )  # moving the threshold does not ask the network again
+    areas = [
+        [mask.sum() for mask in session.masks(threshold)] for threshold in (0.0, 0.3, 0.5, 0.7, 1.0)
+    ]
     assert areas[0] == [30 * 40, 30 * 40, 50 * 1700] and areas[-1] == [0, 0, 0]
     assert (np.diff(areas, axis=0) <= 0).all()
     assert [overlay.shape[1] for overlay in session.overlays(0.5)] == [40, 40, sessions.SIDE]
@@ -67,7 +79,9 @@ def test_pictures_get_the_masks_of_the_segmenter_at_their_own_size(session, segm
     with zipfile.ZipFile(tmp_path / 'masks.zip') as archive:
         assert archive.testzip() is None
         names = ('a', 'a_2', 'wide')
-        assert set(archive.namelist()) == {f'{n}_{e}' for n in names for e in ('mask.png', 'overlay.jpg')}
+        assert set(archive.namelist()) == {
+            f'{n}_{e}' for n in names for e in ('mask.png', 'overlay.jpg')
+        }
         masks = [np.asarray(Image.open(io.BytesIO(archive.read(f'{n}_mask.png')))) for n in names]
     support = session.supports[0]
     wanted = segmenter.segment(paths[0], supports=[(support.image, support.label)])
@@ -79,7 +93,9 @@ def test_other_examples_give_other_masks_and_without_any_there_are_none(session,
     session.add_queries([save('query.png')])
     assert list(session.segment()) == [0] and list(session.segment()) == []
     (before,) = session.probabilities
-    session.set_supports([*session.supports, read_support_files(save('b.png'), save('m.png', np.eye(30, 40) > 0))])
+    session.set_supports(
+        [*session.supports, read_support_files(save('b.png'), save('m.png', np.eye(30, 40) > 0))]
+    )
     assert session.probabilities == [] and list(session.segment()) == [0]
     assert np.abs(session.probabilities[0] - before).max() > 0
     session.set_supports([])
@@ -91,7 +107,12 @@ def test_other_examples_give_other_masks_and_without_any_there_are_none(session,
 def bomb(path):
     """A PNG of some bytes that says that it has 60,000 x 60,000 pixels."""
     header = struct.pack('>4sIIBBBBB', b'IHDR', 60_000, 60_000, 8, 2, 0, 0, 0)
-    start = b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + header + struct.pack('>I', zlib.crc32(header))
+    start = (
+        b'\x89PNG\r\n\x1a\n'
+        + struct.pack('>I', 13)
+        + header
+        + struct.pack('>I', zlib.crc32(header))
+    )
     path.write_bytes(start + struct.pack('>I4s', 9, b'IDAT'))
     return path
 
@@ -102,7 +123,9 @@ def truncated(path):
 
 
 def text(path):
-    path.write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n')  # what Pillow would hand to another program
+    path.write_text(
+        '%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n'
+    )  # what Pillow would hand to another program
     return path
 
 
@@ -123,7 +146,9 @@ def test_hostile_pictures_end_in_a_mask_or_in_one_sentence(session, save, tmp_pa
         truncated(save('truncated.jpg')): 'truncated.jpg cannot be read as a picture: .*truncated',
         text(tmp_path / 'text.jpg'): 'text.jpg is not a picture of a known format',
         bomb(tmp_path / 'bomb.png'): 'bomb.png has too many pixels: 120 million are the most',
-        save('huge.png', Image.new('1', (12_001, 10_000))): 'huge.png has 12001 x 10000 pixels: 120 million are',
+        save(
+            'huge.png', Image.new('1', (12_001, 10_000))
+        ): 'huge.png has 12001 x 10000 pixels: 120 million are',
     }
     session.add_queries(fine)
     list(session.segment())
@@ -140,9 +165,15 @@ def test_hostile_masks_end_in_one_sentence(session, save, tmp_path):
     image = save('image.png')
     before = session.supports
     for mask, sentence in (
-        (save('small.png', np.ones((3, 4), np.uint8)), 'small.png is 4 x 3 pixels, but image.png is 40 x 30'),
+        (
+            save('small.png', np.ones((3, 4), np.uint8)),
+            'small.png is 4 x 3 pixels, but image.png is 40 x 30',
+        ),
         (save('empty.png', np.zeros((30, 40), np.uint8)), 'empty.png has no foreground'),
-        (save('soft.png', (np.arange(1200) % 256).astype(np.uint8).reshape(30, 40)), 'soft.png has shades of gray'),
+        (
+            save('soft.png', (np.arange(1200) % 256).astype(np.uint8).reshape(30, 40)),
+            'soft.png has shades of gray',
+        ),
         (text(tmp_path / 'mask.png'), 'mask.png is not a picture'),
     ):
         with pytest.raises(ValueError, match=f'^{sentence}') as refused:
@@ -154,7 +185,9 @@ def test_hostile_masks_end_in_one_sentence(session, save, tmp_path):
             painted_support(nothing, layers)
     dot = np.zeros((2000, 2000), np.uint8)
     dot[1, 1] = 1
-    with pytest.raises(ValueError, match='foreground'):  # a pixel of an object is lost when the picture is made smaller
+    with pytest.raises(
+        ValueError, match='foreground'
+    ):  # a pixel of an object is lost when the picture is made smaller
         support = read_support_files(save('big.png', np.stack([dot] * 3, -1)), save('dot.png', dot))
         session.set_supports([*before, support])
     with pytest.raises(ValueError, match='^10 examples are the most'):
@@ -164,9 +197,13 @@ def test_hostile_masks_end_in_one_sentence(session, save, tmp_path):
 
 def test_painting_follows_the_strokes(save):
     picture = read_picture(save('big.png', np.zeros((500, 1000, 3), np.uint8)))
-    support = painted_support(picture, [paint(400, 800, np.s_[:100, :200]), paint(200, 400, np.s_[150:, 300:])])
+    support = painted_support(
+        picture, [paint(400, 800, np.s_[:100, :200]), paint(200, 400, np.s_[150:, 300:])]
+    )
     assert support.label.shape == (400, 800) and support.label.sum() == 100 * 200 * 2
-    assert support.label[99, 199] == images.FOREGROUND and support.label[300, 600] == images.FOREGROUND
+    assert (
+        support.label[99, 199] == images.FOREGROUND and support.label[300, 600] == images.FOREGROUND
+    )
 
 
 def test_no_more_pictures_are_kept_than_there_is_memory_for(session, save):

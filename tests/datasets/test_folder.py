@@ -34,8 +34,13 @@ SORTED = tuple(sorted(NAMES.values()))
 @pytest.fixture(scope='module')
 def drawn():
     """(name, image, label) of 24 scenes, six with each class or more; other classes are background."""
-    scenes = [(f'{round_}_{c}', *shapes5i.draw(20 * round_ + c - 1)) for round_ in range(6) for c in IDS]
-    return [(name, image, np.where(np.isin(label, (*IDS, 255)), label, 0)) for name, image, label in scenes]
+    scenes = [
+        (f'{round_}_{c}', *shapes5i.draw(20 * round_ + c - 1)) for round_ in range(6) for c in IDS
+    ]
+    return [
+        (name, image, np.where(np.isin(label, (*IDS, 255)), label, 0))
+        for name, image, label in scenes
+    ]
 
 
 def write_masks(folder, drawn):
@@ -57,10 +62,19 @@ def write_coco(folder, drawn):
         for value in set(np.unique(label)) - {0}:
             outline = runs.encode(np.asfortranarray(label == value).astype(np.uint8))
             outline['counts'] = outline['counts'].decode()
-            found.append({'id': len(found), 'image_id': number, 'category_id': IDS[0] if value == 255 else int(value),
-                          'iscrowd': int(value == 255), 'segmentation': outline})  # fmt: skip
-    files = [{'id': i, 'file_name': f'{name}.jpg', 'height': label.shape[0], 'width': label.shape[1]}
-             for i, (name, _, label) in enumerate(drawn)]  # fmt: skip
+            found.append(
+                {
+                    'id': len(found),
+                    'image_id': number,
+                    'category_id': IDS[0] if value == 255 else int(value),
+                    'iscrowd': int(value == 255),
+                    'segmentation': outline,
+                }
+            )
+    files = [
+        {'id': i, 'file_name': f'{name}.jpg', 'height': label.shape[0], 'width': label.shape[1]}
+        for i, (name, _, label) in enumerate(drawn)
+    ]
     categories = [{'id': class_id, 'name': name} for class_id, name in NAMES.items()]
     path = folder / 'instances.json'
     path.write_text(json.dumps({'images': files, 'categories': categories, 'annotations': found}))
@@ -99,7 +113,9 @@ def test_masks_and_coco_give_the_same_data_which_are_those_that_were_drawn(drawn
     assert (ours.index.lists['trainaug'] ^ ours.index.lists['val']).all()
 
 
-def test_other_formats_are_kept_without_loss_turned_as_shown_and_read_alike_by_both_loaders(tmp_path):
+def test_other_formats_are_kept_without_loss_turned_as_shown_and_read_alike_by_both_loaders(
+    tmp_path,
+):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (30, 40, 3), np.uint8)
     mask = Image.fromarray((noise[..., 0] > 128).astype(np.uint8))
@@ -108,8 +124,12 @@ def test_other_formats_are_kept_without_loss_turned_as_shown_and_read_alike_by_b
     turned = Image.Exif()
     turned[274] = 6  # lies on its side
     for name, exif in (('a.png', None), ('b.bmp', None), ('c.tiff', turned), ('d.png', None)):
-        Image.fromarray(noise).save(tmp_path / 'p' / 'images' / name, **({'exif': exif} if exif else {}))
-        (mask.transpose(Image.ROTATE_270) if exif else mask).save(tmp_path / 'p' / 'masks' / 'cat' / f'{name[0]}.png')
+        Image.fromarray(noise).save(
+            tmp_path / 'p' / 'images' / name, **({'exif': exif} if exif else {})
+        )
+        (mask.transpose(Image.ROTATE_270) if exif else mask).save(
+            tmp_path / 'p' / 'masks' / 'cat' / f'{name[0]}.png'
+        )
     Image.fromarray(noise).resize((2000, 1500)).save(tmp_path / 'p' / 'images' / 'e.png')
     Image.new('1', (2000, 1500), 1).save(tmp_path / 'p' / 'masks' / 'cat' / 'e.png')
     (tmp_path / 'p' / 'val.txt').write_text('a\nb.bmp\n')
@@ -120,7 +140,10 @@ def test_other_formats_are_kept_without_loss_turned_as_shown_and_read_alike_by_b
     np.testing.assert_array_equal(read[2], np.rot90(noise, -1))
     assert read[4].shape == (768, 1024, 3) and decoded(source.example(4)[1]).shape == (768, 1024)
     assert source.index.lists['val'].tolist() == [True, True, False, False, False]
-    batches = [next(image_batches(source, range(5), size=33, batch=5, backend=one)) for one in ('tfdata', 'threads')]
+    batches = [
+        next(image_batches(source, range(5), size=33, batch=5, backend=one))
+        for one in ('tfdata', 'threads')
+    ]
     np.testing.assert_array_equal(batches[0]['image'], batches[1]['image'])
     np.testing.assert_array_equal(batches[0]['label'], batches[1]['label'])
 
@@ -131,24 +154,38 @@ def test_what_is_odd_is_said_and_overlaps_go_to_the_smaller_mask(drawn, tmp_path
     (folder / 'masks' / 'nothing').mkdir()
     (folder / 'images' / 'alone.jpg').write_bytes(encoded(drawn[0][1], drawn[0][2])[0])
     (folder / 'images' / 'notes.txt').write_text('')
-    Image.fromarray(drawn[0][1]).save(folder / 'images' / 'twin.png')  # its pixels are not those of the JPEG
+    Image.fromarray(drawn[0][1]).save(
+        folder / 'images' / 'twin.png'
+    )  # its pixels are not those of the JPEG
     Image.fromarray(drawn[0][1]).save(folder / 'images' / 'third.bmp')
     whole, dot, empty = (np.zeros(shape, np.uint8) for _ in range(3))
     whole[:] = dot[5, 5:7] = 1
-    for place, mask in (('lone', whole), (f'{SORTED[0]}/gone', whole), (f'{SORTED[0]}/TWIN', whole),
-                        (f'{SORTED[0]}/twin', whole), (f'{SORTED[1]}/twin', dot), (f'{SORTED[2]}/twin', empty),
-                        (f'{SORTED[0]}/third', dot)):  # fmt: skip
+    for place, mask in (
+        ('lone', whole),
+        (f'{SORTED[0]}/gone', whole),
+        (f'{SORTED[0]}/TWIN', whole),
+        (f'{SORTED[0]}/twin', whole),
+        (f'{SORTED[1]}/twin', dot),
+        (f'{SORTED[2]}/twin', empty),
+        (f'{SORTED[0]}/third', dot),
+    ):
         Image.fromarray(mask).save(folder / 'masks' / f'{place}.png')
     source = prepared(folder)
     report = capsys.readouterr().out
     for line in (
-        '1 x class without a mask (left out)\n      nothing', '1 x image without a mask (left out)\n      alone',
-        'is no picture (not used)', 'lone.png', f'1 x mask without an image (not used)\n      {SORTED[0]}/gone.png',
-        'in upper and lower case only (not used)', 'TWIN.png and twin.png',
+        '1 x class without a mask (left out)\n      nothing',
+        '1 x image without a mask (left out)\n      alone',
+        'is no picture (not used)',
+        'lone.png',
+        f'1 x mask without an image (not used)\n      {SORTED[0]}/gone.png',
+        'in upper and lower case only (not used)',
+        'TWIN.png and twin.png',
         f'empty mask (not used)\n      {SORTED[2]}/twin',
-        'overlap (the one of the smaller area is on top)', '2 x object smaller than the networks can see',
-        f'wrong way round?\n      {SORTED[0]} in twin.png (100%)', 'twice, on one list\n      third and twin',
-    ):  # fmt: skip
+        'overlap (the one of the smaller area is on top)',
+        '2 x object smaller than the networks can see',
+        f'wrong way round?\n      {SORTED[0]} in twin.png (100%)',
+        'twice, on one list\n      third and twin',
+    ):
         assert line in report, (line, report)
     assert 'MISTAKES' not in report and f'{SORTED[0]} ' in report
     label = decoded(source.example(source.ids.index('twin'))[1])
@@ -157,14 +194,19 @@ def test_what_is_odd_is_said_and_overlaps_go_to_the_smaller_mask(drawn, tmp_path
 
 def spoil(folder, scene, mistake):
     name, image, label = scene
-    picture, mask = folder / 'images' / f'{name}.jpg', next((folder / 'masks').glob(f'*/{name}.png'))
+    picture, mask = (
+        folder / 'images' / f'{name}.jpg',
+        next((folder / 'masks').glob(f'*/{name}.png')),
+    )
     match mistake:
         case 'unreadable image':
             picture.write_bytes(picture.read_bytes()[:500])
         case 'unreadable mask':
             mask.write_bytes(b'nothing')
         case 'shades':
-            Image.fromarray(np.linspace(0, 255, label.size).reshape(label.shape).astype(np.uint8)).save(mask)
+            Image.fromarray(
+                np.linspace(0, 255, label.size).reshape(label.shape).astype(np.uint8)
+            ).save(mask)
         case 'size':
             Image.fromarray(label[:-1] > 0).save(mask)
         case 'unturned':
@@ -192,13 +234,19 @@ def spoil(folder, scene, mistake):
         ('unreadable image', '1 x image that cannot be read\n.*cannot be read as a picture'),
         ('unreadable mask', '1 x mask that cannot be read\n.*is not a picture of any known format'),
         ('shades', '1 x mask that cannot be read\n.*has shades of gray'),
-        ('size', r'1 x mask of another size than its image\n +[\w ]+/0_1.png is \d+ x \d+, 0_1.jpg \d+ x \d+\n'),
+        (
+            'size',
+            r'1 x mask of another size than its image\n +[\w ]+/0_1.png is \d+ x \d+, 0_1.jpg \d+ x \d+\n',
+        ),
         ('unturned', 'as it is before its EXIF data turn it: save the image turned'),
         ('twin', '1 x name that two files have, but for the ending'),
         ('lists', '1 x image that is both in train.txt and in val.txt\n      0_1'),
         ('fold', '1 x class in folds.json that has no masks; there are .*\n      fold 0: cat'),
         ('background', '1 x class called background'),
-        ('few', 'list without a class that has 2 images: a query (.|\n)* val, which has 1 images; add images'),
+        (
+            'few',
+            'list without a class that has 2 images: a query (.|\n)* val, which has 1 images; add images',
+        ),
     ],
 )
 def test_a_mistake_is_named_and_nothing_is_written(drawn, tmp_path, capsys, mistake, line):
@@ -207,7 +255,9 @@ def test_a_mistake_is_named_and_nothing_is_written(drawn, tmp_path, capsys, mist
     with pytest.raises(SystemExit) as ended:
         main([str(folder), '--out', str(tmp_path / 'out')])
     printed = capsys.readouterr()
-    assert ended.value.code == 2 and 'has mistakes, listed above; nothing was written' in printed.err
+    assert (
+        ended.value.code == 2 and 'has mistakes, listed above; nothing was written' in printed.err
+    )
     assert re.search(line, printed.out.split('ODD')[0]), printed.out
     assert [path.name for path in tmp_path.iterdir()] == ['photos']
 
@@ -227,7 +277,10 @@ def test_folders_that_are_none(tmp_path, refused, drawn):
         main([str(tmp_path), '--coco', str(tmp_path / 'x.json')])
     with refused('.* is there already: delete it, or give another --out'):
         main([str(tmp_path), '--out', str(tmp_path)])
-    with pytest.raises(FileNotFoundError, match='is not a prepared folder .*python -m simpropnet_jax.datasets.folder'):
+    with pytest.raises(
+        FileNotFoundError,
+        match='is not a prepared folder .*python -m simpropnet_jax.datasets.folder',
+    ):
         open_source('folder', tmp_path)
 
 
@@ -238,11 +291,23 @@ def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
     prepared(folder)
     _, weights = write_checkpoint(tmp_path / 'start', steps=(1, 2))  # the first is the best
     config = finetune.get_config(f'start={tmp_path / "start"}')
-    changes = {name: value for name, value in SMALL.items() if not name.startswith(('data.name', 'model'))}
-    config.update_from_flattened_dict(changes | {
-        'data.dir': str(tmp_path / 'photos_prepared'), 'train.steps': 2, 'select.every': 2, 'train.classes': 'base',
-        'train.frozen': ('backbone', 'project/bias'), 'eval.own_size': False})  # fmt: skip
-    assert config.train.learning_rate == pytest.approx(2.5e-4) and config.model.attention_gain == 50.0
+    changes = {
+        name: value for name, value in SMALL.items() if not name.startswith(('data.name', 'model'))
+    }
+    config.update_from_flattened_dict(
+        changes
+        | {
+            'data.dir': str(tmp_path / 'photos_prepared'),
+            'train.steps': 2,
+            'select.every': 2,
+            'train.classes': 'base',
+            'train.frozen': ('backbone', 'project/bias'),
+            'eval.own_size': False,
+        }
+    )
+    assert (
+        config.train.learning_rate == pytest.approx(2.5e-4) and config.model.attention_gain == 50.0
+    )
     before = evaluate_run(config, tmp_path / 'before', pictures=False)
     state = train_and_evaluate(config, tmp_path / 'mine')
     after = evaluate_run(None, tmp_path / 'mine', pictures=False)
@@ -250,7 +315,10 @@ def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
     assert before['classes'] == after['classes'] == [SORTED[0]] and before['folds'] == 2
     assert before['protocol'] == after['protocol'] and before['data'] == 'folder/photos_prepared'
     assert before['method'] == 'SimPropNet' and after['method'] == 'SimPropNet + fine-tuned'
-    assert 'step 1, trained on pascal5i/subset, fold 1' in before['weights'] and before['checkpoint']['step'] is None
+    assert (
+        'step 1, trained on pascal5i/subset, fold 1' in before['weights']
+        and before['checkpoint']['step'] is None
+    )
     assert after['trained'] == {'classes': 'base', 'start': str(tmp_path / 'start')}
 
     start, now = (flatten_dict(one['params'], sep='/') for one in (weights[1], state.variables))
@@ -261,16 +329,27 @@ def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
 
     def refused(sentence, **changes):
         changed = ConfigDict(config.to_dict())
-        changed.update_from_flattened_dict({name.replace('__', '.'): value for name, value in changes.items()})
+        changed.update_from_flattened_dict(
+            {name.replace('__', '.'): value for name, value in changes.items()}
+        )
         with pytest.raises(ValueError, match=sentence):
             train_and_evaluate(changed, tmp_path / 'other')
         assert not (tmp_path / 'other').exists()
 
     refused('config.train.start is .*start, a folder in which nothing was trained')
     write_checkpoint(tmp_path / 'start')
-    refused('config.model.width is 8, but .*start, from which the training is to start, has 4: take', model__width=8)
-    refused('fold 1 holds out all classes of .*so that none is left to train on: set config.train.classes', fold=1)
+    refused(
+        'config.model.width is 8, but .*start, from which the training is to start, has 4: take',
+        model__width=8,
+    )
+    refused(
+        'fold 1 holds out all classes of .*so that none is left to train on: set config.train.classes',
+        fold=1,
+    )
     refused('fold must be from 0 to 1, got 2', fold=2)
     refused("train.frozen names 'head', but no parameter path begins so", train__frozen=('head',))
     every = ('backbone', 'project')
-    refused('config.train.frozen is .* which is all of it: nothing would be trained', train__frozen=every)
+    refused(
+        'config.train.frozen is .* which is all of it: nothing would be trained',
+        train__frozen=every,
+    )

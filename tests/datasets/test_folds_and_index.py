@@ -1,6 +1,5 @@
 """Folds, the label index and the rules that turn it into pairs."""
 
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +16,9 @@ def test_folds_split_the_twenty_classes():
 
 
 def test_wrong_fold_is_one_plain_sentence():
-    with pytest.raises(ValueError, match=r'^fold must be 0, 1, 2 or 3, got 4 \(PASCAL-5i .* split-4\)$'):
+    with pytest.raises(
+        ValueError, match=r'^fold must be 0, 1, 2 or 3, got 4 \(PASCAL-5i .* split-4\)$'
+    ):
         base_classes(4)
 
 
@@ -28,7 +29,9 @@ def labels() -> dict[str, np.ndarray]:
     result = {}
     for number in range(60):
         blocks = rng.choice([0, 0, 0, 255, *range(1, 21)], rng.integers(3, 9, 2)).astype(np.uint8)
-        result[f'image{number:02}'] = blocks.repeat(rng.integers(12, 40), 0).repeat(rng.integers(12, 40), 1)
+        result[f'image{number:02}'] = blocks.repeat(rng.integers(12, 40), 0).repeat(
+            rng.integers(12, 40), 1
+        )
     return result
 
 
@@ -48,7 +51,9 @@ def expected_pairs(labels, rule, classes, drop=()):
             continue
         for c in sorted(classes):
             mask = label == c
-            sampled = sum(mask[y, x] for y in range(1, len(mask), 32) for x in range(1, mask.shape[1], 32))
+            sampled = sum(
+                mask[y, x] for y in range(1, len(mask), 32) for x in range(1, mask.shape[1], 32)
+            )
             enough = {'oslsm': sampled > 2, 'px2048': mask.sum() >= 2048, 'none': mask.any()}
             if enough[rule]:
                 result.append((name, c))
@@ -96,7 +101,10 @@ def test_saved_index_reads_back_the_same(index, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('noval', [1], 'none'), r"'noval' is not known .* which has trainaug, val .*dataset/train\.txt"),
+        (
+            ('noval', [1], 'none'),
+            r"'noval' is not known .* which has trainaug, val .*dataset/train\.txt",
+        ),
         (('test', [1], 'none'), r"'test' is not known for this data, which has trainaug, val$"),
         (('val', [1], 'tiny'), "tiny_rule must be 'oslsm', 'px2048' or 'none', got 'tiny'"),
         (('val', [0], 'none'), 'class id must be 1..20, got 0'),

@@ -20,7 +20,11 @@ def test_a_packed_folder_is_the_data_set(source, tmp_path):
     for part in facts['parts'][:-1]:
         assert np.load(tmp_path / 'packed' / part).nbytes <= 20_000
     again = open_source('pascal5i/subset', tmp_path / 'packed')
-    assert (again.name, again.ids, again.class_names) == (source.name, source.ids, source.class_names)
+    assert (again.name, again.ids, again.class_names) == (
+        source.name,
+        source.ids,
+        source.class_names,
+    )
     assert again.index.held_out == source.index.held_out
     assert [again.example(n) for n in range(12)] == [source.example(n) for n in range(12)]
     np.testing.assert_array_equal(again.index.pixels, source.index.pixels)

@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.datasets.index import Index, counts, listed_pairs
-from simpropnet_jax.datasets.pascal5i import Pascal5i, builder, check_counts, find_inputs, reference_counts
+from simpropnet_jax.datasets.pascal5i import (
+    Pascal5i,
+    builder,
+    check_counts,
+    find_inputs,
+    reference_counts,
+)
 from simpropnet_jax.datasets.pascal5i.__main__ import main
 from simpropnet_jax.datasets.source import open_source
 from tests.datasets.voc_files import (
@@ -49,7 +55,9 @@ def test_every_image_and_label_comes_back(files, prepared):
         jpeg, png = source.example(number)
         assert jpeg == files.jpeg(image_id).read_bytes()
         np.testing.assert_array_equal(decode_label(png), files.labels[image_id])
-        assert (source.index.height[number], source.index.width[number]) == files.labels[image_id].shape
+        assert (source.index.height[number], source.index.width[number]) == files.labels[
+            image_id
+        ].shape
     assert any((label == 255).any() for label in files.labels.values())
     assert Image.open(files.jpeg(GRAY)).mode == 'L'
 
@@ -57,14 +65,17 @@ def test_every_image_and_label_comes_back(files, prepared):
 def test_image_lists(prepared):
     layout, source = prepared
     lists = {
-        name: {source.ids[i] for i in np.flatnonzero(member)} for name, member in source.index.lists.items()
+        name: {source.ids[i] for i in np.flatnonzero(member)}
+        for name, member in source.index.lists.items()
     }
     assert lists['val'] == {*VAL}
     assert lists['trainaug'] == {*TRAIN, *SBD_ONLY}
     if layout == 'sbd':
         assert lists['noval'] == NOVAL
     else:
-        with pytest.raises(ValueError, match=r'dataset/train\.txt and dataset/val\.txt, which Segmentation'):
+        with pytest.raises(
+            ValueError, match=r'dataset/train\.txt and dataset/val\.txt, which Segmentation'
+        ):
             listed_pairs(source.index, 'noval', [1], 'none')
 
 
@@ -97,7 +108,9 @@ def test_tar_reads_like_the_folder(files, tmp_path):
         assert jpeg == files.jpeg(image_id).read_bytes()
         np.testing.assert_array_equal(label, files.labels[image_id])
     tar_path.write_bytes(tar_path.read_bytes()[:30_000])
-    with pytest.raises(ValueError, match='VOCtrainval_11-May-2012.tar cannot be read as an uncompressed tar'):
+    with pytest.raises(
+        ValueError, match='VOCtrainval_11-May-2012.tar cannot be read as an uncompressed tar'
+    ):
         find_inputs(tar_path, sbd=files.sbd)
 
 
@@ -107,14 +120,23 @@ def _truncate(path, part=0.6):
 
 
 DAMAGE = {
-    'truncated jpeg': (lambda f: _truncate(f.jpeg(GRAY)), r'2008_000003\.jpg cannot be read as a JPEG'),
-    'image missing': (lambda f: f.jpeg(TRAIN[0]).unlink(), r'1 of 9 listed images .*2007_000001\.jpg'),
+    'truncated jpeg': (
+        lambda f: _truncate(f.jpeg(GRAY)),
+        r'2008_000003\.jpg cannot be read as a JPEG',
+    ),
+    'image missing': (
+        lambda f: f.jpeg(TRAIN[0]).unlink(),
+        r'1 of 9 listed images .*2007_000001\.jpg',
+    ),
     'label missing': (lambda f: f.mat(SBD_ONLY[0]).unlink(), r'1 of 9 .* no label .*2008_000003'),
     'truncated label': (
         lambda f: _truncate(f.voc / 'SegmentationClass' / f'{VAL[0]}.png'),
         r'2007_000002\.png cannot be read as a PNG',
     ),
-    'truncated mat': (lambda f: _truncate(f.mat(SBD_ONLY[1])), r'2008_000004\.mat cannot be read as an SBD'),
+    'truncated mat': (
+        lambda f: _truncate(f.mat(SBD_ONLY[1])),
+        r'2008_000004\.mat cannot be read as an SBD',
+    ),
     'other size': (
         lambda f: write_mat(f.mat(SBD_ONLY[0]), np.zeros((50, 60), np.uint8)),
         r'2008_000003\.mat is 60 x 50 pixels, but its image .*2008_000003\.jpg is \d+ x \d+',
@@ -151,14 +173,26 @@ def test_damage_is_refused_by_name_before_anything_is_written(damage, tmp_path, 
     do(files)
     data_dir = tmp_path / 'out'
     with refused(f'.*{message}'):
-        main(['--voc', str(files.voc), '--sbd', str(files.sbd), '--subset', '--data_dir', str(data_dir)])
+        main(
+            [
+                '--voc',
+                str(files.voc),
+                '--sbd',
+                str(files.sbd),
+                '--subset',
+                '--data_dir',
+                str(data_dir),
+            ]
+        )
     assert not data_dir.exists()
 
 
 def test_val_image_on_a_given_trainaug_list_is_refused(tmp_path):
     files = write_files(tmp_path)
     write_list(files.voc / 'ImageSets' / 'Segmentation' / 'trainaug.txt', [*TRAIN, VAL[2]])
-    with pytest.raises(ValueError, match=r'trainaug\.txt lists 1 images .* the first is 2009_000009'):
+    with pytest.raises(
+        ValueError, match=r'trainaug\.txt lists 1 images .* the first is 2009_000009'
+    ):
         find_inputs(files.voc, aug=files.aug)
 
 
@@ -167,8 +201,14 @@ def test_val_image_on_a_given_trainaug_list_is_refused(tmp_path):
     [
         (['--voc', '{root}', '--sbd', '{aug}'], 'there are no dataset/train.txt, dataset/val.txt'),
         (['--voc', '{root}', '--aug', '{root}'], 'there are no .png files in'),
-        (['--voc', '{aug}', '--aug', '{aug}'], 'there is no VOC2012/ImageSets/Segmentation/val.txt in'),
-        (['--voc', '{root}/nowhere', '--aug', '{aug}'], 'there is no VOC2012/ImageSets/Segmentation/val.txt'),
+        (
+            ['--voc', '{aug}', '--aug', '{aug}'],
+            'there is no VOC2012/ImageSets/Segmentation/val.txt in',
+        ),
+        (
+            ['--voc', '{root}/nowhere', '--aug', '{aug}'],
+            'there is no VOC2012/ImageSets/Segmentation/val.txt',
+        ),
     ],
 )
 def test_wrong_paths_are_refused(files, flags, message, tmp_path, refused):
@@ -192,17 +232,25 @@ def test_complete_input_must_have_the_known_counts(files, tmp_path, monkeypatch,
     assert len(open_source('pascal5i/sbd', tmp_path / 'out').ids) == len(files.labels)
 
     stand_in['px2048']['noval']['pairs_drop_novel'][2] += 1
-    with pytest.raises(ValueError, match=r'px2048/noval/pairs_drop_novel is .* \(1 of \d+ counts differ\)'):
+    with pytest.raises(
+        ValueError, match=r'px2048/noval/pairs_drop_novel is .* \(1 of \d+ counts differ\)'
+    ):
         check_counts(Index.build(inputs.labelled(), inputs.lists), stand_in)
 
 
 def test_a_config_refuses_the_other_layout(files, tmp_path):
-    with pytest.raises(ValueError, match="pascal5i/sbd cannot be made of this input: 'sbd' needs SBD's"):
-        Pascal5i(config='sbd', data_dir=tmp_path, voc=files.voc, aug=files.aug).download_and_prepare()
+    with pytest.raises(
+        ValueError, match="pascal5i/sbd cannot be made of this input: 'sbd' needs SBD's"
+    ):
+        Pascal5i(
+            config='sbd', data_dir=tmp_path, voc=files.voc, aug=files.aug
+        ).download_and_prepare()
 
 
 def test_what_is_not_prepared_names_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match='run python -m simpropnet_jax.datasets.pascal5i.* --download'):
+    with pytest.raises(
+        FileNotFoundError, match='run python -m simpropnet_jax.datasets.pascal5i.* --download'
+    ):
         open_source('pascal5i/sbd', tmp_path)
     with pytest.raises(ValueError, match="must be one of pascal5i/sbd, .* got 'pascal5i'"):
         open_source('pascal5i', tmp_path)
@@ -244,8 +292,13 @@ def test_tfds_prepares_from_manual_dir_and_decodes(files, tmp_path):
     (manual_dir / 'VOCdevkit').symlink_to(files.voc.parent)
     (manual_dir / 'SegmentationClassAug').symlink_to(files.aug)
     data_builder = Pascal5i(config='subset', data_dir=tmp_path / 'tfds')
-    data_builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-    assert len(data_builder.as_data_source('train')) == 6 and len(data_builder.as_data_source('val')) == 3
+    data_builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+    )
+    assert (
+        len(data_builder.as_data_source('train')) == 6
+        and len(data_builder.as_data_source('val')) == 3
+    )
     for example in data_builder.as_data_source('train'):
         expected = files.labels[example['image_id'].decode()]
         np.testing.assert_array_equal(example['label'][..., 0], expected)

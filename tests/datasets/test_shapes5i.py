@@ -52,8 +52,12 @@ def test_scenes_have_one_to_three_classes_and_void_borders(drawn):
     assert set().union(*seen) == set(range(1, 21))
     for image, label in drawn:
         assert image.shape == (*label.shape, 3) and image.dtype == label.dtype == np.uint8
-        touching = (label[:, 1:] != label[:, :-1]) & (label[:, 1:] != VOID) & (label[:, :-1] != VOID)
-        assert not touching.any()  # void lies between any two classes, and between class and background
+        touching = (
+            (label[:, 1:] != label[:, :-1]) & (label[:, 1:] != VOID) & (label[:, :-1] != VOID)
+        )
+        assert (
+            not touching.any()
+        )  # void lies between any two classes, and between class and background
         assert 0.01 < (label == VOID).mean() < 0.2
 
 
@@ -82,29 +86,44 @@ def test_colour_tells_nothing_about_the_class():
 
 def test_it_opens_like_a_prepared_data_set(data_dir):
     source = open_source('shapes5i', data_dir)
-    assert source.name == 'shapes5i' and source.class_names[1] == 'ringed disc' and len(source.class_names) == 21
+    assert (
+        source.name == 'shapes5i'
+        and source.class_names[1] == 'ringed disc'
+        and len(source.class_names) == 21
+    )
     assert {name: int(member.sum()) for name, member in source.index.lists.items()} == FEW
     for number in (0, 23, 24, 29):
         label = np.asarray(Image.open(io.BytesIO(source.example(number)[1])))
-        np.testing.assert_array_equal(label, shapes5i.draw(number if number < 24 else 1_000_000 + number - 24)[1])
+        np.testing.assert_array_equal(
+            label, shapes5i.draw(number if number < 24 else 1_000_000 + number - 24)[1]
+        )
         assert label.shape == (source.index.height[number], source.index.width[number])
-        np.testing.assert_array_equal(np.bincount(label.ravel(), minlength=256)[:21], source.index.pixels[number])
+        np.testing.assert_array_equal(
+            np.bincount(label.ravel(), minlength=256)[:21], source.index.pixels[number]
+        )
     assert len(listed_pairs(source.index, 'trainaug', range(1, 21), 'oslsm')) > 24
 
 
 def test_errors_are_about_shapes5i_and_not_about_voc(data_dir):
     index = open_source('shapes5i', data_dir).index
-    with pytest.raises(ValueError, match="^image list 'noval' is not known for shapes5i, which has trainaug, val$"):
+    with pytest.raises(
+        ValueError, match="^image list 'noval' is not known for shapes5i, which has trainaug, val$"
+    ):
         listed_pairs(index, 'noval', (1,), 'none')
     few = listed_pairs(index, 'val', (1,), 'none')
-    with pytest.raises(ValueError, match=r'^class 1 \(ringed disc\) has \d listed images, 9-shot episodes need 10'):
+    with pytest.raises(
+        ValueError, match=r'^class 1 \(ringed disc\) has \d listed images, 9-shot episodes need 10'
+    ):
         images_by_class(few, shot=9, classes=(1,))
 
 
 def test_both_loaders_give_the_same_bytes(data_dir):
     pytest.importorskip('tensorflow')
     source = open_source('shapes5i', data_dir)
-    both = [image_batches(source, range(30), size=97, batch=10, backend=b) for b in ('threads', 'tfdata')]
+    both = [
+        image_batches(source, range(30), size=97, batch=10, backend=b)
+        for b in ('threads', 'tfdata')
+    ]
     for threads, tfdata in zip(*both, strict=True):
         for field in threads:
             np.testing.assert_array_equal(threads[field], tfdata[field], err_msg=field)
@@ -144,5 +163,7 @@ def test_two_that_draw_at_once_agree(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(OSError, match=r'^shapes5i cannot be written to .*file.* set config.data.dir to a folder'):
+    with pytest.raises(
+        OSError, match=r'^shapes5i cannot be written to .*file.* set config.data.dir to a folder'
+    ):
         open_source('shapes5i', tmp_path / 'file')

@@ -11,7 +11,11 @@ from PIL import Image
 TRAIN = ('2007_000001', '2008_000001')  # VOC train; the second is in SBD too, with another label
 VAL = ('2007_000002', '2008_000002', '2009_000009')  # VOC val; the last two are SBD's train and val
 SBD_ONLY = ('2008_000003', '2008_000004', '2009_000003', '2009_000004')
-DETECTION_VAL = (*VAL, '2008_000004', '2009_000004')  # VOC's Main/val.txt: wider than the segmentation list
+DETECTION_VAL = (
+    *VAL,
+    '2008_000004',
+    '2009_000004',
+)  # VOC's Main/val.txt: wider than the segmentation list
 GRAY = '2008_000003'
 NOVAL = {*TRAIN, '2008_000003', '2009_000003'}
 
@@ -51,7 +55,9 @@ def write_files(root: Path, seed: int = 0) -> Files:
         write_jpeg(files.jpeg(image_id), rng, label.shape, gray=image_id == GRAY)
         write_palette_png(files.aug / f'{image_id}.png', label)
     for image_id in voc_ids:
-        write_palette_png(files.voc / 'SegmentationClass' / f'{image_id}.png', files.labels[image_id])
+        write_palette_png(
+            files.voc / 'SegmentationClass' / f'{image_id}.png', files.labels[image_id]
+        )
     for image_id in SBD_ONLY:
         write_mat(files.mat(image_id), files.labels[image_id])
     for image_id in (TRAIN[1], *VAL[1:]):  # SBD's own labels of VOC images, which must lose
@@ -60,7 +66,9 @@ def write_files(root: Path, seed: int = 0) -> Files:
     write_list(segmentation / 'train.txt', TRAIN)
     write_list(segmentation / 'val.txt', VAL)
     write_list(files.voc / 'ImageSets' / 'Main' / 'val.txt', DETECTION_VAL)
-    write_list(files.sbd / 'dataset' / 'train.txt', (TRAIN[1], VAL[1], '2008_000003', '2008_000004'))
+    write_list(
+        files.sbd / 'dataset' / 'train.txt', (TRAIN[1], VAL[1], '2008_000003', '2008_000004')
+    )
     write_list(files.sbd / 'dataset' / 'val.txt', (VAL[2], '2009_000003', '2009_000004'))
     return files
 
@@ -78,7 +86,9 @@ def random_label(rng: np.random.Generator, void_border: bool) -> np.ndarray:
     return label
 
 
-def write_jpeg(path: Path, rng: np.random.Generator, shape: tuple[int, int], gray: bool = False) -> None:
+def write_jpeg(
+    path: Path, rng: np.random.Generator, shape: tuple[int, int], gray: bool = False
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = rng.integers(0, 256, shape if gray else (*shape, 3), np.uint8)
     Image.fromarray(pixels).save(path, 'JPEG', quality=80)
@@ -96,7 +106,11 @@ def write_mat(path: Path, label: np.ndarray) -> None:
     """As SBD's: a struct GTcls with Boundaries, Segmentation and CategoriesPresent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     present = np.setdiff1d(np.unique(label), [0])[:, None]
-    content = {'Boundaries': np.zeros((20, 1), object), 'Segmentation': label, 'CategoriesPresent': present}
+    content = {
+        'Boundaries': np.zeros((20, 1), object),
+        'Segmentation': label,
+        'CategoriesPresent': present,
+    }
     scipy.io.savemat(path, {'GTcls': content}, do_compression=True)
 
 

@@ -59,7 +59,11 @@ def test_scale_and_crop_cover_their_ranges():
         offset = (centre - (LOADED - 1) / 2) / np.maximum(room, 1e-6)
         wide = room > 2
         assert np.abs(offset[wide]).max() < 1.05
-        assert offset[wide].min() < -0.9 and offset[wide].max() > 0.9 and abs(offset[wide].mean()) < 0.15
+        assert (
+            offset[wide].min() < -0.9
+            and offset[wide].max() > 0.9
+            and abs(offset[wide].mean()) < 0.15
+        )
 
 
 def test_a_labelled_image_that_shrinks_lies_anywhere_and_is_void_around():
@@ -67,13 +71,16 @@ def test_a_labelled_image_that_shrinks_lies_anywhere_and_is_void_around():
     label = jnp.full((LOADED, LOADED), 7, jnp.uint8)
     repeat = lambda x: jnp.repeat(x[None], count, 0)
     images, labels = jax.jit(scale_crop_flip_labelled, static_argnums=3)(
-        jax.random.key(0), repeat(images), repeat(label), SIZE)  # fmt: skip
+        jax.random.key(0), repeat(images), repeat(label), SIZE
+    )
     images, labels = np.asarray(images), np.asarray(labels)
     np.testing.assert_array_equal(labels == 255, (images == 0).all(-1))
     assert set(np.unique(labels)) == {7, 255}
     seen = (labels == 7).any(2).sum(1)  # rows that show the image
     assert seen.min() < 0.53 * SIZE and np.all((seen >= SIZE // 2) & (seen <= SIZE))
-    assert 0.25 < (seen < SIZE - 1).mean() < 0.42  # scales of 0.5 to 2 are below 1 in a third of the cases
+    assert (
+        0.25 < (seen < SIZE - 1).mean() < 0.42
+    )  # scales of 0.5 to 2 are below 1 in a third of the cases
     magnified = images[seen == SIZE]
     step = np.abs(magnified[:, -3, 0, 0] - magnified[:, 2, 0, 0]) / (SIZE - 5) * SIZE / LOADED
     assert 0.49 < step.min() < 0.53  # twice as large
@@ -123,7 +130,9 @@ def test_each_support_has_its_own_randomness_and_the_key_decides():
     first, again, other = (augment(jax.random.key(k), images, labels, SIZE) for k in (0, 0, 1))
     assert first[0].shape == (2, 3, SIZE, SIZE, 3) and first[1].shape == (2, 3, SIZE, SIZE)
     np.testing.assert_array_equal(first[0], again[0])
-    corners = np.concatenate([np.asarray(images)[:, :, 0, 0].reshape(6, 3) for images, _ in (first, other)])
+    corners = np.concatenate(
+        [np.asarray(images)[:, :, 0, 0].reshape(6, 3) for images, _ in (first, other)]
+    )
     assert len(np.unique(corners, axis=0)) == 12
 
 
@@ -139,11 +148,15 @@ def test_ica_replaces_whole_samples_by_their_channel_mean():
     result = np.asarray(jax.jit(ica)(jax.random.key(1), query, 0.25))
     averaged = (np.ptp(result, axis=-1) == 0).all((1, 2))
     assert 0.22 < averaged.mean() < 0.28
-    np.testing.assert_allclose(result, np.where(averaged[:, None, None, None], mean, query), atol=1e-6)
+    np.testing.assert_allclose(
+        result, np.where(averaged[:, None, None, None], mean, query), atol=1e-6
+    )
 
 
 def test_ica_probability_decays_to_a_hundredth_however_long_the_training_is():
     for steps in (20, 256_000):
         assert ica_probability(0, steps) == 0.25
         np.testing.assert_allclose(ica_probability(steps // 2, steps), 0.025, rtol=1e-6)
-        np.testing.assert_allclose(jax.jit(lambda step, n=steps: ica_probability(step, n))(steps), 0.0025, rtol=1e-5)
+        np.testing.assert_allclose(
+            jax.jit(lambda step, n=steps: ica_probability(step, n))(steps), 0.0025, rtol=1e-5
+        )

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from simpropnet_jax import experiment, list_episodes
+from simpropnet_jax.cli import list_episodes
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import episode_files
 from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
 from simpropnet_jax.episodes.protocols import PRESETS, episodes, protocol_hash
+from simpropnet_jax.setup import experiment
 from tests.fakes import fake_source, records_of
 
 PROTOCOL = dataclasses.replace(PRESETS['pfenet'], episodes=60, seeds=(3, 4))
@@ -48,11 +49,18 @@ def test_they_come_back_with_their_protocol_over_another_numbering_of_the_images
 def test_others_can_read_what_to_segment(written, index):
     path, sets, digest = written
     content = json.loads(path.read_text())
-    assert content['hash'] == digest and content['protocol']['resolution'] == 'own' and content['fold'] == 2
+    assert (
+        content['hash'] == digest
+        and content['protocol']['resolution'] == 'own'
+        and content['fold'] == 2
+    )
     rows = {one['name']: one for one in content['episodes']}
     assert len(rows) == 240
     row, episode = rows['pfenet_f2_s4_k3_0059'], sets[3, 4][59]
-    assert (row['query'], row['class']) == (index.ids[episode.query], index.class_names[episode.class_id])
+    assert (row['query'], row['class']) == (
+        index.ids[episode.query],
+        index.class_names[episode.class_id],
+    )
     assert row['supports'] == [index.ids[s] for s in episode.supports]
     assert episode_name('hsnet', 3, 1, 0, 12345) == 'hsnet_f3_s0_k1_12345'
 
@@ -71,12 +79,18 @@ def rehashed(content):
 MISTAKES = {
     'says that its hash is .* it was changed after': lambda c: c['episodes'].pop(),
     'has episodes of fold 1, not of fold 2': lambda c: c.update(fold=1),
-    'has an episode of class 3, which fold 2 does not hold out': lambda c: c['episodes'][7].update(class_id=3),
+    'has an episode of class 3, which fold 2 does not hold out': lambda c: c['episodes'][7].update(
+        class_id=3
+    ),
     'names the image nowhere, which fake lacks': lambda c: c['episodes'][7].update(query='nowhere'),
-    'has a 1-shot episode with 2 supports': lambda c: c['episodes'][0]['supports'].append('fake_000130'),
+    'has a 1-shot episode with 2 supports': lambda c: c['episodes'][0]['supports'].append(
+        'fake_000130'
+    ),
     'has no 5-shot episodes, only 1, 3-shot': lambda c: None,
     'does not say its protocol in full': lambda c: c['protocol'].pop('void'),
-    "must have a side in pixels or 'own' as resolution": lambda c: c['protocol'].update(resolution='square'),
+    "must have a side in pixels or 'own' as resolution": lambda c: c['protocol'].update(
+        resolution='square'
+    ),
     'is not a file of episodes of format 2': lambda c: c.pop('fold'),
     'is not a readable file of episodes': lambda c: c['episodes'][0].pop('query'),
 }
@@ -104,8 +118,13 @@ def test_a_file_that_does_not_fit_is_refused(sentence, written, index):
 def test_what_was_changed_besides_the_episodes_is_seen(change, written, index):
     path, _, digest = written
     edited(path, change)
-    assert episode_files._hash(json.loads(path.read_text())['episodes']) == digest  # which results would have
-    with pytest.raises(ValueError, match=f'{path} says that its file_hash is .* it was changed after it was written'):
+    assert (
+        episode_files._hash(json.loads(path.read_text())['episodes']) == digest
+    )  # which results would have
+    with pytest.raises(
+        ValueError,
+        match=f'{path} says that its file_hash is .* it was changed after it was written',
+    ):
         read_episodes(path, index, 2)
 
 
@@ -154,7 +173,9 @@ def test_fields_of_the_config_change_a_protocol_where_they_are_not_empty(config)
     protocol, drawn = experiment.prepare_evaluation(config, source)
     assert protocol == dataclasses.replace(PRESETS['simpropnet'], void='ignore')
     assert list(drawn) == [(k, s) for k in (1, 5) for s in (0, 1, 2)] and len(drawn[5, 2]) == 1000
-    config.data.void = 'background'  # of the training, which 'simpropnet' follows, and hsnet does not
+    config.data.void = (
+        'background'  # of the training, which 'simpropnet' follows, and hsnet does not
+    )
     assert experiment.prepare_evaluation(config, source)[0].void == 'background'
     config.eval.update(protocol='hsnet', shots=(1,), episodes=30, seeds=(9,), label_size=99)
     protocol, drawn = experiment.prepare_evaluation(config, source)

@@ -28,9 +28,18 @@ def sampler(source):
     return TrainSampler(pairs, shot=2, seed=0, fold=0, batch=4)
 
 
-def batches(source, sampler, steps, first_step=0, batch=4, support_size=90, query_size=60, **options):
-    iterator = train_batches(source, sampler, batch=batch, first_step=first_step, support_size=support_size,
-                             query_size=query_size, **options)  # fmt: skip
+def batches(
+    source, sampler, steps, first_step=0, batch=4, support_size=90, query_size=60, **options
+):
+    iterator = train_batches(
+        source,
+        sampler,
+        batch=batch,
+        first_step=first_step,
+        support_size=support_size,
+        query_size=query_size,
+        **options,
+    )
     result = list(itertools.islice(iterator, steps))
     iterator.close()
     return result
@@ -51,7 +60,9 @@ def with_example(source, number, jpeg, png):
 
 def test_both_backends_give_the_same_training_batches(source, sampler):
     pytest.importorskip('tensorflow')
-    both = [batches(source, sampler, 25, backend=backend) for backend in BACKENDS]  # past the end of an epoch
+    both = [
+        batches(source, sampler, 25, backend=backend) for backend in BACKENDS
+    ]  # past the end of an epoch
     for threads, tfdata in zip(*both, strict=True):
         assert_same(threads, tfdata)
 
@@ -61,12 +72,18 @@ def test_a_batch_is_what_the_sampler_said(source, sampler):
     for slot, i in enumerate(range(28, 32)):
         episode = sampler(i)
         assert (loaded['episode'][slot], loaded['query_id'][slot]) == (i, episode.query)
-        assert (loaded['class_id'][slot], loaded['pair_id'][slot]) == (episode.class_id, episode.pair)
+        assert (loaded['class_id'][slot], loaded['pair_id'][slot]) == (
+            episode.class_id,
+            episode.pair,
+        )
         assert tuple(loaded['support_id'][slot]) == episode.supports
         assert loaded['valid'][slot]
         own = own_labels(source, [episode.query, *episode.supports])
         for label, size, found in zip(
-            own, [60, 90, 90], [loaded['query_label'][slot], *loaded['support_label'][slot]], strict=True
+            own,
+            [60, 90, 90],
+            [loaded['query_label'][slot], *loaded['support_label'][slot]],
+            strict=True,
         ):
             resized = np.asarray(Image.fromarray(label).resize((size, size), Image.NEAREST))
             np.testing.assert_array_equal(found == 1, resized == episode.class_id)
@@ -81,17 +98,27 @@ def test_going_on_from_a_step_repeats_nothing_and_skips_nothing(source, sampler,
     if backend == 'tfdata':
         pytest.importorskip('tensorflow')
     whole = batches(source, sampler, 6, backend=backend)
-    for a, b in zip(whole[4:], batches(source, sampler, 2, first_step=4, backend=backend), strict=True):
+    for a, b in zip(
+        whole[4:], batches(source, sampler, 2, first_step=4, backend=backend), strict=True
+    ):
         assert_same(a, b)
 
 
 def test_shares_of_the_hosts_make_up_the_batch(source, sampler):
     whole = batches(source, sampler, 3, backend='threads')
-    share = lambda p: batches(source, sampler, 3, process_index=p, process_count=2, backend='threads')
+    share = lambda p: batches(
+        source, sampler, 3, process_index=p, process_count=2, backend='threads'
+    )
     for batch, first, second in zip(whole, share(0), share(1), strict=True):
-        assert_same(batch, {field: np.concatenate([first[field], second[field]]) for field in batch})
-    with pytest.raises(ValueError, match='batch must be a multiple of the number of hosts, 3, got 4'):
-        train_batches(source, sampler, batch=4, first_step=0, support_size=9, query_size=9, process_count=3)
+        assert_same(
+            batch, {field: np.concatenate([first[field], second[field]]) for field in batch}
+        )
+    with pytest.raises(
+        ValueError, match='batch must be a multiple of the number of hosts, 3, got 4'
+    ):
+        train_batches(
+            source, sampler, batch=4, first_step=0, support_size=9, query_size=9, process_count=3
+        )
 
 
 def test_gray_and_cmyk_images_decode_alike(source):
@@ -101,7 +128,9 @@ def test_gray_and_cmyk_images_decode_alike(source):
     picture = np.asarray(blobs.resize((121, 99), Image.BICUBIC))
     for number, mode in enumerate(['L', 'CMYK', 'RGB']):
         source = with_example(source, number, *encode(picture, mode=mode, quality=75))
-    threads, tfdata = (next(image_batches(source, [0, 1, 2], size=50, batch=3, backend=b)) for b in BACKENDS)
+    threads, tfdata = (
+        next(image_batches(source, [0, 1, 2], size=50, batch=3, backend=b)) for b in BACKENDS
+    )
     assert_same(threads, tfdata)
     shown = np.asarray(Image.fromarray(picture).resize((50, 50), Image.BILINEAR), np.float32)
     assert np.ptp(threads['image'][0], axis=-1).max() == 0
@@ -130,7 +159,11 @@ def test_every_image_once_in_order_and_the_last_batch_padded(source, backend):
     numbers = [9, 3, 44, 0, 79, 21, 5]
     loaded = list(image_batches(source, numbers, size=33, batch=3, backend=backend))
     assert np.concatenate([b['number'][b['valid']] for b in loaded]).tolist() == numbers
-    assert loaded[-1]['number'].tolist() == [5, 5, 5] and loaded[-1]['valid'].tolist() == [True, False, False]
+    assert loaded[-1]['number'].tolist() == [5, 5, 5] and loaded[-1]['valid'].tolist() == [
+        True,
+        False,
+        False,
+    ]
     np.testing.assert_array_equal(loaded[-1]['image'][2], loaded[-1]['image'][0])
     expected = Image.fromarray(own_labels(source, [44])[0]).resize((33, 33), Image.NEAREST)
     np.testing.assert_array_equal(loaded[0]['label'][2], np.asarray(expected))
@@ -146,8 +179,16 @@ def test_threads_read_ahead_a_bounded_way_and_end_with_the_iterator(source, samp
 
     counting = Counting(source.name, source.ids, source.index, source.encoded)
     before = threading.active_count()
-    iterator = train_batches(counting, sampler, batch=4, first_step=0, support_size=20, query_size=20,
-                             backend='threads', workers=3)  # fmt: skip
+    iterator = train_batches(
+        counting,
+        sampler,
+        batch=4,
+        first_step=0,
+        support_size=20,
+        query_size=20,
+        backend='threads',
+        workers=3,
+    )
     for _ in range(5):
         next(iterator)
     assert threading.active_count() == before + 3
@@ -163,7 +204,9 @@ def test_auto_works_without_tensorflow(source, monkeypatch):
 
 
 def test_unknown_backend_is_refused_before_any_image_is_read(source):
-    with pytest.raises(ValueError, match="backend must be one of auto, tfdata, threads, got 'grain'"):
+    with pytest.raises(
+        ValueError, match="backend must be one of auto, tfdata, threads, got 'grain'"
+    ):
         image_batches(source, [0], size=30, batch=1, backend='grain')
 
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from simpropnet_jax.datasets.folds import base_classes
-from simpropnet_jax.episodes.protocols import PRESETS, episodes, get_protocol, identical_episodes, protocol_hash
+from simpropnet_jax.episodes.protocols import (
+    PRESETS,
+    episodes,
+    get_protocol,
+    identical_episodes,
+    protocol_hash,
+)
 from tests.fakes import fake_source
 
 PROTOCOL = PRESETS['simpropnet']
@@ -42,7 +48,9 @@ def test_queries_are_uniform_in_their_class(index):
 
 
 def test_seed_decides_and_base_classes_can_be_asked_for(index):
-    first, again, other = (episodes(PROTOCOL, index, fold=0, shot=1, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        episodes(PROTOCOL, index, fold=0, shot=1, seed=seed) for seed in (0, 0, 1)
+    )
     assert first == again != other
     base = episodes(PROTOCOL, index, fold=0, shot=1, seed=0, classes=base_classes(0))
     assert {e.class_id for e in base} == set(range(6, 21))
@@ -51,7 +59,10 @@ def test_seed_decides_and_base_classes_can_be_asked_for(index):
 def test_identical_episodes_are_every_listed_pair_of_the_novel_classes_once(index):
     drawn = identical_episodes(PROTOCOL, index, fold=2)
     listed = [
-        (i, c) for i in np.flatnonzero(index.lists['val']) for c in (11, 12, 13, 14, 15) if index.hits[i, c] > 2
+        (i, c)
+        for i in np.flatnonzero(index.lists['val'])
+        for c in (11, 12, 13, 14, 15)
+        if index.hits[i, c] > 2
     ]
     assert [(e.query, e.class_id) for e in drawn] == listed and len(set(listed)) > 50
     assert all(e.supports == (e.query,) and e.pair == i for i, e in enumerate(drawn))
@@ -62,7 +73,9 @@ def test_identical_episodes_are_every_listed_pair_of_the_novel_classes_once(inde
 
 
 def test_too_few_images_name_the_class(index):
-    with pytest.raises(ValueError, match=r'class 1 \(aeroplane\) has 12 listed images, 12-shot .* need 13'):
+    with pytest.raises(
+        ValueError, match=r'class 1 \(aeroplane\) has 12 listed images, 12-shot .* need 13'
+    ):
         episodes(PROTOCOL, index, fold=0, shot=12, seed=0)
     with pytest.raises(ValueError, match=r'class 6 \(bus\) has 0 listed images'):
         episodes(PROTOCOL, fake_source(20, classes=5).index, fold=1, shot=1, seed=0)
@@ -72,11 +85,15 @@ def test_hash_is_of_ids_and_these_very_episodes(index):
     drawn = episodes(PROTOCOL, index, fold=0, shot=1, seed=0)
     # If this changes, so have the episodes that published numbers were measured on.
     assert protocol_hash(drawn, index.ids) == '8fcb80bf57ac'
-    shifted = [e._replace(query=e.query + 1, supports=tuple(s + 1 for s in e.supports)) for e in drawn]
+    shifted = [
+        e._replace(query=e.query + 1, supports=tuple(s + 1 for s in e.supports)) for e in drawn
+    ]
     assert protocol_hash(shifted, ('another', *index.ids)) == protocol_hash(drawn, index.ids)
     assert protocol_hash(shifted, (*index.ids, 'another')) != protocol_hash(drawn, index.ids)
     shorter = dataclasses.replace(PROTOCOL, episodes=999)
-    assert protocol_hash(episodes(shorter, index, 0, 1, 0), index.ids) != protocol_hash(drawn, index.ids)
+    assert protocol_hash(episodes(shorter, index, 0, 1, 0), index.ids) != protocol_hash(
+        drawn, index.ids
+    )
 
 
 # The peers' rules, as `PRESETS` says where from: list, tiny rule, order, episodes, seeds, size of comparison, void.
@@ -94,14 +111,21 @@ RULES = {
 
 def test_no_preset_changes_by_accident():
     assert {name: dataclasses.astuple(protocol) for name, protocol in PRESETS.items()} == {
-        name: (name, *rules) for name, rules in RULES.items()}  # fmt: skip
+        name: (name, *rules) for name, rules in RULES.items()
+    }
 
 
 # Of the fake data, fold 0, 1-shot, the first seed. If one changes, so have the episodes of published numbers.
 HASHES = {
-    'simpropnet': '8fcb80bf57ac', 'canet': '8695f742851b', 'pfenet': 'abb388d81b08', 'hsnet': '45506e0207a4',
-    'oslsm': 'c5e692eb989b', 'bam': '288fc11e6067', 'panet': '9e33a7a39c61', 'folder': '0e3aa27fbc1c',
-}  # fmt: skip
+    'simpropnet': '8fcb80bf57ac',
+    'canet': '8695f742851b',
+    'pfenet': 'abb388d81b08',
+    'hsnet': '45506e0207a4',
+    'oslsm': 'c5e692eb989b',
+    'bam': '288fc11e6067',
+    'panet': '9e33a7a39c61',
+    'folder': '0e3aa27fbc1c',
+}
 
 
 @pytest.mark.parametrize('name', PRESETS)
@@ -130,7 +154,9 @@ def test_the_list_in_order_and_again(index):
 
 def test_the_list_shuffled_anew_each_time(index):
     listed = pairs_of(identical_episodes(PRESETS['oslsm'], index, fold=1))
-    first, other = (pairs_of(episodes(PRESETS['oslsm'], index, fold=1, shot=1, seed=seed)) for seed in (1385, 0))
+    first, other = (
+        pairs_of(episodes(PRESETS['oslsm'], index, fold=1, shot=1, seed=seed)) for seed in (1385, 0)
+    )
     n = len(listed)
     assert sorted(first[:n]) == sorted(first[n : 2 * n]) == listed
     assert listed != first[:n] != first[n : 2 * n] and first != other
@@ -138,7 +164,9 @@ def test_the_list_shuffled_anew_each_time(index):
 
 def test_the_list_in_order_and_then_shuffled(index):
     listed = pairs_of(identical_episodes(PRESETS['canet'], index, fold=1))
-    first, other = (pairs_of(episodes(PRESETS['canet'], index, fold=1, shot=1, seed=seed)) for seed in (0, 1))
+    first, other = (
+        pairs_of(episodes(PRESETS['canet'], index, fold=1, shot=1, seed=seed)) for seed in (0, 1)
+    )
     n = len(listed)
     assert first[:n] == other[:n] == listed
     assert sorted(first[n : 2 * n]) == sorted(first[2 * n : 3 * n]) == listed
@@ -161,11 +189,15 @@ def test_images_in_order_with_any_class_that_they_show(index):
 
 
 def test_classes_at_random(index):
-    counts = np.bincount([e.class_id for e in episodes(PRESETS['panet'], index, fold=0, shot=1, seed=1234)])[1:]
+    counts = np.bincount(
+        [e.class_id for e in episodes(PRESETS['panet'], index, fold=0, shot=1, seed=1234)]
+    )[1:]
     assert len(counts) == 5 and 150 < counts.min() < counts.max() < 250
     assert counts.tolist() != [200] * 5
 
 
 def test_unknown_protocol():
-    with pytest.raises(ValueError, match="protocol must be one of simpropnet, canet, .*, got 'pfnet'"):
+    with pytest.raises(
+        ValueError, match="protocol must be one of simpropnet, canet, .*, got 'pfnet'"
+    ):
         get_protocol('pfnet')

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from simpropnet_jax import parallel
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.episodes import loader, resident
 from simpropnet_jax.episodes.sampler import TrainSampler
+from simpropnet_jax.runtime import sharding
 from tests.fakes import fake_source
 
 
@@ -30,17 +30,22 @@ def loaded(source, sampler, mesh, sizes):
     numbers = np.unique(sampler.pairs.image)
     assert len(numbers) % resident.READ_TOGETHER  # the last ones are fewer
     images = resident.load(source, numbers, sizes, mesh, backend='threads')
-    assert sum(x.nbytes for pair in images.squares.values() for x in pair) == resident.bytes_of(len(numbers), sizes)
+    assert sum(x.nbytes for pair in images.squares.values() for x in pair) == resident.bytes_of(
+        len(numbers), sizes
+    )
     return images
 
 
 def assert_same_batches(stream, numbers, gather, mesh):
-    gather = jax.jit(gather, out_shardings=parallel.sharded(mesh))
+    gather = jax.jit(gather, out_shardings=sharding.sharded(mesh))
     for expected, one in itertools.islice(zip(stream, numbers, strict=True), 5):
-        found = gather(parallel.to_devices(mesh, one))
+        found = gather(sharding.to_devices(mesh, one))
         assert found.keys() == expected.keys()
         for name, array in expected.items():
-            assert found[name].dtype == array.dtype and len(found[name].sharding.device_set) == mesh.size
+            assert (
+                found[name].dtype == array.dtype
+                and len(found[name].sharding.device_set) == mesh.size
+            )
             np.testing.assert_array_equal(found[name], array, err_msg=name)
     stream.close()
 
@@ -74,7 +79,9 @@ def device(monkeypatch, platform, memory):
     ('platform', 'memory', 'wanted'),
     [('gpu', 1000, True), ('gpu', 999, False), ('gpu', None, False), ('cpu', None, False)],
 )
-def test_they_are_where_two_fifths_of_an_accelerator_hold_them(monkeypatch, platform, memory, wanted):
+def test_they_are_where_two_fifths_of_an_accelerator_hold_them(
+    monkeypatch, platform, memory, wanted
+):
     device(monkeypatch, platform, memory)
     assert resident.is_wanted('auto', 400) == wanted
     assert resident.is_wanted('always', 400) and not resident.is_wanted('never', 400)
@@ -84,5 +91,8 @@ def test_more_than_the_device_has_is_refused(monkeypatch):
     device(monkeypatch, 'gpu', 1000)
     needed = resident.bytes_of(3, (9, 9))  # the same size is kept once
     assert needed == 3 * 4 * 81
-    with pytest.raises(ValueError, match="'always', but the training images take 1,001 bytes and the device has 1,000"):
+    with pytest.raises(
+        ValueError,
+        match="'always', but the training images take 1,001 bytes and the device has 1,000",
+    ):
         resident.is_wanted('always', 1001)

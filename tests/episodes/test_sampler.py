@@ -86,11 +86,17 @@ def test_classes_are_even_on_a_skewed_list_where_listed_pairs_follow_it():
 
 
 def test_impossible_requests_say_what_and_why(pairs):
-    with pytest.raises(ValueError, match=r'class 2 \(bicycle\) has 3 listed images, 3-shot episodes need 4'):
+    with pytest.raises(
+        ValueError, match=r'class 2 \(bicycle\) has 3 listed images, 3-shot episodes need 4'
+    ):
         sampler(skewed_pairs([9, 3]))
-    with pytest.raises(ValueError, match='batch must be from 1 to the number of listed pairs, 160, got 161'):
+    with pytest.raises(
+        ValueError, match='batch must be from 1 to the number of listed pairs, 160, got 161'
+    ):
         sampler(pairs, batch=161)
-    with pytest.raises(ValueError, match="order must be one of listed_pairs, classes, got 'random'"):
+    with pytest.raises(
+        ValueError, match="order must be one of listed_pairs, classes, got 'random'"
+    ):
         sampler(pairs, order='random')
     with pytest.raises(ValueError, match='shot must be 1 or more, got 0'):
         sampler(pairs, shot=0)

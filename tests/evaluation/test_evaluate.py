@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.episodes.loader import image_batches, own_labels
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import metrics
-from simpropnet_jax.evaluation.bank import load_bank
-from simpropnet_jax.evaluation.evaluate import Evaluator, evaluate
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.engine.evaluator import Evaluator, evaluate
+from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.models.layers import masked_average, resize_bilinear, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
-from simpropnet_jax.models.normalise import normalise
 from tests.fakes import fake_source
 
 SIZE, CLASSES = 41, (1, 2, 3)
@@ -31,7 +31,9 @@ class Tiny(FewShotMethod):
 
     def encode(self, images, train=False):
         if self.watched:
-            jax.debug.callback(lambda x: encoded_images.extend(np.asarray(x).sum((1, 2, 3))), images)
+            jax.debug.callback(
+                lambda x: encoded_images.extend(np.asarray(x).sum((1, 2, 3))), images
+            )
         x = self.conv(images)
         return {'fine': x, 'coarse': nn.avg_pool(x, (3, 3), (1, 1), 'SAME')}
 
@@ -45,6 +47,7 @@ class Tiny(FewShotMethod):
     def decode(self, features, probe, train=False):
         x = features['fine'] + 0.1 * features['coarse']
         return jnp.stack([-jnp.square(x - p[:, None, None]).sum(-1) for p in probe], -1)
+
 
 @pytest.fixture(scope='module')
 def source():
@@ -65,7 +68,9 @@ def episodes(source):
         result = []
         for i in range(n):
             class_id = CLASSES[i % 3]
-            query, *supports = rng.permutation(np.flatnonzero(source.index.pixels[:, class_id]))[: shot + 1]
+            query, *supports = rng.permutation(np.flatnonzero(source.index.pixels[:, class_id]))[
+                : shot + 1
+            ]
             result.append(Episode(int(query), tuple(int(s) for s in supports), class_id, 0))
         return result
 
@@ -83,13 +88,19 @@ def one_at_a_time(variables, source, listed, void, label_size):
     binary = lambda label, c: np.where(label == 255, 255 if void == 'ignore' else 0, label == c)
     for e in listed:
         numbers = [e.query, *e.supports]
-        loaded = next(image_batches(source, numbers, size=SIZE, batch=len(numbers), backend='threads'))
-        features = module.apply(variables, normalise(loaded['image'], 'torchvision'), method='encode')
+        loaded = next(
+            image_batches(source, numbers, size=SIZE, batch=len(numbers), backend='threads')
+        )
+        features = module.apply(
+            variables, normalise(loaded['image'], 'torchvision'), method='encode'
+        )
         label = binary(loaded['label'], e.class_id)
         masks, valid = jnp.float32(label[None, 1:] == 1), jnp.float32(label[None, 1:] != 255)
         supports = jax.tree.map(lambda f: f[None, 1:], features)
         probe = module.apply(variables, supports, masks, valid, method='probe')
-        logits = module.apply(variables, jax.tree.map(lambda f: f[:1], features), probe, method='decode')
+        logits = module.apply(
+            variables, jax.tree.map(lambda f: f[:1], features), probe, method='decode'
+        )
         truth = label[0]
         if label_size == 'own':
             truth = binary(own_labels(source, [e.query])[0], e.class_id)
@@ -103,15 +114,29 @@ def assert_close(result, totals):
     """Equal but for pixels whose two logits differ by rounding: a few in 10,000."""
     assert result['miou'] == pytest.approx(metrics.miou(totals), abs=2e-4)
     assert result['fb_iou'] == pytest.approx(metrics.fb_iou(totals), abs=2e-4)
-    np.testing.assert_allclose(list(result['per_class'].values()), metrics.class_iou(totals), atol=4e-4)
+    np.testing.assert_allclose(
+        list(result['per_class'].values()), metrics.class_iou(totals), atol=4e-4
+    )
 
 
 @pytest.mark.parametrize('n_devices', [1, 8])
 @pytest.mark.parametrize('void', ['ignore', 'background'])
 def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, void):
-    result = evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(n_devices), void=void,
-                      backend='threads', **COMMON)  # fmt: skip
-    assert {s: r['episodes'] for s, r in result['shots'].items()} == {'1': {'0': 20, '7': 17}, '3': {'0': 11}}
+    result = evaluate(
+        Tiny(),
+        variables,
+        source,
+        episodes,
+        size=SIZE,
+        mesh=devices(n_devices),
+        void=void,
+        backend='threads',
+        **COMMON,
+    )
+    assert {s: r['episodes'] for s, r in result['shots'].items()} == {
+        '1': {'0': 20, '7': 17},
+        '3': {'0': 11},
+    }
     assert result['shots']['1']['distinct_episodes'] < 30
     for (shot, seed), listed in episodes.items():
         for label_size in ('square', 'own'):
@@ -120,7 +145,9 @@ def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, vo
             assert_close(result['shots'][str(shot)][label_size]['seeds'][str(seed)], totals)
 
 
-def test_each_image_is_encoded_and_each_support_looked_at_once_for_all_shots_and_seeds(source, variables, episodes):
+def test_each_image_is_encoded_and_each_support_looked_at_once_for_all_shots_and_seeds(
+    source, variables, episodes
+):
     encoded_images.clear(), seen_supports.clear()
     only = {'label_sizes': ('square',)}
     bank = load_bank(source, episodes, size=SIZE, backend='threads', **only)
@@ -131,7 +158,11 @@ def test_each_image_is_encoded_and_each_support_looked_at_once_for_all_shots_and
     assert len(np.unique(encoded_images)) == len(used)
     assert len(encoded_images) == -(-len(used) // 6) * 6  # the last batch is filled up
     supports = {(n, e.class_id) for listed in episodes.values() for e in listed for n in e.supports}
-    assert len(seen_supports) == -(-len(supports) // 6) * 6 < sum(len(e.supports) for s in episodes.values() for e in s)
+    assert (
+        len(seen_supports)
+        == -(-len(supports) // 6) * 6
+        < sum(len(e.supports) for s in episodes.values() for e in s)
+    )
 
 
 def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, episodes):
@@ -140,7 +171,9 @@ def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, epi
     first = evaluator.run(variables)
     other = jax.tree.map(lambda x: x[..., ::-1] * 0.5 + 0.01, variables)
     second = evaluator.run(other)
-    assert evaluator.score._cache_size() == 2 and evaluator.encode._cache_size() == 1  # 1-shot and 3-shot
+    assert (
+        evaluator.score._cache_size() == 2 and evaluator.encode._cache_size() == 1
+    )  # 1-shot and 3-shot
     assert second['shots']['1']['own']['miou'] != first['shots']['1']['own']['miou']
     assert evaluator.run(variables)['shots'] == first['shots']
 
@@ -156,12 +189,16 @@ def test_little_memory_is_enough(source, variables, episodes):
 
     def progress(what, done, total):
         seen.append((what, done, total))
-        held.append(sum(array.nbytes for array in jax.live_arrays() if array.shape[1:] == (6, 6, 4)))
+        held.append(
+            sum(array.nbytes for array in jax.live_arrays() if array.shape[1:] == (6, 6, 4))
+        )
 
     assert limited.run(variables, progress)['shots'] == expected
     assert max(held) == held[0] > 0  # of one group: it is gone before the next is encoded
     assert max(total for what, _, total in seen if what == 'encode images') == 5
-    assert sum(done for what, done, total in seen if what == 'encode images' and done == total) <= 3 * len(bank.numbers)
+    assert sum(
+        done for what, done, total in seen if what == 'encode images' and done == total
+    ) <= 3 * len(bank.numbers)
     assert limited.encode._cache_size() == 1 and limited.score._cache_size() == 2
     for one, other in zip(limited.predict(variables), whole.predict(variables), strict=True):
         assert one[:2] == other[:2]
@@ -171,9 +208,25 @@ def test_little_memory_is_enough(source, variables, episodes):
 def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     seen = {}
     progress = lambda what, done, total: seen.update({what: (done, total)})
-    evaluate(Tiny(), variables, source, episodes, size=SIZE, mesh=devices(1), label_sizes=('square',),
-             backend='threads', progress=progress, **COMMON)  # fmt: skip
-    assert list(seen) == ['load images', 'encode images', 'look at supports', '1-shot episodes', '3-shot episodes']
+    evaluate(
+        Tiny(),
+        variables,
+        source,
+        episodes,
+        size=SIZE,
+        mesh=devices(1),
+        label_sizes=('square',),
+        backend='threads',
+        progress=progress,
+        **COMMON,
+    )
+    assert list(seen) == [
+        'load images',
+        'encode images',
+        'look at supports',
+        '1-shot episodes',
+        '3-shot episodes',
+    ]
     assert all(done == total for done, total in seen.values())
 
 
@@ -183,7 +236,9 @@ def test_the_query_may_be_its_own_support(source, variables):
     same = [Episode(image, (image,), c, 0) for image, c in zip(images, CLASSES, strict=True)]
     settings = COMMON | {'size': SIZE, 'mesh': devices(1), 'backend': 'threads'}
     result = evaluate(Tiny(), variables, source, {(1, 0): same}, **settings)
-    assert_close(result['shots']['1']['own'], one_at_a_time(variables, source, same, 'ignore', 'own'))
+    assert_close(
+        result['shots']['1']['own'], one_at_a_time(variables, source, same, 'ignore', 'own')
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,15 +248,23 @@ def test_the_query_may_be_its_own_support(source, variables):
         ({'label_sizes': ('square', 'big')}, "label_sizes must be 'square', 'own' or both"),
         ({'label_sizes': ('own',)}, "loaded without the labels' own sizes"),
         ({'batch': 0}, 'batch must be at least 1, got 0'),
-        ({'refinement': 'often'}, "refinement must be 'fixed', 'until_drop' or a whole number as text, got 'often'"),
+        (
+            {'refinement': 'often'},
+            "refinement must be 'fixed', 'until_drop' or a whole number as text, got 'often'",
+        ),
         ({'classes': (1, 2, 3, 4)}, r'1-shot set of seed 0 has no episode of the classes \[4\]'),
         ({'episodes': {(1, 0): []}}, 'there is no episode'),
-        ({'episodes': {(5, 2): [Episode(0, (1,), 1, 0)]}}, 'set of seed 2 has an episode with 1 supports'),
+        (
+            {'episodes': {(5, 2): [Episode(0, (1,), 1, 0)]}},
+            'set of seed 2 has an episode with 1 supports',
+        ),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_is_compiled(source, episodes, change, message):
     bank = load_bank(source, episodes, size=SIZE, label_sizes=('square',), backend='threads')
-    arguments = COMMON | {'episodes': episodes, 'label_sizes': ('square',), 'mesh': devices(1)} | change
+    arguments = (
+        COMMON | {'episodes': episodes, 'label_sizes': ('square',), 'mesh': devices(1)} | change
+    )
     with pytest.raises(ValueError, match=message):
         Evaluator(Tiny(), bank, **arguments)
     with pytest.raises(ValueError, match='image 999 of an episode is not in the image bank'):

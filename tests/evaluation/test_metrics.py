@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simpropnet_jax.evaluation import metrics
+from simpropnet_jax.evaluation.engine import metrics
 
 
 def random_episodes(n=24, size=9, seed=0):
@@ -21,7 +21,12 @@ def brute_force(prediction, label):
         for fg, truth in zip(p.reshape(-1), t.reshape(-1), strict=True):
             if truth == 255:
                 continue
-            result[e] += [fg and truth == 1, fg or truth == 1, not fg and truth == 0, not fg or truth == 0]
+            result[e] += [
+                fg and truth == 1,
+                fg or truth == 1,
+                not fg and truth == 0,
+                not fg or truth == 0,
+            ]
     return result
 
 
@@ -64,7 +69,9 @@ def test_void_counts_nowhere():
 
 def test_sums_do_not_overflow_32_bits():
     pixels = np.full(1000, 4000 * 4000, np.int32)
-    totals = metrics.accumulate(metrics.Counts(pixels, pixels, pixels, pixels), np.full(1000, 1), (1,))
+    totals = metrics.accumulate(
+        metrics.Counts(pixels, pixels, pixels, pixels), np.full(1000, 1), (1,)
+    )
     assert totals.union[0] == 16_000_000_000
 
 
@@ -73,7 +80,9 @@ def test_summary_has_the_sample_deviation_over_seeds():
         one = np.array([100])
         return metrics.Totals((1,), np.array([intersection]), one, one, one)
 
-    summary = metrics.summarise({0: totals(40), 5: totals(50), 9: totals(60)}, ('background', 'aeroplane'))
+    summary = metrics.summarise(
+        {0: totals(40), 5: totals(50), 9: totals(60)}, ('background', 'aeroplane')
+    )
     assert summary['miou'] == pytest.approx(0.5) and summary['miou_std'] == pytest.approx(0.1)
     assert summary['seeds']['9'] == {'miou': 0.6, 'fb_iou': 0.8, 'per_class': {'aeroplane': 0.6}}
     assert summary['per_class'] == {'aeroplane': 0.5}

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.augment import scale_crop_flip
 from simpropnet_jax.episodes.loader import image_batches, own_labels
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import metrics
-from simpropnet_jax.evaluation.bank import load_bank
-from simpropnet_jax.evaluation.evaluate import Evaluator
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.engine.evaluator import Evaluator
+from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.models.method import FewShotMethod
-from simpropnet_jax.models.normalise import normalise
 from simpropnet_jax.models.self_support import confident
 from tests.evaluation.test_evaluate import SIZE, Tiny, devices
 from tests.fakes import FakeSource, encode, fake_source
@@ -35,7 +35,9 @@ def source():
 
 @pytest.fixture(scope='module')
 def variables():
-    return jax.jit(Tiny().init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))
+    return jax.jit(Tiny().init)(
+        jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
+    )
 
 
 @pytest.fixture(scope='module')
@@ -43,7 +45,12 @@ def episodes(source):
     """Seven episodes of two shots: no multiple of the batch; two queries are of one class."""
     images = [np.flatnonzero(source.index.pixels[:, c]).tolist() for c in CLASSES]
     drawn = [Episode(i[0], (i[2], i[1]), c, 0) for c, i in zip(CLASSES, images, strict=True)]
-    return {(2, 0): [*drawn, *(Episode(i[3], (i[1], i[0]), c, 0) for c, i in zip(CLASSES[:2], images, strict=False))]}
+    return {
+        (2, 0): [
+            *drawn,
+            *(Episode(i[3], (i[1], i[0]), c, 0) for c, i in zip(CLASSES[:2], images, strict=False)),
+        ]
+    }
 
 
 def read(source, number, size):
@@ -56,12 +63,23 @@ def stretched(x, shape):
     """A map [h, w] resized bilinearly, corners on corners."""
     for axis, n in enumerate(shape):
         positions = np.linspace(0, x.shape[axis] - 1, n)
-        x = np.apply_along_axis(lambda line, p=positions: np.interp(p, np.arange(len(line)), line), axis, x)
+        x = np.apply_along_axis(
+            lambda line, p=positions: np.interp(p, np.arange(len(line)), line), axis, x
+        )
     return x
 
 
-def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_mask=False, rounds=0,
-                support_class=None):  # fmt: skip
+def probability(
+    variables,
+    source,
+    e,
+    shape,
+    sides=(SIZE,),
+    support=None,
+    zero_mask=False,
+    rounds=0,
+    support_class=None,
+):
     """The foreground's probability [*shape] in one episode, the mean over the sides of the query.
 
     Args:
@@ -71,7 +89,9 @@ def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_m
     """
     run = lambda method, *args: apply(variables, *args, method=method)
     encoded = lambda images: run('encode', normalise(np.stack(images), 'torchvision'))
-    images, labels = zip(*(support(n) if support else read(source, n, SIZE) for n in e.supports), strict=True)
+    images, labels = zip(
+        *(support(n) if support else read(source, n, SIZE) for n in e.supports), strict=True
+    )
     labels = np.stack(labels)[None]
     shown = support_class[e.class_id] if support_class else e.class_id
     masks = np.float32(labels == shown) * (not zero_mask)
@@ -82,7 +102,10 @@ def probability(variables, source, e, shape, sides=(SIZE,), support=None, zero_m
         query = encoded([read(source, e.query, side)[0]])
         logits = run('decode', query, probe)
         for _ in range(rounds):
-            own = jax.tree.map(lambda f: f[:, None], query), *(mask[:, None] for mask in confident(logits))
+            own = (
+                jax.tree.map(lambda f: f[:, None], query),
+                *(mask[:, None] for mask in confident(logits)),
+            )
             mean = [(one + other) / 2 for one, other in zip(probe, run('probe', *own), strict=True)]
             logits = run('decode', query, mean)
         logits = np.asarray(logits[0], np.float64)
@@ -96,7 +119,11 @@ def assert_counts(evaluator, variables, source, episodes, **options):
     for (shot, _), listed in episodes.items():
         for label_size, counts in evaluator.episode_counts[shot].counts.items():
             for i, e in enumerate(listed):
-                label = read(source, e.query, SIZE)[1] if label_size == 'square' else own_labels(source, [e.query])[0]
+                label = (
+                    read(source, e.query, SIZE)[1]
+                    if label_size == 'square'
+                    else own_labels(source, [e.query])[0]
+                )
                 binary = np.where(label == 255, 255, label == e.class_id).astype(np.uint8)
                 p = probability(variables, source, e, label.shape, **options)
                 expected = metrics.counts((p > 0.5)[None], binary[None])
@@ -108,14 +135,19 @@ def assert_counts(evaluator, variables, source, episodes, **options):
 
 def test_the_answers_at_several_sizes_are_averaged(source, variables, episodes):
     bank = load_bank(source, episodes, scales=(0.7, 1.0, 1.3), **LOADING)
-    sides = [min(range(1, 100, 8), key=lambda side, scale=scale: abs(side - scale * SIZE)) for scale in (0.7, 1, 1.3)]
+    sides = [
+        min(range(1, 100, 8), key=lambda side, scale=scale: abs(side - scale * SIZE))
+        for scale in (0.7, 1, 1.3)
+    ]
     assert [images.shape[1] for images in bank.queries] == sides == [25, 41, 57]
     evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(2), **SETTINGS)
     evaluator.run(variables)
     assert_counts(evaluator, variables, source, episodes, sides=sides)
 
 
-def test_one_other_size_takes_the_place_of_the_ordinary_one_for_queries_alone(source, variables, episodes):
+def test_one_other_size_takes_the_place_of_the_ordinary_one_for_queries_alone(
+    source, variables, episodes
+):
     bank = load_bank(source, episodes, scales=(1.3,), **LOADING)
     evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(1), **SETTINGS)
     evaluator.run(variables)
@@ -129,7 +161,9 @@ def cropped(source, number):
 
 
 def assert_cropped(bank, source):
-    for number, image, label in zip(bank.numbers.tolist(), bank.supports.images, bank.supports.labels, strict=True):
+    for number, image, label in zip(
+        bank.numbers.tolist(), bank.supports.images, bank.supports.labels, strict=True
+    ):
         expected = cropped(source, number)
         assert np.abs(image - expected[0]).max() < 0.51  # rounded
         assert (label != expected[1]).mean() < 1e-3
@@ -191,7 +225,10 @@ def test_supports_of_another_class(variables):
     assert after == {1: 2, 2: 3, 3: 4, 4: 5, 5: 1}
     changed = {(1, 0): protocols.other_class_episodes(drawn, protocol, source.index, 0)}
     for e, before in zip(changed[1, 0], drawn, strict=True):
-        assert (e.query, e.class_id) == (before.query, before.class_id) and e.query not in e.supports
+        assert (e.query, e.class_id) == (
+            before.query,
+            before.class_id,
+        ) and e.query not in e.supports
         pixels = source.index.pixels[list(e.supports)]
         assert pixels[:, after[e.class_id]].all() and not pixels[:, e.class_id].any()
     bank = load_bank(source, changed, **LOADING)
@@ -199,17 +236,25 @@ def test_supports_of_another_class(variables):
     evaluator.run(variables)
     assert_counts(evaluator, variables, source, changed, support_class=after)
     one_class = [e for e in drawn if e.class_id == 1]
-    with pytest.raises(ValueError, match='no episode of another class has supports without aeroplane'):
+    with pytest.raises(
+        ValueError, match='no episode of another class has supports without aeroplane'
+    ):
         protocols.other_class_episodes(one_class, protocol, source.index, 0)
 
 
 def test_every_listed_pair_is_scored_with_itself_as_support(source, variables):
     protocol = replace(protocols.PRESETS['simpropnet'], tiny_rule='none')
     episodes = {(1, 0): protocols.identical_episodes(protocol, source.index, fold=0)}
-    evaluator = Evaluator(Tiny(), load_bank(source, episodes, **LOADING), episodes, mesh=devices(1), **SETTINGS)
+    evaluator = Evaluator(
+        Tiny(), load_bank(source, episodes, **LOADING), episodes, mesh=devices(1), **SETTINGS
+    )
     result = evaluator.run(variables)['shots']['1']
-    assert result['episodes']['0'] == result['distinct_episodes'] == 20  # ten images with two classes each
-    np.testing.assert_array_equal(evaluator.episode_counts[1].query, evaluator.episode_counts[1].supports[:, 0])
+    assert (
+        result['episodes']['0'] == result['distinct_episodes'] == 20
+    )  # ten images with two classes each
+    np.testing.assert_array_equal(
+        evaluator.episode_counts[1].query, evaluator.episode_counts[1].supports[:, 0]
+    )
     assert_counts(evaluator, variables, source, episodes)
 
 
@@ -249,11 +294,17 @@ class Refined(FewShotMethod):
 def refined(source, episodes, shares, **options):
     """Result of each shot, counts of its episodes, and the passes that were made, by shot."""
     stages = []
-    note = lambda what, done, total: stages.append(what) if done == total and 'shot' in what else None
+    note = lambda what, done, total: (
+        stages.append(what) if done == total and 'shot' in what else None
+    )
     bank = load_bank(source, episodes, **LOADING)
     settings = SETTINGS | {'mesh': devices(1), 'label_sizes': ('square',)}
     evaluator = Evaluator(Refined(shares), bank, episodes, **settings, **options)
-    return evaluator.run({}, note)['shots'], evaluator.episode_counts, [int(name[0]) for name in stages]
+    return (
+        evaluator.run({}, note)['shots'],
+        evaluator.episode_counts,
+        [int(name[0]) for name in stages],
+    )
 
 
 def test_refinement_goes_on_until_the_miou_drops(source, episodes):
@@ -278,5 +329,7 @@ def test_a_pass_that_changes_nothing_is_the_last(source, episodes):
 
 def test_what_does_not_refine_is_scored_once(source, episodes):
     bank = load_bank(source, episodes, **LOADING)
-    evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(1), refinement='until_drop', **SETTINGS)
+    evaluator = Evaluator(
+        Tiny(), bank, episodes, mesh=devices(1), refinement='until_drop', **SETTINGS
+    )
     assert not evaluator.until_drop

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax import experiment
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.episode_files import episode_name
 from simpropnet_jax.episodes.protocols import PRESETS
-from simpropnet_jax.evaluation import compare, metrics, predictions, trivial
-from simpropnet_jax.evaluation.compare import miou_interval
-from simpropnet_jax.evaluation.predictions import evaluate_predictions, score_predictions
+from simpropnet_jax.evaluation import trivial
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.external import predictions
+from simpropnet_jax.evaluation.external.predictions import evaluate_predictions, score_predictions
+from simpropnet_jax.evaluation.results import bootstrap
+from simpropnet_jax.evaluation.results.bootstrap import miou_interval
 from simpropnet_jax.evaluation.run import evaluate_protocols
+from simpropnet_jax.setup import experiment
 from tests.fakes import SMALL, decoded, fake_source, records_of
 
 FOLD, CLASSES, SIDE = 0, (1, 2, 3, 4, 5), 65
@@ -31,7 +34,11 @@ def source():
 
 @pytest.fixture(scope='module')
 def episodes(source):
-    return {(k, s): protocols.episodes(SQUARE, source.index, FOLD, k, s) for k in (1, 2) for s in SQUARE.seeds}
+    return {
+        (k, s): protocols.episodes(SQUARE, source.index, FOLD, k, s)
+        for k in (1, 2)
+        for s in SQUARE.seeds
+    }
 
 
 def label_of(source, number):
@@ -48,7 +55,9 @@ def write(folder, source, episodes, mask, protocol='simpropnet'):
     for (shot, seed), drawn in episodes.items():
         for number, episode in enumerate(drawn):
             values = mask(label_of(source, episode.query), episode).astype(np.uint8) * 255
-            Image.fromarray(values).save(folder / f'{episode_name(protocol, FOLD, shot, seed, number)}.png')
+            Image.fromarray(values).save(
+                folder / f'{episode_name(protocol, FOLD, shot, seed, number)}.png'
+            )
 
 
 def left_half(label, episode):
@@ -59,10 +68,15 @@ def test_the_truth_is_perfect_at_any_size(source, episodes, tmp_path):
     write(tmp_path, source, episodes, lambda label, e: label == e.class_id)
     for protocol, name in ((SQUARE, 'square'), (replace(OWN, void='ignore'), 'own')):
         result, counts = score_predictions(tmp_path, source, episodes, protocol, FOLD)
-        assert all(one[name]['miou'] == one[name]['fb_iou'] == 1 for one in result['shots'].values())
+        assert all(
+            one[name]['miou'] == one[name]['fb_iou'] == 1 for one in result['shots'].values()
+        )
         assert result['shots']['2']['episodes'] == {'0': 20, '4': 20}
         assert result['images'] == len({e.query for drawn in episodes.values() for e in drawn})
-        assert counts[2].supports.shape == (40, 2) and counts[2].query[0] == source.ids[episodes[2, 0][0].query]
+        assert (
+            counts[2].supports.shape == (40, 2)
+            and counts[2].query[0] == source.ids[episodes[2, 0][0].query]
+        )
 
 
 def test_masks_of_the_squares_size_score_as_a_method_that_answers_them(source, episodes, tmp_path):
@@ -72,7 +86,9 @@ def test_masks_of_the_squares_size_score_as_a_method_that_answers_them(source, e
     result, _ = score_predictions(tmp_path, source, episodes, SQUARE, FOLD)
     for seed in SQUARE.seeds:
         expected = trivial.score(source, episodes[1, seed], CLASSES, SIDE)['centre box']
-        assert result['shots']['1']['square']['seeds'][str(seed)]['miou'] == pytest.approx(expected, abs=1e-12)
+        assert result['shots']['1']['square']['seeds'][str(seed)]['miou'] == pytest.approx(
+            expected, abs=1e-12
+        )
 
 
 @pytest.mark.parametrize('protocol', [SQUARE, OWN], ids=['square', 'own'])
@@ -90,8 +106,11 @@ def test_counts_are_those_of_the_labels_pixel_by_pixel(protocol, source, episode
             known = np.ones(label.shape, bool)  # void is background
         truth = label == e.class_id
         assert [int(x[row]) for x in found] == [
-            (truth & mask & known).sum(), ((truth | mask) & known).sum(), (~truth & ~mask & known).sum(),
-            ((~truth | ~mask) & known).sum()]  # fmt: skip
+            (truth & mask & known).sum(),
+            ((truth | mask) & known).sum(),
+            (~truth & ~mask & known).sum(),
+            ((~truth | ~mask) & known).sum(),
+        ]
 
 
 @pytest.mark.parametrize('palette', [False, True])
@@ -122,8 +141,12 @@ def test_files_that_are_missing_or_strange_are_counted_and_named(source, episode
         (tmp_path / f'simpropnet_f0_s0_k1_000{number}.png').unlink()
     (tmp_path / 'simpropnet_f0_s0_k1_0003.jpg').write_bytes(b'')
     first = ', '.join(f'simpropnet_f0_s0_k1_000{number}.png' for number in (3, 4, 5))
-    refused(rf'4 missing \({first}, ...\) and 1 not expected \(simpropnet_f0_s0_k1_0003.jpg\)',
-            tmp_path, source, episodes)  # fmt: skip
+    refused(
+        rf'4 missing \({first}, ...\) and 1 not expected \(simpropnet_f0_s0_k1_0003.jpg\)',
+        tmp_path,
+        source,
+        episodes,
+    )
     refused(r'80 missing \(simpropnet_f0_s0_k1_0000.png', tmp_path.parent, source, episodes)
     with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere with predictions'):
         score_predictions(tmp_path / 'nowhere', source, episodes, SQUARE, FOLD)
@@ -131,8 +154,13 @@ def test_files_that_are_missing_or_strange_are_counted_and_named(source, episode
 
 def test_masks_of_another_protocol_or_fold_are_not_taken_for_these(source, episodes, tmp_path):
     write(tmp_path, source, episodes, left_half)
-    refused('80 missing .hsnet_f0_s0_k1_0000.png, .* and 80 not expected .simpropnet_f0_',
-            tmp_path, source, episodes, replace(SQUARE, name='hsnet'))  # fmt: skip
+    refused(
+        '80 missing .hsnet_f0_s0_k1_0000.png, .* and 80 not expected .simpropnet_f0_',
+        tmp_path,
+        source,
+        episodes,
+        replace(SQUARE, name='hsnet'),
+    )
     with pytest.raises(ValueError, match='80 missing .simpropnet_f1_s0_k1_0000.png'):
         score_predictions(tmp_path, source, episodes, SQUARE, 1)
 
@@ -140,19 +168,33 @@ def test_masks_of_another_protocol_or_fold_are_not_taken_for_these(source, episo
 def test_files_of_a_wrong_size_or_content_are_counted_and_named(source, episodes, tmp_path):
     write(tmp_path, source, episodes, left_half)
     height, width = label_of(source, episodes[1, 0][2].query).shape
-    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(tmp_path / 'simpropnet_f0_s0_k1_0002.png')
+    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(
+        tmp_path / 'simpropnet_f0_s0_k1_0002.png'
+    )
     score_predictions(tmp_path, source, episodes, SQUARE, FOLD)
-    refused(rf'1 unreadable or of a wrong size \(simpropnet_f0_s0_k1_0002.png: 65 x 65, not {width} x {height}\)',
-            tmp_path, source, episodes, OWN)  # fmt: skip
+    refused(
+        rf'1 unreadable or of a wrong size \(simpropnet_f0_s0_k1_0002.png: 65 x 65, not {width} x {height}\)',
+        tmp_path,
+        source,
+        episodes,
+        OWN,
+    )
     (tmp_path / 'simpropnet_f0_s0_k1_0001.png').write_bytes(b'no picture')
-    refused('1 unreadable .*simpropnet_f0_s0_k1_0001.png is not a picture', tmp_path, source, episodes)
+    refused(
+        '1 unreadable .*simpropnet_f0_s0_k1_0001.png is not a picture', tmp_path, source, episodes
+    )
     labels = tmp_path / 'labels'
     labels.mkdir()
     for number in range(60, 120):
         Image.fromarray(label_of(source, number)).save(labels / f'{source.ids[number]}.png')
     query = episodes[1, 0][0].query
-    for mode, message in {'RGB': 'of mode RGB, not of one channel', 'L': 'the value 77 is no class id'}.items():
-        Image.new(mode, (width, height), 77 if mode == 'L' else 'red').save(labels / f'{source.ids[query]}.png')
+    for mode, message in {
+        'RGB': 'of mode RGB, not of one channel',
+        'L': 'the value 77 is no class id',
+    }.items():
+        Image.new(mode, (width, height), 77 if mode == 'L' else 'red').save(
+            labels / f'{source.ids[query]}.png'
+        )
         refused(f'1 unreadable .*{source.ids[query]}.png: {message}', labels, source, episodes)
     (labels / 'elsewhere.png').write_bytes(b'')
     refused(r'1 not expected \(elsewhere.png\)', labels, source, episodes)
@@ -164,7 +206,9 @@ def config(source, monkeypatch):
 
     monkeypatch.setattr(experiment, 'open_data', lambda config: source)
     config = prototype.get_config(f'fold={FOLD}')
-    config.update_from_flattened_dict({k: v for k, v in SMALL.items() if k.split('.')[0] in ('data', 'eval')})
+    config.update_from_flattened_dict(
+        {k: v for k, v in SMALL.items() if k.split('.')[0] in ('data', 'eval')}
+    )
     config.update_from_flattened_dict({'model.weights': '', 'model.width': 4, 'eval.label_size': 0})
     return config
 
@@ -178,12 +222,16 @@ def test_a_result_of_predictions_is_compared_as_any_other(config, source, tmp_pa
         record = evaluate_predictions(config, tmp_path / 'W', tmp_path / name)
         paths.append(tmp_path / 'W' / 'eval' / f'pfenet_fold0_predictions_{name}.json')
         assert record == json.loads(paths[-1].read_text()) and record['method'] == name
-    assert record['protocol']['name'] == 'pfenet' and record['resolution'] == 'own' and record['void'] == 'ignore'
+    assert (
+        record['protocol']['name'] == 'pfenet'
+        and record['resolution'] == 'own'
+        and record['void'] == 'ignore'
+    )
     low, high = record['shots']['1']['own']['miou_interval']
     assert low < record['shots']['1']['own']['miou'] < high
     printed = capsys.readouterr().out
     assert '95 % interval' in printed and f'{100 * low:.2f} to {100 * high:.2f}' in printed
-    compare.main([str(path) for path in paths] + ['--resamples', '200'])
+    bootstrap.main([str(path) for path in paths] + ['--resamples', '200'])
     assert 'labels own' in (printed := capsys.readouterr().out) and 'A is better' in printed
 
 
@@ -195,7 +243,9 @@ def test_the_interval_holds_the_mean_of_other_images_as_often_as_it_says():
         part = np.clip(rng.normal(50, 15, 60), 0, 100).round()[image] + rng.integers(-5, 6, 180)
         counts = metrics.Counts(*(x.astype(int) for x in (part, np.full(180, 100), part, part)))
         seeds = np.tile([0, 1, 2], 60)
-        one = predictions.EpisodeCounts(seeds, image, image[:, None], image % 2 + 1, {'square': counts})
+        one = predictions.EpisodeCounts(
+            seeds, image, image[:, None], image % 2 + 1, {'square': counts}
+        )
         low, high = miou_interval(one, 'square', resamples=300)
         hits += low <= 0.5 <= high
     assert 180 <= hits <= 198
@@ -206,13 +256,16 @@ def test_the_interval_holds_the_mean_of_other_images_as_often_as_it_says():
 @pytest.mark.slow
 def test_several_protocols_in_one_table_each_as_it_is_or_as_the_config_changes_all(
     config, source, tmp_path, capsys, monkeypatch
-):  # fmt: skip
+):
     for name in ('hsnet', 'pfenet'):
         monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], episodes=60, seeds=(2, 3)))
     monkeypatch.setitem(PRESETS, 'hsnet', replace(PRESETS['hsnet'], resolution=49))
     experiment.store_config(config, tmp_path)
     records = evaluate_protocols(None, tmp_path, ['hsnet', 'pfenet'])
-    facts = [(r['protocol']['name'], r['resolution'], r['label_size'], r['shots']['1']['episodes']) for r in records]
+    facts = [
+        (r['protocol']['name'], r['resolution'], r['label_size'], r['shots']['1']['episodes'])
+        for r in records
+    ]
     sets = {'2': 60, '3': 60}
     assert facts == [('hsnet', 49, 49, sets), ('pfenet', 'own', 33, sets)]
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]

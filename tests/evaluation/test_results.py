@@ -5,22 +5,35 @@ import json
 import pytest
 
 from configs import simpropnet
-from simpropnet_jax.evaluation.report import read_result, write_result
+from simpropnet_jax.evaluation.results.result_file import read_result, write_result
+from simpropnet_jax.evaluation.results.tables import class_table, fold_table, main, method_words
 from simpropnet_jax.evaluation.run import result_name
-from simpropnet_jax.evaluation.tables import class_table, fold_table, main, method_words
 
 
 def scores(*mious):
     one = lambda m: {'miou': m, 'fb_iou': m + 0.2, 'per_class': {'bus': m, 'car': m}}
     seeds = {str(seed): one(m) for seed, m in enumerate(mious)}
     mean = sum(mious) / len(mious)
-    return {'miou': mean, 'miou_std': 0.01, 'fb_iou': mean + 0.2, 'fb_iou_std': 0.01,
-            'per_class': {'bus': mean + 0.1, 'car': mean - 0.1}, 'seeds': seeds}  # fmt: skip
+    return {
+        'miou': mean,
+        'miou_std': 0.01,
+        'fb_iou': mean + 0.2,
+        'fb_iou_std': 0.01,
+        'per_class': {'bus': mean + 0.1, 'car': mean - 0.1},
+        'seeds': seeds,
+    }
 
 
 def write(path, fold=1, mious=(0.3, 0.4, 0.5), method='SimPropNet', **changes):
     shots = {'1': {'episodes': {'0': 9}, 'distinct_episodes': 9, 'square': scores(*mious)}}
-    result = {'shots': shots, 'classes': ['bus', 'car'], 'void': 'ignore', 'size': 321, 'label_size': 321, 'images': 7}
+    result = {
+        'shots': shots,
+        'classes': ['bus', 'car'],
+        'void': 'ignore',
+        'size': 321,
+        'label_size': 321,
+        'images': 7,
+    }
     facts = {'protocol': 'simpropnet', 'protocol_hash': 'ab12', 'data': 'pascal5i/subset'}
     facts |= {'selection': 'last', 'checkpoint_step': 700}
     return write_result(path, result, method=method, fold=fold, **(facts | changes))
@@ -59,12 +72,19 @@ def test_class_table(tmp_path):
     assert 'pascal5i/subset' in table[0] and 'selection last' in table[0]
     assert table[1].split() == ['shot', 'labels', 'bus', 'car', 'mIoU', 'FB-IoU']
     assert table[3].split() == '1 321px 50.00 30.00 40.00 ± 1.00 60.00 ± 1.00'.split()
-    assert class_table(record | {'inputs': 'zero_mask'}).startswith('SimPropNet (zero_mask), fold 1 ')
+    assert class_table(record | {'inputs': 'zero_mask'}).startswith(
+        'SimPropNet (zero_mask), fold 1 '
+    )
 
 
-@pytest.mark.parametrize(('rounds', 'word', 'words'), [
-    (0, '', 'SimPropNet'), (1, '_self_support1', 'SimPropNet (self-support)'),
-    (2, '_self_support2', 'SimPropNet (self-support 2)')])  # fmt: skip
+@pytest.mark.parametrize(
+    ('rounds', 'word', 'words'),
+    [
+        (0, '', 'SimPropNet'),
+        (1, '_self_support1', 'SimPropNet (self-support)'),
+        (2, '_self_support2', 'SimPropNet (self-support 2)'),
+    ],
+)
 def test_a_result_with_self_support_says_so(rounds, word, words):
     config = simpropnet.get_config('fold=1')
     config.eval.self_support = rounds
@@ -78,11 +98,17 @@ def test_four_folds_have_the_deviation_of_their_mean(tmp_path):
     row = fold_table(records).splitlines()[-1].split()
     # the first two folds move against each other, so the mean of four does not move at all
     assert row[:4] == ['SimPropNet', '321', '321px', '1']
-    assert row[4:] == '40.00 ± 1.00 40.00 ± 1.00 20.00 ± 1.00 60.00 ± 1.00 40.00 ± 0.00 60.00 ± 0.00'.split()
+    assert (
+        row[4:]
+        == '40.00 ± 1.00 40.00 ± 1.00 20.00 ± 1.00 60.00 ± 1.00 40.00 ± 0.00 60.00 ± 0.00'.split()
+    )
 
 
 def test_a_missing_fold_leaves_the_mean_open(tmp_path):
-    ours, theirs = write(tmp_path / 'a.json', fold=0), write(tmp_path / 'b.json', fold=3, method='prototype')
+    ours, theirs = (
+        write(tmp_path / 'a.json', fold=0),
+        write(tmp_path / 'b.json', fold=3, method='prototype'),
+    )
     table = fold_table([ours, theirs])
     first, second = (line.split() for line in table.splitlines()[-2:])
     assert first == 'SimPropNet 321 321px 1 40.00 ± 1.00 - - - - -'.split()
@@ -93,7 +119,9 @@ def test_numbers_that_cannot_be_compared_are_not_put_in_one_table(tmp_path):
     one = write(tmp_path / 'a.json')
     with pytest.raises(ValueError, match=r'different protocol \(other, simpropnet\)'):
         fold_table([one, write(tmp_path / 'b.json', fold=2, protocol='other')])
-    with pytest.raises(ValueError, match='two results are of SimPropNet, fold 1, 1-shot, input 321'):
+    with pytest.raises(
+        ValueError, match='two results are of SimPropNet, fold 1, 1-shot, input 321'
+    ):
         fold_table([one, one])
 
 
@@ -103,4 +131,8 @@ def test_the_command_prints_every_result_and_the_folds(tmp_path, capsys):
         write(path, fold=fold)
     main(paths)
     printed = capsys.readouterr().out
-    assert 'fold 0 (split-1)' in printed and 'fold 1 (split-2)' in printed and 'mean of four folds' in printed
+    assert (
+        'fold 0 (split-1)' in printed
+        and 'fold 1 (split-2)' in printed
+        and 'mean of four folds' in printed
+    )

@@ -19,7 +19,9 @@ from tests.fakes import FakeSource, encode
 def validation(tmp_path_factory):
     """The whole validation list."""
     folder = tmp_path_factory.mktemp('shapes')
-    return Source('shapes5i', *shapes5i.load(folder, {'val': shapes5i.IMAGES['val']}), shapes5i.CLASS_NAMES)
+    return Source(
+        'shapes5i', *shapes5i.load(folder, {'val': shapes5i.IMAGES['val']}), shapes5i.CLASS_NAMES
+    )
 
 
 @pytest.mark.parametrize('fold', range(4))
@@ -42,7 +44,9 @@ def flat(colour, where):
 def test_scores_on_a_picture_made_by_hand():
     box, corner = np.s_[10:30, 10:30], np.s_[:20, :20]
     pictures = [flat((250, 0, 0), box), flat((250, 0, 0), corner)]
-    index = Index.build(((str(i), label) for i, (_, label) in enumerate(pictures)), {'val': ['0', '1']})
+    index = Index.build(
+        ((str(i), label) for i, (_, label) in enumerate(pictures)), {'val': ['0', '1']}
+    )
     source = FakeSource('two', ('0', '1'), index, tuple(encode(*picture) for picture in pictures))
     scores = trivial.score(source, [Episode(0, (1,), 1, 0)], (1,), size=40)
     assert scores['all foreground'] == pytest.approx(400 / (40 * 39))

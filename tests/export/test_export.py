@@ -10,11 +10,12 @@ import pytest
 from jax import export
 
 from configs import canet, oslsm, prototype, sgone, simpropnet
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment, models
+from simpropnet_jax import models
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.export import artifact, entry_points, load, onnx, write
 from simpropnet_jax.inference import Segmenter
-from simpropnet_jax.models.convolve import tracing_for
+from simpropnet_jax.ops.convolve import tracing_for
+from simpropnet_jax.setup import experiment
 from tests.fakes import SMALL
 from tests.small_checkpoint import random_weights, write_checkpoint
 
@@ -62,8 +63,13 @@ def test_a_server_without_this_package_finds_the_segmenters_masks(exported, tmp_
     workdir, out = exported
     np.savez(tmp_path / 'given.npz', supports=SUPPORTS, labels=LABELS, pictures=PICTURES)
     files = (out, tmp_path / 'given.npz', tmp_path / 'found.npy')
-    done = subprocess.run([sys.executable, '-c', SERVER, *files], capture_output=True, text=True, check=False,
-                          cwd=tmp_path)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, '-c', SERVER, *files],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = np.load(tmp_path / 'found.npy')
     segmenter = Segmenter.from_checkpoint(workdir)
@@ -88,11 +94,15 @@ def test_the_folder_says_what_it_is_and_is_loaded_by_one_call(exported):
     assert manifest['entry_points']['decode']['inputs'] == {
         'features': {'dtype': 'float32', 'shape': ['batch', 5, 5, 8]},
         'foreground': {'dtype': 'float32', 'shape': ['batch', 8]},
-        'background': {'dtype': 'float32', 'shape': ['batch', 8]}}  # fmt: skip
+        'background': {'dtype': 'float32', 'shape': ['batch', 8]},
+    }
 
 
 METHODS = {
-    'SimPropNet': (simpropnet, {'width': 16, 'features': 128}),  # wide enough for the convolutions that are a CPU's own
+    'SimPropNet': (
+        simpropnet,
+        {'width': 16, 'features': 128},
+    ),  # wide enough for the convolutions that are a CPU's own
     'CANet': (canet, {'width': 16}),
     'CANet with attention': (canet, {'shots': 'attention'}),
     'prototype': (prototype, {}),
@@ -103,9 +113,15 @@ METHODS = {
 
 def small_method(recipe, **fields):
     config = recipe.get_config('fold=1')
-    wanted = SMALL | {'model.convention': 'keras'} | {f'model.{field}': value for field, value in fields.items()}
+    wanted = (
+        SMALL
+        | {'model.convention': 'keras'}
+        | {f'model.{field}': value for field, value in fields.items()}
+    )
     present = dict(config_rules.fields(config))
-    config.update_from_flattened_dict({field: value for field, value in wanted.items() if field in present})
+    config.update_from_flattened_dict(
+        {field: value for field, value in wanted.items() if field in present}
+    )
     return experiment.Method(config, models.build(config), {}, None)
 
 
@@ -114,16 +130,22 @@ def test_every_method_is_one_program_for_all_platforms_and_batches(name):
     recipe, fields = METHODS[name]
     method = small_method(recipe, **fields)
     given = {'images': SUPPORTS}
-    for step, function in entry_points.entry_points(method, jax.device_get(random_weights(method, 0))).items():
+    for step, function in entry_points.entry_points(
+        method, jax.device_get(random_weights(method, 0))
+    ).items():
         program = write.portable(function)
         assert program.platforms == ('cpu', 'cuda', 'tpu')
         found = jax.jit(export.deserialize(program.serialize()).call)(given)
         with tracing_for('cuda'):  # what the others are given
-            elsewhere = jax.jit(lambda arrays, function=function: function.function(**arrays))(given)
+            elsewhere = jax.jit(lambda arrays, function=function: function.function(**arrays))(
+                given
+            )
         for key, value in found.items():
             # Cosines of features near zero, which SG-One multiplies with others, tell the two forms apart sooner.
             slack = 1e-4 if name == 'SG-One' else 1e-5
-            np.testing.assert_allclose(value, elsewhere[key], atol=slack * max(1.0, np.abs(value).max()))
+            np.testing.assert_allclose(
+                value, elsewhere[key], atol=slack * max(1.0, np.abs(value).max())
+            )
         match step:
             case 'encode':
                 features = found
@@ -140,9 +162,11 @@ def test_features_of_several_parts_go_by_their_names():
     functions = entry_points.entry_points(method, weights)
     parts, shape = {'guidance': 8, 'side': 128}, lambda struct: tuple(map(str, struct.shape))
     assert {name: shape(x) for name, x in functions['encode'].outputs.items()} == {
-        name: ('batch', '5', '5', str(channels)) for name, channels in parts.items()}  # fmt: skip
+        name: ('batch', '5', '5', str(channels)) for name, channels in parts.items()
+    }
     assert {name: shape(x)[:2] for name, x in functions['probe'].inputs.items()} == dict.fromkeys(
-        [*parts, 'labels'], ('batch', 'shots'))  # fmt: skip
+        [*parts, 'labels'], ('batch', 'shots')
+    )
     assert functions['decode'].inputs.keys() == {*parts, 'probe'}
     for one in functions.values():
         found = jax.eval_shape(lambda arrays, one=one: one.function(**arrays), one.inputs)
@@ -151,7 +175,9 @@ def test_features_of_several_parts_go_by_their_names():
 
 @pytest.mark.parametrize('name', ['SimPropNet', 'CANet'])
 def test_onnxruntime_computes_the_same(name, tmp_path):
-    onnxruntime = pytest.importorskip('onnxruntime', reason="onnxruntime is missing: pip install -e '.[export]'")
+    onnxruntime = pytest.importorskip(
+        'onnxruntime', reason="onnxruntime is missing: pip install -e '.[export]'"
+    )
     if not onnx.environment().is_dir():
         pytest.skip('the converter to ONNX is not installed: python -m simpropnet_jax.export.onnx')
     workdir, out = tmp_path / 'run', tmp_path / 'out'
@@ -166,7 +192,10 @@ def test_onnxruntime_computes_the_same(name, tmp_path):
         names = [one.name for one in sessions[step].get_outputs()]
         return dict(zip(names, sessions[step].run(names, given), strict=True))
 
-    kept = run('probe', {'features': run('encode', {'images': SUPPORTS})['features'][None], 'labels': LABELS[None]})
+    kept = run(
+        'probe',
+        {'features': run('encode', {'images': SUPPORTS})['features'][None], 'labels': LABELS[None]},
+    )
     segmenter = Segmenter.from_checkpoint(workdir)
     expected = segmenter.probe(EXAMPLES)
     for images in (PICTURES[:1], PICTURES[1:]):
@@ -176,15 +205,23 @@ def test_onnxruntime_computes_the_same(name, tmp_path):
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_what_cannot_be_exported_is_refused_before_anything_is_written(exported, tmp_path, monkeypatch):
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(
+    exported, tmp_path, monkeypatch
+):
     workdir, out = exported
-    with pytest.raises(ValueError, match='exported is there and not an empty folder: give another --out'):
+    with pytest.raises(
+        ValueError, match='exported is there and not an empty folder: give another --out'
+    ):
         write.write(workdir, out)
     with pytest.raises(ValueError, match='has no config.json'):
         write.write(tmp_path, tmp_path / 'out')
-    with pytest.raises(ValueError, match='is no export: it has no manifest.json; write it with python -m'):
+    with pytest.raises(
+        ValueError, match='is no export: it has no manifest.json; write it with python -m'
+    ):
         load(tmp_path)
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(ImportError, match=r"--onnx needs onnxruntime.*: pip install -e '.\[export\]'"):
+    with pytest.raises(
+        ImportError, match=r"--onnx needs onnxruntime.*: pip install -e '.\[export\]'"
+    ):
         write.write(workdir, tmp_path / 'out', with_onnx=True)
     assert not any(tmp_path.iterdir())

@@ -13,7 +13,9 @@ RNG = np.random.default_rng(0)
 def test_the_most_probable_class_above_the_threshold_has_the_pixel(threshold, monkeypatch):
     monkeypatch.setattr(combine, 'BAND', 100)  # of two rows
     log_odds, size = RNG.normal(scale=3, size=(3, 5, 4)).astype(np.float32), (37, 41)
-    probability = np.stack([1 / (1 + np.exp(-resize_aligned(one, size).astype(np.float64))) for one in log_odds])
+    probability = np.stack(
+        [1 / (1 + np.exp(-resize_aligned(one, size).astype(np.float64))) for one in log_odds]
+    )
     expected = np.where(probability.max(0) > threshold, 1 + probability.argmax(0), 0)
     label, scores = combine.winners(log_odds, size, threshold)
     np.testing.assert_array_equal(label, expected)

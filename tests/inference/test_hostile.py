@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax import images
 from simpropnet_jax.inference import Segmenter, supports
 from simpropnet_jax.inference.run import predict
+from simpropnet_jax.io import images
 from tests.small_checkpoint import write_checkpoint
 
 WIDTH, HEIGHT = 40, 30
@@ -40,13 +40,18 @@ FILES = {  # name: how it is made, and its size or what is said of it
     'deep.png': (lambda path: save(PIXELS[..., 0].astype(np.uint16) * 257, path), (WIDTH, HEIGHT)),
     'cmyk.jpg': (lambda path: Image.fromarray(PIXELS).convert('CMYK').save(path), (WIDTH, HEIGHT)),
     'cut.jpg': (cut, 'cut.jpg cannot be read as a picture: .*truncated'),
-    'text.png': (lambda path: path.write_text('no picture'), 'text.png is not a picture of any known format'),
+    'text.png': (
+        lambda path: path.write_text('no picture'),
+        'text.png is not a picture of any known format',
+    ),
     'nothing.jpg': (lambda path: path.touch(), 'nothing.jpg is not a picture of any known format'),
     'folder.jpg': (lambda path: path.mkdir(), 'folder.jpg is a folder, not a picture'),
     'pipe.jpg': (os.mkfifo, 'pipe.jpg is not a file'),
-    'huge.png': (lambda path: save(np.zeros((15_000, 14_000), bool), path),
-                 'huge.png is 14000 x 15000 pixels, more than 200 million: make it smaller'),
-}  # fmt: skip
+    'huge.png': (
+        lambda path: save(np.zeros((15_000, 14_000), bool), path),
+        'huge.png is 14000 x 15000 pixels, more than 200 million: make it smaller',
+    ),
+}
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +73,9 @@ def segmenter(folder):
 
 @pytest.fixture
 def run(folder, segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr(Segmenter, 'from_checkpoint', lambda path, **how: segmenter)  # it is compiled once
+    monkeypatch.setattr(
+        Segmenter, 'from_checkpoint', lambda path, **how: segmenter
+    )  # it is compiled once
     pair = folder / 'image.png', folder / 'mask.png'
     return lambda query, **more: predict('run', [('cat', *pair)], query, tmp_path / 'out', **more)
 
@@ -76,13 +83,22 @@ def run(folder, segmenter, tmp_path, monkeypatch):
 def test_as_queries(folder, run, tmp_path, caplog):
     names = [name for name in FILES if name not in ('folder.jpg',)]
     unreadable = run([folder / name for name in names])
-    bad = {name: said for name, (_, said) in FILES.items() if isinstance(said, str) and name in names}
+    bad = {
+        name: said for name, (_, said) in FILES.items() if isinstance(said, str) and name in names
+    }
     assert {path.name for path in unreadable} == set(bad)
-    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith('left out')]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if record.getMessage().startswith('left out')
+    ]
     assert len(said) == len(bad) and all('\n' not in one for one in said)
     for name in names:
         if name not in bad:
-            mask, overlay = (Image.open(tmp_path / 'out' / f'{name[:-4]}_{end}') for end in ('mask.png', 'overlay.jpg'))
+            mask, overlay = (
+                Image.open(tmp_path / 'out' / f'{name[:-4]}_{end}')
+                for end in ('mask.png', 'overlay.jpg')
+            )
             assert mask.size == FILES[name][1] and overlay.width == min(mask.width, 65_500)
 
 
@@ -92,7 +108,9 @@ def test_as_the_image_of_a_support(name, folder, segmenter):
     if not isinstance(expected, str):
         mask = folder / f'mask_of_{name}.png'
         save(np.full(expected[::-1], 255, np.uint8), mask)
-        probe = segmenter.probe(supports.read_all(supports.parse([(folder / name, mask)]), segmenter.size)[None])
+        probe = segmenter.probe(
+            supports.read_all(supports.parse([(folder / name, mask)]), segmenter.size)[None]
+        )
         assert segmenter.segment_with(probe, PIXELS).mask.shape == (HEIGHT, WIDTH)
         expected = 'mask.png is 40 x 30 pixels, but .* a mask must have the size of its image'
         if FILES[name][1] == (WIDTH, HEIGHT):
@@ -102,24 +120,39 @@ def test_as_the_image_of_a_support(name, folder, segmenter):
     assert '\n' not in str(error.value)
 
 
-MASKS = {name: said if isinstance(said, str) else 'a mask must have the size of its image'
-         for name, (_, said) in FILES.items() if said != (WIDTH, HEIGHT)}  # fmt: skip
-EMPTY = {'empty.png': OBJECT * 0, 'empty_16.png': OBJECT.astype(np.uint16) * 0, 'soft.png': PIXELS[..., 0]}
+MASKS = {
+    name: said if isinstance(said, str) else 'a mask must have the size of its image'
+    for name, (_, said) in FILES.items()
+    if said != (WIDTH, HEIGHT)
+}
+EMPTY = {
+    'empty.png': OBJECT * 0,
+    'empty_16.png': OBJECT.astype(np.uint16) * 0,
+    'soft.png': PIXELS[..., 0],
+}
 
 
 @pytest.mark.parametrize('name', [*MASKS, *EMPTY])
 def test_as_the_mask_of_a_support(name, folder, segmenter):
     if name in EMPTY:
         save(EMPTY[name], folder / name)
-    sentence = MASKS.get(name) or ('shades of gray' if name == 'soft.png' else f'{name} has no foreground: every pixel')
+    sentence = MASKS.get(name) or (
+        'shades of gray' if name == 'soft.png' else f'{name} has no foreground: every pixel'
+    )
     with pytest.raises((ValueError, OSError), match=sentence) as error:
-        supports.read_all(supports.parse([('cat', folder / 'image.png', folder / name)]), segmenter.size)
+        supports.read_all(
+            supports.parse([('cat', folder / 'image.png', folder / name)]), segmenter.size
+        )
     assert '\n' not in str(error.value)
 
 
 def test_masks_of_16_bits_colours_and_alpha_are_read(folder, segmenter):
     inked = np.dstack([OBJECT] * 3)
-    kinds = {'deep': OBJECT.astype(np.uint16) * 257, 'colour': inked, 'alpha': np.dstack([inked, OBJECT])}
+    kinds = {
+        'deep': OBJECT.astype(np.uint16) * 257,
+        'colour': inked,
+        'alpha': np.dstack([inked, OBJECT]),
+    }
     for name, array in kinds.items():
         save(array, folder / f'{name}_mask.png')
         pair = supports.parse([(folder / 'image.png', folder / f'{name}_mask.png')])

@@ -11,8 +11,17 @@ from simpropnet_jax.inference.queries import find, output_names, read_ahead
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    for name in ('photos/a.jpg', 'photos/deep/a.jpg', 'photos/deep/b.png', 'more/a.jpg', 'photos/out/a_mask.png',
-                 'photos/.hidden.jpg', 'photos/notes.txt', 'photos/x[1].jpg', 'photos/dir.jpg/c.png'):  # fmt: skip
+    for name in (
+        'photos/a.jpg',
+        'photos/deep/a.jpg',
+        'photos/deep/b.png',
+        'more/a.jpg',
+        'photos/out/a_mask.png',
+        'photos/.hidden.jpg',
+        'photos/notes.txt',
+        'photos/x[1].jpg',
+        'photos/dir.jpg/c.png',
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (3, 2), 'red').save(tmp_path / name, 'png')
     monkeypatch.chdir(tmp_path)
@@ -26,14 +35,27 @@ def places(*given, out='photos/out'):
 def test_files_folders_and_patterns(photos):
     assert places('photos') == ['a.jpg', 'x[1].jpg']
     everything = ['a.jpg', 'deep/a.jpg', 'deep/b.png', 'dir.jpg/c.png', 'x[1].jpg']
-    assert places('photos/**/*') == everything  # neither hidden, nor text, nor what was written there
+    assert (
+        places('photos/**/*') == everything
+    )  # neither hidden, nor text, nor what was written there
     assert places('photos/*/*.png') == ['deep/b.png', 'dir.jpg/c.png']
     assert places('photos/x[1].jpg') == ['x[1].jpg']  # a file, though it reads like a pattern
-    assert places('photos/notes.txt') == ['notes.txt']  # what is named is taken, whatever its ending
+    assert places('photos/notes.txt') == [
+        'notes.txt'
+    ]  # what is named is taken, whatever its ending
     each_once = ['a.jpg', 'x[1].jpg', *everything[1:4]]
-    assert places('photos', 'photos/**/*', 'more') == [*(f'photos/{one}' for one in each_once), 'more/a.jpg']
-    assert places('photos/a.jpg', 'photos/deep/a.jpg', 'more/a.jpg') == ['a.jpg', 'deep/a.jpg', 'more/a.jpg']
-    (photos / 'photos/link.jpg').symlink_to('a.jpg')  # a second name of a picture, and so a second mask
+    assert places('photos', 'photos/**/*', 'more') == [
+        *(f'photos/{one}' for one in each_once),
+        'more/a.jpg',
+    ]
+    assert places('photos/a.jpg', 'photos/deep/a.jpg', 'more/a.jpg') == [
+        'a.jpg',
+        'deep/a.jpg',
+        'more/a.jpg',
+    ]
+    (photos / 'photos/link.jpg').symlink_to(
+        'a.jpg'
+    )  # a second name of a picture, and so a second mask
     assert places('photos') == ['a.jpg', 'link.jpg', 'x[1].jpg']
     (photos / 'photos/link.jpg').unlink()
     assert places('photos/deep/../*.jpg') == ['a.jpg', 'x[1].jpg']
@@ -43,7 +65,11 @@ def test_files_folders_and_patterns(photos):
 def test_nothing_to_segment(photos):
     for given, error, sentence in (
         ('none', FileNotFoundError, 'there is no file or folder none to segment'),
-        ('photos/*.tif', ValueError, r'no picture fits photos/\*.tif: no file that it means ends in .avif'),
+        (
+            'photos/*.tif',
+            ValueError,
+            r'no picture fits photos/\*.tif: no file that it means ends in .avif',
+        ),
         ('photos/*.txt', ValueError, 'no picture fits'),
     ):
         with pytest.raises(error, match=sentence):
@@ -51,7 +77,10 @@ def test_nothing_to_segment(photos):
 
 
 def test_no_two_queries_have_one_output():
-    names = [Path(name) for name in ('a.jpg', 'A.png', 'a.jpg.png', 'b.png', 'b.jpg', 'deep/b.jpg', 'deep/c.jpg')]
+    names = [
+        Path(name)
+        for name in ('a.jpg', 'A.png', 'a.jpg.png', 'b.png', 'b.jpg', 'deep/b.jpg', 'deep/c.jpg')
+    ]
     assert output_names(names) == ['a.jpg_', 'A.png', 'a.jpg', 'b.png', 'b.jpg', 'deep/b', 'deep/c']
     kept = {Path('b.png'): 'b'}  # by an earlier run, of a folder in which it was alone
     assert output_names([Path('b.png'), Path('b.jpg')], kept) == ['b', 'b.jpg']
@@ -65,5 +94,14 @@ def test_reading_ahead_keeps_the_order_and_goes_on_after_a_damaged_file(tmp_path
         Image.new('RGB', (i + 1, 2)).save(tmp_path / f'{i}.png')
     (tmp_path / '4.png').write_text('no picture')
     found = list(read_ahead([tmp_path / f'{i}.png' for i in range(9)]))
-    assert [one.shape[1] for one in found if isinstance(one, np.ndarray)] == [1, 2, 3, 4, 6, 7, 8, 9]
+    assert [one.shape[1] for one in found if isinstance(one, np.ndarray)] == [
+        1,
+        2,
+        3,
+        4,
+        6,
+        7,
+        8,
+        9,
+    ]
     assert '4.png is not a picture' in str(found[4])

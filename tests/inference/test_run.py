@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from simpropnet_jax import visualize
 from simpropnet_jax.inference import combine, outputs
 from simpropnet_jax.inference.queries import Query
 from simpropnet_jax.inference.results import Results
 from simpropnet_jax.inference.run import predict, segment_all
 from simpropnet_jax.inference.segmenter import Segmenter
+from simpropnet_jax.io import overlay
 
 
 class Fake(Segmenter):
@@ -49,8 +49,12 @@ def given(tmp_path, monkeypatch):
     Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / 'mask.png')
     pair = tmp_path / 'a.png', tmp_path / 'mask.png'
     arguments = {
-        'checkpoint': 'run', 'given': [('cat', *pair), ('car', *pair)], 'query': [f'{tmp_path}/photos/**/*'],
-        'out': tmp_path / 'out', 'write': outputs.KINDS}  # fmt: skip
+        'checkpoint': 'run',
+        'given': [('cat', *pair), ('car', *pair)],
+        'query': [f'{tmp_path}/photos/**/*'],
+        'out': tmp_path / 'out',
+        'write': outputs.KINDS,
+    }
 
     def run(segmenter, **changes):
         monkeypatch.setattr(Segmenter, 'from_checkpoint', lambda path, **how: segmenter)
@@ -63,7 +67,9 @@ def test_everything_that_can_be_written(given, capsys):
     arguments, run = given
     assert run(Fake()) == []
     out, query = arguments['out'], Path(arguments['query'][0]).parent.parent / 'deep' / '01.png'
-    said = f'30 of 30 pictures segmented: masks, overlays, predictions.json and sheets are in {out}\n'
+    said = (
+        f'30 of 30 pictures segmented: masks, overlays, predictions.json and sheets are in {out}\n'
+    )
     assert capsys.readouterr().out == said
     image = np.asarray(Image.open(query))
     label, scores = combine.winners(Fake().log_odds([0, 0], image), image.shape[:2])
@@ -71,7 +77,11 @@ def test_everything_that_can_be_written(given, capsys):
     mask = Image.open(out / 'deep' / '01_mask.png')
     np.testing.assert_array_equal(np.asarray(mask), label)
     assert mask.mode == 'P' and mask.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]  # VOC's
-    assert [one['name'] for one in json.loads((out / 'classes.json').read_text())] == ['background', 'cat', 'car']
+    assert [one['name'] for one in json.loads((out / 'classes.json').read_text())] == [
+        'background',
+        'cat',
+        'car',
+    ]
     assert Image.open(out / 'deep' / '01_overlay.jpg').size == mask.size
     sheets = sorted(path.name for path in out.glob('sheet*'))
     assert sheets == ['sheet_001.jpg', 'sheet_002.jpg']  # 24 and 6
@@ -81,7 +91,9 @@ def test_everything_that_can_be_written(given, capsys):
     for number, name in enumerate(('cat', 'car'), 1):
         (found,) = coco.loadAnns(coco.getAnnIds(entry['id'], coco.getCatIds([name])))
         np.testing.assert_array_equal(coco.annToMask(found), label == number)
-        assert found['area'] == (label == number).sum() and found['score'] == round(float(scores[number - 1]), 4)
+        assert found['area'] == (label == number).sum() and found['score'] == round(
+            float(scores[number - 1]), 4
+        )
 
 
 def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(given):
@@ -102,7 +114,9 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(given):
     changed_too = Image.open(out / '02_mask.png').size == Image.open(out / '04_mask.png').size
     assert changed_too and not [path for path in out.rglob('*') if 'unfinished' in path.name]
     run(again, out=out.parent / 'whole')
-    assert (out / 'predictions.json').read_bytes() == (out.parent / 'whole' / 'predictions.json').read_bytes()
+    assert (out / 'predictions.json').read_bytes() == (
+        out.parent / 'whole' / 'predictions.json'
+    ).read_bytes()
 
 
 def test_results_of_two_kinds_are_never_mixed(given):
@@ -117,7 +131,9 @@ def test_results_of_two_kinds_are_never_mixed(given):
         ({'write': ('mask',)}, 'another --write'),
         ({'given': arguments['given'][::-1]}, 'other supports or classes'),
     ):
-        with pytest.raises(ValueError, match=f'out has masks made with {other}: give another --out, or --overwrite'):
+        with pytest.raises(
+            ValueError, match=f'out has masks made with {other}: give another --out, or --overwrite'
+        ):
             run(**{'segmenter': Fake()} | changes)
     assert written == {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
     only = [Path(arguments['query'][0]).parent.parent / '00.png']
@@ -139,12 +155,18 @@ def test_what_another_program_wrote_to_the_books_removes_nothing_outside(given):
     assert precious.exists()
 
 
-@pytest.mark.parametrize(('changes', 'sentence'), [
-    ({'write': ('mask', 'x')}, '--write must be of mask, overlay, coco, sheet, with commas between, got mask,x'),
-    ({'write': ('mask', 'sheet')}, 'a sheet is made of overlays: --write overlay,sheet'),
-    ({'threshold': 1.0}, '--threshold must be between 0 and 1, both excluded, got 1.0'),
-    ({'self_support': -1}, '--self_support must be a number of rounds, 0 or more, got -1'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        (
+            {'write': ('mask', 'x')},
+            '--write must be of mask, overlay, coco, sheet, with commas between, got mask,x',
+        ),
+        ({'write': ('mask', 'sheet')}, 'a sheet is made of overlays: --write overlay,sheet'),
+        ({'threshold': 1.0}, '--threshold must be between 0 and 1, both excluded, got 1.0'),
+        ({'self_support': -1}, '--self_support must be a number of rounds, 0 or more, got -1'),
+    ],
+)
 def test_a_mistake_in_a_flag(changes, sentence, given):
     with pytest.raises(ValueError, match=sentence):
         given[1](Fake(), **changes)
@@ -184,5 +206,5 @@ def test_an_overlay_in_bands_is_that_of_the_whole(tmp_path, monkeypatch):
         monkeypatch.setattr(outputs, 'BAND', band)
         outputs.write_overlay(image, label, tmp_path / 'x.jpg', named=False)
     np.testing.assert_array_equal(*saved)
-    expected = visualize.overlay(image, label > 0, visualize.PREDICTION).astype(int)
+    expected = overlay.overlay(image, label > 0, overlay.PREDICTION).astype(int)
     assert np.abs(saved[0] - expected).max() <= 2

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax import coco
 from simpropnet_jax.inference import supports
 from simpropnet_jax.inference.annotations import Annotations
+from simpropnet_jax.io import coco
 
 OBJECT, CROWD = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
 OBJECT[5:12, 8:20], CROWD[10:18, 15:30] = True, True
@@ -30,11 +30,20 @@ def counted(mask):
 
 def write(path, segmentation, file_name='a.jpg', **changes):
     content = {
-        'images': [{'id': 7, 'file_name': file_name, **SIZE}, {'id': 8, 'file_name': 'other.jpg', **SIZE}],
+        'images': [
+            {'id': 7, 'file_name': file_name, **SIZE},
+            {'id': 8, 'file_name': 'other.jpg', **SIZE},
+        ],
         'categories': [{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'car'}],
         'annotations': [
             {'id': 1, 'image_id': 7, 'category_id': 1, 'segmentation': segmentation, 'iscrowd': 0},
-            {'id': 2, 'image_id': 7, 'category_id': 2, 'segmentation': compressed(CROWD), 'iscrowd': 1},
+            {
+                'id': 2,
+                'image_id': 7,
+                'category_id': 2,
+                'segmentation': compressed(CROWD),
+                'iscrowd': 1,
+            },
             {'id': 3, 'image_id': 8, 'category_id': 1, 'segmentation': RECTANGLE},
         ],
     }
@@ -51,19 +60,30 @@ def test_polygons_and_both_kinds_of_runs_are_the_same_mask(segmentation, tmp_pat
 
 
 def test_two_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
-    same = [{'id': i, 'file_name': f'{folder}/a.jpg', **SIZE} for i, folder in ((7, 'north'), (8, 'south'))]
+    same = [
+        {'id': i, 'file_name': f'{folder}/a.jpg', **SIZE}
+        for i, folder in ((7, 'north'), (8, 'south'))
+    ]
     file = write(tmp_path / 'coco.json', RECTANGLE, images=same)
     assert file.label(tmp_path / 'south' / 'a.jpg', 'cat', (20, 30)).sum() == OBJECT.sum()
-    with pytest.raises(ValueError, match='coco.json has 2 images called a.jpg: just one file_name must fit a.jpg'):
+    with pytest.raises(
+        ValueError, match='coco.json has 2 images called a.jpg: just one file_name must fit a.jpg'
+    ):
         file.label(Path('a.jpg'), 'cat', (20, 30))
 
 
 @pytest.mark.parametrize(
     'segmentation,sentence',
     [
-        ([[0, 0, 5, 5, 5]], 'coco.json: annotation 1 of a.jpg has a segmentation that cannot be decoded'),
+        (
+            [[0, 0, 5, 5, 5]],
+            'coco.json: annotation 1 of a.jpg has a segmentation that cannot be decoded',
+        ),
         ([], 'coco.json: annotation 1 of a.jpg has no segmentation'),
-        ({'size': [20, 30], 'counts': [600]}, 'only empty annotations, or crowds, for a.jpg: mark the object'),
+        (
+            {'size': [20, 30], 'counts': [600]},
+            'only empty annotations, or crowds, for a.jpg: mark the object',
+        ),
     ],
 )
 def test_a_damaged_annotation_is_refused(segmentation, sentence, tmp_path):
@@ -76,23 +96,33 @@ def test_what_does_not_fit_is_refused(tmp_path):
     file = write(path, RECTANGLE)
     for arguments, sentence in (
         ((Path('b.jpg'), 'cat', (20, 30)), 'coco.json has no image called b.jpg'),
-        ((Path('a.jpg'), 'dog', (20, 30)), "no annotation of 'dog' for a.jpg .those it has: car, cat"),
+        (
+            (Path('a.jpg'), 'dog', (20, 30)),
+            "no annotation of 'dog' for a.jpg .those it has: car, cat",
+        ),
         ((Path('a.jpg'), 'cat', (30, 20)), 'has a.jpg as 30 x 20 pixels, but it is 20 x 30'),
     ):
         with pytest.raises(ValueError, match=sentence):
             file.label(*arguments)
     for outside in ('../../etc/passwd', '/etc/passwd', r'..\secret.jpg', 'C:/a.jpg'):
-        with pytest.raises(ValueError, match='names an image outside its folder, .*: give it by its name alone'):
+        with pytest.raises(
+            ValueError, match='names an image outside its folder, .*: give it by its name alone'
+        ):
             write(path, RECTANGLE, outside)
 
 
 def test_the_values_of_support():
-    two = supports.parse([('car', 'a.jpg', 'a.png'), ('cat', 'b.jpg', 'b.png'), ('car', 'c.jpg', 'c.png')])
+    two = supports.parse(
+        [('car', 'a.jpg', 'a.png'), ('cat', 'b.jpg', 'b.png'), ('car', 'c.jpg', 'c.png')]
+    )
     assert supports.categories(two) == ['car', 'cat']  # in the order named
     for given, sentence in (
         ([], 'there is no support'),
         ([('a', 'b', 'c', 'd')], 'takes IMAGE MASK, or CLASS IMAGE MASK, got 4 values: a b c d'),
-        ([('a.jpg', 'a.png'), ('cat', 'b.jpg', 'b.png')], 'a.jpg a.png has no class, but others have: name'),
+        (
+            [('a.jpg', 'a.png'), ('cat', 'b.jpg', 'b.png')],
+            'a.jpg a.png has no class, but others have: name',
+        ),
         ([(' ', 'b.jpg', 'b.png')], 'a class of --support has no name'),
         ([(str(i), 'b.jpg', 'b.png') for i in range(255)], 'there are 255 classes, more than 254'),
     ):
@@ -101,7 +131,9 @@ def test_the_values_of_support():
 
 
 def test_supports_of_a_coco_file_are_as_those_of_pictures(tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / 'a.jpg')
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(
+        tmp_path / 'a.jpg'
+    )
     Image.fromarray(OBJECT).save(tmp_path / 'a.png')
     write(tmp_path / 'coco.json', RECTANGLE)
     given = [('cat', tmp_path / 'a.jpg', tmp_path / mask) for mask in ('a.png', 'coco.json')]

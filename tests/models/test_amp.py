@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from configs import amp as amp_config
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import experiment, models
+from simpropnet_jax import models
+from simpropnet_jax.backbones.resnet import ResNet
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.models.amp import AMP, Levels
-from simpropnet_jax.models.resnet import ResNet
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import loop, objectives
 from simpropnet_jax.training.state import TrainState
 from tests.fakes import SMALL
@@ -27,21 +28,30 @@ def count(tree):
 @pytest.mark.parametrize(
     ('words', 'backbone', 'head'), [('', 8_528_000, 3_889_155), ('vgg16', 14_714_688, 152_835)]
 )
-def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says(words, backbone, head):
+def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says(
+    words, backbone, head
+):
     config = amp_config.get_config(f'fold=1,{words}')
     config_rules.validate(config, devices=1)
     config.model.convention = 'keras'
     method = experiment.Method(config, models.build(config), {}, None)
     params = method.abstract()['params']
-    assert (count(params['backbone']), count(params) - count(params['backbone'])) == (backbone, head)
+    assert (count(params['backbone']), count(params) - count(params['backbone'])) == (
+        backbone,
+        head,
+    )
     assert method.module.novel == NOVEL
     image = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.float32)
-    levels = jax.eval_shape(lambda v, x: method.module.apply(v, x, method='encode'), method.abstract(), image)
+    levels = jax.eval_shape(
+        lambda v, x: method.module.apply(v, x, method='encode'), method.abstract(), image
+    )
     shallow = (9, 9, 256) if words == 'vgg16' else (17, 17, 256)
     assert [x.shape[1:] for x in levels] == [(9, 9, 256), (9, 9, 512), shallow]
 
 
-@pytest.mark.parametrize(('words', 'episodic'), [('', False), ('crc', True), ('tpc', True), ('tpc_mixed', True)])
+@pytest.mark.parametrize(
+    ('words', 'episodic'), [('', False), ('crc', True), ('tpc', True), ('tpc_mixed', True)]
+)
 def test_it_is_trained_on_episodes_where_a_constraint_needs_them(words, episodic):
     config = amp_config.get_config(f'cpu,{words}')
     config.model.convention = 'keras'
@@ -91,7 +101,9 @@ def theirs(found):
 
     def layer(name, x, **how):
         own = params[name]
-        return f.relu(f.conv2d(x, tensor(own['kernel']).permute(3, 2, 0, 1), tensor(own['bias']), **how))
+        return f.relu(
+            f.conv2d(x, tensor(own['kernel']).permute(3, 2, 0, 1), tensor(own['bias']), **how)
+        )
 
     both = torch.cat([layers['layer2'], layers['layer3']], 1)
     features = (
@@ -99,7 +111,9 @@ def theirs(found):
         layer('project_middle', layers['layer2']),
         layer('project_shallow', layers['layer1']),
     )
-    rows = [f.normalize(tensor(params[name])[KNOWN], dim=1) for name in ('deep', 'middle', 'shallow')]
+    rows = [
+        f.normalize(tensor(params[name])[KNOWN], dim=1) for name in ('deep', 'middle', 'shallow')
+    ]
 
     def scores(features, rows):
         total = None
@@ -116,7 +130,8 @@ def theirs(found):
 def test_names_of_classes_are_a_softmax_of_sixteen_as_pytorchs(found, theirs):
     ours, (scores, rows, features) = found[0]['classes'], theirs
     np.testing.assert_allclose(
-        ours[..., KNOWN], scores(features, rows).permute(0, 2, 3, 1).numpy(), rtol=1e-3, atol=1e-3)
+        ours[..., KNOWN], scores(features, rows).permute(0, 2, 3, 1).numpy(), rtol=1e-3, atol=1e-3
+    )
     shares = np.asarray(jax.nn.softmax(ours))
     assert (shares[..., list(NOVEL)] == 0).all()
     np.testing.assert_allclose(shares[..., KNOWN].sum(-1), 1, rtol=1e-5)
@@ -133,9 +148,13 @@ def test_imprinting_is_that_of_an_independent_pytorch_version(found, theirs, sho
     imprinted = []
     for level, row in zip(features, rows, strict=True):
         full = f.interpolate(level[:shots], (SIZE, SIZE), mode='bilinear', align_corners=True)
-        mean = lambda m, full=full: ((full * m[:, None]).sum((2, 3)) / m.sum((1, 2))[:, None]).mean(0)
+        mean = lambda m, full=full: ((full * m[:, None]).sum((2, 3)) / m.sum((1, 2))[:, None]).mean(
+            0
+        )
         background = f.normalize((1 - alpha) * row[0] + alpha * mean((1 - masks) * valid), dim=0)
-        imprinted.append(torch.stack([background, *row[1:], f.normalize(mean(masks * valid), dim=0)]))
+        imprinted.append(
+            torch.stack([background, *row[1:], f.normalize(mean(masks * valid), dim=0)])
+        )
     all_scores = scores([level[SHOTS:] for level in features], imprinted)[0].numpy()
     hidden = KNOWN.index(HIDDEN)
     answers = all_scores[:-1], np.delete(all_scores[:-1], hidden, 0)
@@ -143,10 +162,14 @@ def test_imprinting_is_that_of_an_independent_pytorch_version(found, theirs, sho
         np.testing.assert_allclose(decoded[0, ..., 0], others.max(0), rtol=1e-3, atol=2e-3)
         np.testing.assert_allclose(decoded[0, ..., 1], all_scores[-1], rtol=1e-3, atol=2e-3)
         np.testing.assert_array_equal(  # the sign is the released code's argmax
-            decoded[0, ..., 1] > decoded[0, ..., 0], np.concatenate([others, all_scores[-1:]]).argmax(0) == len(others))
+            decoded[0, ..., 1] > decoded[0, ..., 0],
+            np.concatenate([others, all_scores[-1:]]).argmax(0) == len(others),
+        )
     assert (all_scores[:-1].argmax(0) == hidden).any()  # hiding it makes a difference
     if shots == SHOTS:
-        shares = np.exp(all_scores - all_scores.max(0)) / np.exp(all_scores - all_scores.max(0)).sum(0)
+        shares = np.exp(all_scores - all_scores.max(0)) / np.exp(
+            all_scores - all_scores.max(0)
+        ).sum(0)
         np.testing.assert_allclose(ours['maps']['novel class'][0], shares[-1], atol=2e-3)
         np.testing.assert_allclose(ours['maps']['base classes'][0], shares[1:-1].sum(0), atol=2e-3)
 
@@ -157,7 +180,11 @@ class AMPOnPixels(AMP):
     def encode(self, images, train=False):
         wide = jnp.concatenate([images, -images, images[..., :2]], -1)
         pixels = jax.nn.relu(wide)
-        return Levels(jax.nn.relu(self.project(wide[:, ::8, ::8])), pixels[:, ::8, ::8], pixels[:, ::4, ::4, :4])
+        return Levels(
+            jax.nn.relu(self.project(wide[:, ::8, ::8])),
+            pixels[:, ::8, ::8],
+            pixels[:, ::4, ::4, :4],
+        )
 
 
 def small(**fields):
@@ -168,14 +195,19 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
     config = amp_config.get_config('fold=1,crc,cpu')
     config.train.size = SIZE
     module, rng = small(dropout=0.5), np.random.default_rng(0)
-    params = module.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))['params']
+    params = module.init(
+        jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
+    )['params']
     square = lambda *shape: (2, *shape, SIZE, SIZE)
     classes = rng.choice([0, 3, 7, 12, 255], square()).astype(np.uint8)
     batch = {
-        'support_image': rng.integers(0, 256, (*square(1), 3), np.uint8), 'class_id': np.array([3, 12], np.int32),
-        'support_label': rng.choice([0, 1], square(1)).astype(np.uint8), 'query_classes': classes,
+        'support_image': rng.integers(0, 256, (*square(1), 3), np.uint8),
+        'class_id': np.array([3, 12], np.int32),
+        'support_label': rng.choice([0, 1], square(1)).astype(np.uint8),
+        'query_classes': classes,
         'query_image': rng.integers(0, 256, (*square(), 3), np.uint8),
-        'query_label': (classes == np.array([3, 12])[:, None, None]).astype(np.uint8)}  # fmt: skip
+        'query_label': (classes == np.array([3, 12])[:, None, None]).astype(np.uint8),
+    }
     batch['support_label'][0] = 0  # nothing to imprint
     batch = jax.tree.map(jnp.asarray, batch)
     shared = dict(convention='torchvision')
@@ -186,15 +218,26 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
     @jax.jit
     def run(params):
         state = lambda p: TrainState(jnp.zeros((), jnp.int32), p, {}, ())
-        gradients, (metrics, _) = jax.grad(lambda p: both(state(p), batch, jax.random.key(1)), has_aux=True)(params)
+        gradients, (metrics, _) = jax.grad(
+            lambda p: both(state(p), batch, jax.random.key(1)), has_aux=True
+        )(params)
         keys = jax.random.split(jax.random.key(1))
-        alone = [one(state(params), batch, key)[0] for one, key in zip((labels, of_episodes), keys, strict=True)]
+        alone = [
+            one(state(params), batch, key)[0]
+            for one, key in zip((labels, of_episodes), keys, strict=True)
+        ]
         return gradients, metrics, both(state(params), batch, jax.random.key(1))[0], alone
 
     gradients, metrics, loss, alone = run(params)
     assert float(loss) == pytest.approx(float(sum(alone)))
-    assert {name for name in metrics if name.startswith('loss_')} == {'loss_classes', 'loss_query', 'loss_cycle'}
-    assert float(loss) == pytest.approx(float(sum(v for name, v in metrics.items() if name.startswith('loss_'))))
+    assert {name for name in metrics if name.startswith('loss_')} == {
+        'loss_classes',
+        'loss_query',
+        'loss_cycle',
+    }
+    assert float(loss) == pytest.approx(
+        float(sum(v for name, v in metrics.items() if name.startswith('loss_')))
+    )
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
     for name in ('deep', 'middle', 'shallow'):
         moved = np.abs(gradients[name]).max(1) > 0
@@ -209,7 +252,13 @@ def test_a_training_with_both_constraints_selects_by_novel_classes_and_segments_
     config = amp_config.get_config('fold=1,crc,tpc')
     config.update_from_flattened_dict(
         SMALL
-        | {'data.dir': str(prepared_data), 'tpc.steps': 2, 'train.steps': 2, 'select.every': 2, 'train.frozen': ()}
+        | {
+            'data.dir': str(prepared_data),
+            'tpc.steps': 2,
+            'train.steps': 2,
+            'select.every': 2,
+            'train.frozen': (),
+        }
     )
     state = loop.train_and_evaluate(config, tmp_path / 'run')
     assert int(state.step) == 4

@@ -7,13 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simpropnet_jax import experiment, models
-from simpropnet_jax.models import resnet, vgg
+from simpropnet_jax import models
+from simpropnet_jax.backbones import resnet, vgg
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import TrainState, make_optimizer, make_step, split
 
 SIDE, BATCH = 225, 4  # features of 29 x 29
-NARROW = {'width': 8, 'features': 32, 'dropout': 0.0, 'dtype': 'float32', 'convention': 'torchvision'}
+NARROW = {
+    'width': 8,
+    'features': 32,
+    'dropout': 0.0,
+    'dtype': 'float32',
+    'convention': 'torchvision',
+}
 # Recipe, words after its colon, and further fields.
 METHODS = {
     'simpropnet, Eq. 3 as printed': ('simpropnet', 'cpu', {'model.attention_gain': 1.0}),
@@ -38,12 +45,26 @@ def config_of(recipe, words, fields):
 
 def batch_of(config):
     """Smooth pictures with an object of two levels of brightness, a void margin, and some noise."""
-    rng, side, batch, shots = np.random.default_rng(0), config.train.size, config.train.batch, config.train.shot
-    images = rng.integers(0, 256, (batch * (1 + shots), 8, 8, 3)).repeat(29, 1).repeat(29, 2)[:, :side, :side]
+    rng, side, batch, shots = (
+        np.random.default_rng(0),
+        config.train.size,
+        config.train.batch,
+        config.train.shot,
+    )
+    images = (
+        rng.integers(0, 256, (batch * (1 + shots), 8, 8, 3))
+        .repeat(29, 1)
+        .repeat(29, 2)[:, :side, :side]
+    )
     labels = np.zeros(images.shape[:3], np.uint8)
-    for label, image, corner in zip(labels, images, rng.integers(10, side // 2, (len(images), 2)), strict=True):
+    for label, image, corner in zip(
+        labels, images, rng.integers(10, side // 2, (len(images), 2)), strict=True
+    ):
         for value, margin in ((255, 0), (1, 3)):
-            label[corner[0] + margin : corner[0] + 90 - margin, corner[1] + margin : corner[1] + 90 - margin] = value
+            label[
+                corner[0] + margin : corner[0] + 90 - margin,
+                corner[1] + margin : corner[1] + 90 - margin,
+            ] = value
         image[label == 1] = 200
     images = np.clip(images + rng.normal(0, 20, images.shape), 0, 255).astype(np.uint8)
     images = images.reshape(batch, 1 + shots, side, side, 3)
@@ -51,18 +72,29 @@ def batch_of(config):
     class_id = np.arange(1, batch + 1).astype(np.int32)
     classes = np.where(labels[:, 0] == 1, class_id[:, None, None], labels[:, 0]).astype(np.uint8)
     return {
-        'query_image': images[:, 0], 'query_label': labels[:, 0], 'support_image': images[:, 1:],
-        'support_label': labels[:, 1:], 'class_id': class_id, 'query_classes': classes, 'image': images[:, 0],
+        'query_image': images[:, 0],
+        'query_label': labels[:, 0],
+        'support_image': images[:, 1:],
+        'support_label': labels[:, 1:],
+        'class_id': class_id,
+        'query_classes': classes,
+        'image': images[:, 0],
         'label': classes,
-    }  # fmt: skip
+    }
 
 
 def objective_of(config):
     method, parts = experiment.Method(config, models.build(config), {}, None), []
     if method.supervised:
-        parts.append(objectives.supervised(method.module, convention='torchvision', hidden=(), episodes=True))
+        parts.append(
+            objectives.supervised(method.module, convention='torchvision', hidden=(), episodes=True)
+        )
     if method.episodic:
-        parts.append(objectives.episodic(method.module, config.train, void='ignore', convention='torchvision', steps=9))
+        parts.append(
+            objectives.episodic(
+                method.module, config.train, void='ignore', convention='torchvision', steps=9
+            )
+        )
     return method, objectives.together(*parts)
 
 
@@ -73,11 +105,15 @@ def gradients_of(config, params):
 
     @jax.jit
     def gradients(trained, batch):
-        loss = lambda p: objective(TrainState(jnp.zeros((), jnp.int32), p, frozen, None), batch, jax.random.key(0))[0]
+        loss = lambda p: objective(
+            TrainState(jnp.zeros((), jnp.int32), p, frozen, None), batch, jax.random.key(0)
+        )[0]
         return jax.grad(loss)(trained)
 
-    return {jax.tree_util.keystr(path): np.asarray(value, np.float64)
-            for path, value in jax.tree_util.tree_leaves_with_path(gradients(trained, batch))}  # fmt: skip
+    return {
+        jax.tree_util.keystr(path): np.asarray(value, np.float64)
+        for path, value in jax.tree_util.tree_leaves_with_path(gradients(trained, batch))
+    }
 
 
 @pytest.mark.slow
@@ -101,7 +137,9 @@ def test_bfloat16_has_float32s_gradients(name):
 
 
 # Not VGG-16 as a whole: in bfloat16 its five max poolings find other positions than in float32, which moves gradients.
-@pytest.mark.parametrize('layer', [resnet.Conv(8, 3), resnet.Conv(8, 7, 2), vgg.FullyConnected(8, 7)], ids=str)
+@pytest.mark.parametrize(
+    'layer', [resnet.Conv(8, 3), resnet.Conv(8, 7, 2), vgg.FullyConnected(8, 7)], ids=str
+)
 def test_layers_of_a_backbone_that_is_trained_sum_their_biases_gradients_in_float32(layer):
     x = jax.random.normal(jax.random.key(0), (BATCH, SIDE, SIDE, 3))
     params = layer.init(jax.random.key(1), x)
@@ -126,6 +164,8 @@ def test_one_and_two_devices_have_one_loss_and_one_gradient_norm_in_bfloat16(mes
         trained, frozen = split(params, config.train.frozen)
         state = TrainState(jnp.zeros((), jnp.int32), trained, frozen, optimizer.init(trained))
         state = jax.tree.map(jnp.array, state)  # its own: a step takes its state's memory
-        _, metrics = make_step(objective, optimizer, seed=0, mesh=mesh_of(devices))(state, batch_of(config))
+        _, metrics = make_step(objective, optimizer, seed=0, mesh=mesh_of(devices))(
+            state, batch_of(config)
+        )
         found.append([float(metrics['loss']), float(metrics['gradient_norm'])])
     np.testing.assert_allclose(found[1], found[0], rtol=2**-8)

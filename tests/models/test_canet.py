@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from configs import canet as canet_config
-from simpropnet_jax import config as config_rules
 from simpropnet_jax import models
+from simpropnet_jax.backbones.normalise import CONVENTIONS
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.canet import CANet
 from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.fusion import Probe
 from simpropnet_jax.models.layers import he_scaled
-from simpropnet_jax.models.normalise import CONVENTIONS
 from simpropnet_jax.models.simpropnet import SimPropNet
 from simpropnet_jax.training.state import split
 
@@ -35,14 +35,23 @@ def build(**fields):
 
 
 def init(module):
-    return module.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33)))['params']
+    return module.init(jax.random.key(0), jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33)))[
+        'params'
+    ]
 
 
 def test_parameters_are_the_released_codes():
-    for shots, trainable in (('average', 10_494_466), ('attention', 10_494_466 + 2 * 590_080 + 257)):
-        head, backbone = split(jax.eval_shape(lambda shots=shots: init(build(shots=shots))), ('backbone',))
+    for shots, trainable in (
+        ('average', 10_494_466),
+        ('attention', 10_494_466 + 2 * 590_080 + 257),
+    ):
+        head, backbone = split(
+            jax.eval_shape(lambda shots=shots: init(build(shots=shots))), ('backbone',)
+        )
         assert count(head) == trainable
-        assert count(backbone) == 8_528_000  # 8,543,296 with batch norms' scale and offset in place of biases
+        assert (
+            count(backbone) == 8_528_000
+        )  # 8,543,296 with batch norms' scale and offset in place of biases
 
 
 @pytest.fixture(scope='module')
@@ -69,8 +78,12 @@ def reference(tmp_path_factory):
         path = tmp_path_factory.mktemp('canet') / 'best.pth'
         model = random_canet(0, attention=attention, **NARROW, **fields)
         state = model.state_dict()
-        extra = {name: state.pop(name).numpy() for name in list(state) if name.startswith('attention')}
-        torch.save({f'module.{name}': value for name, value in state.items()}, path)  # as DataParallel does
+        extra = {
+            name: state.pop(name).numpy() for name in list(state) if name.startswith('attention')
+        }
+        torch.save(
+            {f'module.{name}': value for name, value in state.items()}, path
+        )  # as DataParallel does
         params = load_canet(path, **NARROW).params
         if attention:
             kernels = [extra[f'attention{i}.0.weight'].transpose(2, 3, 1, 0) for i in (1, 2)]
@@ -78,7 +91,9 @@ def reference(tmp_path_factory):
             biases = [extra[f'attention{name}.bias'] for name in ('1.0', '2.0', '3')]
             params['attention'] = {
                 name: {'kernel': kernel, 'bias': bias}
-                for name, kernel, bias in zip(('conv1', 'conv2', 'weight'), kernels, biases, strict=True)
+                for name, kernel, bias in zip(
+                    ('conv1', 'conv2', 'weight'), kernels, biases, strict=True
+                )
             }
         return model, params
 
@@ -93,7 +108,9 @@ def encode(module, params, images):
 def ours(module, params, episode, shots=1, **how):
     """Logits; all images of the episode are encoded at once."""
     images = np.concatenate([episode['query'][:, None], episode['supports']], 1)
-    plain = CANet(stride_on=module.stride_on, **NARROW)  # so that several tests share one compilation
+    plain = CANet(
+        stride_on=module.stride_on, **NARROW
+    )  # so that several tests share one compilation
     features = encode(plain, params, jnp.asarray(images.reshape(-1, SIZE, SIZE, 3)))
     features = features.reshape(2, 1 + SHOTS, *features.shape[1:])
 
@@ -101,18 +118,25 @@ def ours(module, params, episode, shots=1, **how):
         return module.decode(query, module.probe(supports, masks), **how)
 
     apply = jax.jit(lambda *args: module.apply({'params': params}, *args, method=forward))
-    return np.asarray(apply(features[:, 0], features[:, 1 : 1 + shots], episode['masks'][:, :shots]))
+    return np.asarray(
+        apply(features[:, 0], features[:, 1 : 1 + shots], episode['masks'][:, :shots])
+    )
 
 
 def theirs(model, episode, shots=1, **how):
     import torch
 
     first = lambda x: torch.tensor(np.moveaxis(x, -1, 1))
-    how = {name: first(np.asarray(value)) if name == 'history' else value for name, value in how.items()}
+    how = {
+        name: first(np.asarray(value)) if name == 'history' else value
+        for name, value in how.items()
+    }
     supports = [first(episode['supports'][:, k]) for k in range(shots)]
     masks = [torch.tensor(episode['masks'][:, k, None]) for k in range(shots)]
     with torch.no_grad():
-        return np.moveaxis(model.iterate(first(episode['query']), supports, masks, **how).numpy(), 1, -1)
+        return np.moveaxis(
+            model.iterate(first(episode['query']), supports, masks, **how).numpy(), 1, -1
+        )
 
 
 def assert_same(value, expected):
@@ -167,7 +191,8 @@ def narrow():
 def decode(module, params, features, probe, *args, **how):
     """Compiled; `steps` and whether it trains are not traced."""
     run = lambda params, features, probe: module.apply(
-        {'params': params}, features, probe, *args, method='decode', **how)  # fmt: skip
+        {'params': params}, features, probe, *args, method='decode', **how
+    )
     return jax.jit(run)(params, features, probe)
 
 
@@ -177,7 +202,9 @@ def test_training_takes_one_pass_and_evaluation_refines(narrow):
     once, refined = decode(module, *given, steps=0), decode(module, *given)
     assert np.abs(refined - once).max() > 1e-3 * np.abs(once).max()
     np.testing.assert_allclose(decode(module, *given, True), once, rtol=1e-5)
-    np.testing.assert_allclose(decode(module, *given, True, jax.nn.softmax(once)), refined, rtol=1e-5)
+    np.testing.assert_allclose(
+        decode(module, *given, True, jax.nn.softmax(once)), refined, rtol=1e-5
+    )
     params, features, probe = given
     shown = jax.jit(lambda: module.apply({'params': params}, features, probe, method='maps'))()
     np.testing.assert_allclose(shown['before refinement'], jax.nn.softmax(once)[..., 1], rtol=1e-5)
@@ -187,7 +214,9 @@ def test_refinements_are_a_loop_over_what_depends_on_the_history(narrow):
     module, params, features, probe = narrow
 
     def traced(steps):
-        run = lambda params: module.apply({'params': params}, features, probe, steps=steps, method='decode')
+        run = lambda params: module.apply(
+            {'params': params}, features, probe, steps=steps, method='decode'
+        )
         return str(jax.make_jaxpr(run)(params))
 
     loops = {steps: traced(steps) for steps in (0, 2, 20)}
@@ -207,13 +236,19 @@ def test_gradients_reach_every_trainable_parameter_and_are_finite_for_empty_mask
     def loss(head, masks):
         def forward(module):
             features = module.project(levels, True).reshape(2, 3, GRID, GRID, -1)
-            logits = module.decode(features[:, 0], module.probe(features[:, 1:], masks), True, episode['history'])
+            logits = module.decode(
+                features[:, 0], module.probe(features[:, 1:], masks), True, episode['history']
+            )
             return jnp.square(logits).sum()
 
-        return module.apply({'params': head | backbone}, method=forward, rngs={'dropout': jax.random.key(0)})
+        return module.apply(
+            {'params': head | backbone}, method=forward, rngs={'dropout': jax.random.key(0)}
+        )
 
     gradient = jax.jit(jax.grad(loss))
-    for path, value in jax.tree_util.tree_leaves_with_path(gradient(head, jnp.asarray(episode['masks'][:, :2]))):
+    for path, value in jax.tree_util.tree_leaves_with_path(
+        gradient(head, jnp.asarray(episode['masks'][:, :2]))
+    ):
         # The softmax over supports does not see a number that is added to all of them.
         assert bool(jnp.any(value != 0)) or "['weight']['bias']" in jax.tree_util.keystr(path), path
     empty = gradient(head, jnp.zeros((2, 2, SIZE, SIZE)))
@@ -222,13 +257,19 @@ def test_gradients_reach_every_trainable_parameter_and_are_finite_for_empty_mask
 
 def test_an_initial_gain_is_a_share_of_hes_deviation():
     rng = np.random.default_rng(0)
-    layer = lambda *shape: {'kernel': 0.01 * rng.normal(size=shape), 'bias': rng.normal(size=shape[-1])}
+    layer = lambda *shape: {
+        'kernel': 0.01 * rng.normal(size=shape),
+        'bias': rng.normal(size=shape[-1]),
+    }
     decoder = {'fuse': {'conv': layer(3, 3, 32, 64)}, 'logits': layer(1, 1, 64, 2)}
     drawn = {'backbone': layer(3, 3, 8, 8), 'decoder': decoder}
     scaled = he_scaled(drawn, 0.6)
     fuse = scaled['decoder']['fuse']['conv']
     assert fuse['kernel'].std() == pytest.approx(0.6 * (2 / (9 * 32)) ** 0.5, rel=0.02)
-    scaled['decoder']['fuse']['conv'] = {**fuse, 'kernel': drawn['decoder']['fuse']['conv']['kernel']}
+    scaled['decoder']['fuse']['conv'] = {
+        **fuse,
+        'kernel': drawn['decoder']['fuse']['conv']['kernel'],
+    }
     assert jax.tree.all(jax.tree.map(np.array_equal, drawn, scaled))  # nothing else is
 
 
@@ -239,7 +280,9 @@ def test_the_first_pass_is_simpropnets_baseline(narrow):
     module, baseline = CANet(**NARROW), SimPropNet(fbaf=False, **NARROW)
     assert jax.tree.structure(params) == jax.tree.structure(jax.eval_shape(lambda: init(baseline)))
     first = decode(module, params, features, probe[:, 0], steps=0)
-    np.testing.assert_allclose(first, decode(baseline, params, features, Probe(probe[:, 0], probe[:, 1])), rtol=1e-5)
+    np.testing.assert_allclose(
+        first, decode(baseline, params, features, Probe(probe[:, 0], probe[:, 1])), rtol=1e-5
+    )
 
 
 def test_bfloat16_computes_nearly_the_same_logits_in_float32(narrow):
@@ -259,7 +302,9 @@ def test_void_belongs_to_no_average(narrow):
     valid = jnp.asarray(rng.integers(0, 2, (1, 2, GRID, GRID)), jnp.float32)
     probe = module.apply({'params': params}, features, masks, valid, method='probe')
     weights = (masks * valid)[..., None]
-    np.testing.assert_allclose(probe, (features * weights).sum((2, 3)) / (weights.sum((2, 3)) + 5e-4), rtol=1e-5)
+    np.testing.assert_allclose(
+        probe, (features * weights).sum((2, 3)) / (weights.sum((2, 3)) + 5e-4), rtol=1e-5
+    )
     mean = CANet(**NARROW).apply({'params': params}, features, masks, valid, method='probe')
     np.testing.assert_allclose(mean, probe.mean(1), rtol=1e-5)
 
@@ -293,17 +338,43 @@ def test_import_fills_every_parameter(state, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'value', 'message'),
     [
-        ('residule2.3.bias', None, 'has no entry residule2.3.bias (is it a CANet of the released code?)'),
+        (
+            'residule2.3.bias',
+            None,
+            'has no entry residule2.3.bias (is it a CANet of the released code?)',
+        ),
         ('layer2.0.bn1.running_var', None, 'has no entry layer2.0.bn1.running_var'),
-        ('layer5.2.weight', np.zeros(1), 'has an entry layer5.2.weight that the released CANet does not have'),
-        ('layer4.0.conv1.weight', np.zeros(1), 'has an entry layer4.0.conv1.weight that the released CANet'),
-        ('layer3.6.conv1.weight', np.zeros(1), 'has an entry layer3.6.conv1.weight that a ResNet-50'),
-        ('layer9.weight', np.zeros((3, 16, 1, 1)), 'entry layer9.weight should have shape (2, 16, 1, 1), has (3, 16,'),
-        ('conv1.weight', np.zeros((8, 4, 7, 7)), 'entry conv1.weight should have shape (8, 3, 7, 7), has (8, 4,'),
+        (
+            'layer5.2.weight',
+            np.zeros(1),
+            'has an entry layer5.2.weight that the released CANet does not have',
+        ),
+        (
+            'layer4.0.conv1.weight',
+            np.zeros(1),
+            'has an entry layer4.0.conv1.weight that the released CANet',
+        ),
+        (
+            'layer3.6.conv1.weight',
+            np.zeros(1),
+            'has an entry layer3.6.conv1.weight that a ResNet-50',
+        ),
+        (
+            'layer9.weight',
+            np.zeros((3, 16, 1, 1)),
+            'entry layer9.weight should have shape (2, 16, 1, 1), has (3, 16,',
+        ),
+        (
+            'conv1.weight',
+            np.zeros((8, 4, 7, 7)),
+            'entry conv1.weight should have shape (8, 3, 7, 7), has (8, 4,',
+        ),
     ],
 )
 def test_wrong_entries_are_named(state, tmp_path, name, value, message):
-    damaged = {key: array for key, array in state.items() if key != name} | ({} if value is None else {name: value})
+    damaged = {key: array for key, array in state.items() if key != name} | (
+        {} if value is None else {name: value}
+    )
     path = saved(damaged, tmp_path / 'damaged.safetensors')
     with pytest.raises(ValueError, match=re.escape(f'{path}') + '.*' + re.escape(message)):
         load_canet(path, **NARROW)
@@ -326,5 +397,7 @@ def test_configs_are_valid_and_the_method_says_that_it_iterates():
     assert build().iterative and not SimPropNet.iterative
     config = canet_config.get_config()
     config.model.shots = 'both'
-    with pytest.raises(ValueError, match="config.model.shots must be 'average', 'attention' or 'union', got 'both'"):
+    with pytest.raises(
+        ValueError, match="config.model.shots must be 'average', 'attention' or 'union', got 'both'"
+    ):
         config_rules.validate(config, devices=1)

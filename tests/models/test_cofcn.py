@@ -7,8 +7,8 @@ import pytest
 
 from configs import cofcn as cofcn_config
 from configs import common
-from simpropnet_jax import config as config_rules
 from simpropnet_jax import models
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.cofcn import CoFCN
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import split
@@ -28,9 +28,12 @@ class OnPixels(CoFCN):
 def random_params(module):
     """Kernels of He's deviation, so that nothing fades, and small biases."""
     shapes = jax.eval_shape(
-        module.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))  # fmt: skip
+        module.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
+    )
     rng = np.random.default_rng(0)
-    draw = lambda x: (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(np.float32)
+    draw = lambda x: (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(
+        np.float32
+    )
     return jax.tree.map(lambda x: draw(x) if len(x.shape) > 1 else 0.1 * draw(x), shapes['params'])
 
 
@@ -60,7 +63,11 @@ def theirs(params, encoder, query, supports, positive, negative):
         triangles = []
         for n, full in zip(size, annotation.shape, strict=True):
             stride = (full - 1) / (n - 1)
-            triangles.append(np.maximum(0, 1 - abs(np.arange(full)[None] - stride * np.arange(n)[:, None]) / stride))
+            triangles.append(
+                np.maximum(
+                    0, 1 - abs(np.arange(full)[None] - stride * np.arange(n)[:, None]) / stride
+                )
+            )
         return torch.tensor((triangles[0] @ annotation @ triangles[1].T).astype(np.float32))
 
     def pooled(annotations):
@@ -82,7 +89,9 @@ def test_logits_of_several_supports_with_void_are_pytorchs(encoder, grid):
     module = (OnPixels if encoder == 'resnet50' else CoFCN)(encoder=encoder, **NARROW)
     params, rng = random_params(module), np.random.default_rng(1)
     images = rng.normal(size=(1 + SHOTS, SIZE, SIZE, 3)).astype(np.float32)
-    labels = rng.choice([0, 1, 255], (SHOTS, 40, 30), p=[0.5, 0.3, 0.2])  # of another size: the method resizes
+    labels = rng.choice(
+        [0, 1, 255], (SHOTS, 40, 30), p=[0.5, 0.3, 0.2]
+    )  # of another size: the method resizes
     positive, negative = ((labels == kind).astype(np.float32) for kind in (1, 0))
 
     @jax.jit
@@ -90,14 +99,21 @@ def test_logits_of_several_supports_with_void_are_pytorchs(encoder, grid):
         run = lambda method, *args: module.apply({'params': params}, *args, method=method)
         features = run('encode', images)
         probe = run('probe', features[None, 1:], masks[None], valid[None])
-        return run('decode', features[:1], probe)[0], run('maps', features[:1], probe)['foreground'][0]
+        return run('decode', features[:1], probe)[0], run('maps', features[:1], probe)[
+            'foreground'
+        ][0]
 
     logits, foreground = map(np.asarray, ours(params, images, positive, positive + negative))
     expected = theirs(params, encoder, images[0], images[1:], positive, negative)
     assert logits.shape == (grid, grid, 2) and expected.std() > 0.1
-    np.testing.assert_allclose(np.moveaxis(logits, -1, 0), expected, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        np.moveaxis(logits, -1, 0), expected, atol=2e-5 * np.abs(expected).max()
+    )
     np.testing.assert_allclose(foreground, 1 / (1 + np.exp(expected[0] - expected[1])), atol=1e-4)
-    for fewer in ((images[1:2], positive[:1], negative[:1]), (images[1:], positive, positive)):  # all of it matters
+    for fewer in (
+        (images[1:2], positive[:1], negative[:1]),
+        (images[1:], positive, positive),
+    ):  # all of it matters
         other = theirs(params, encoder, images[0], *fewer)
         assert np.abs(other - expected).max() > 1e-3 * np.abs(expected).max()
 
@@ -109,16 +125,28 @@ def test_a_training_with_a_cycle_reaches_every_layer_and_empty_masks_do_no_harm(
     images = rng.normal(size=(2, SIZE, SIZE, 3)).astype(np.float32) + 2 * masks[..., None]
     batch = objectives.Episodes(
         *(jnp.asarray(x) for x in (images[:, None], masks[:, None], np.ones_like(masks[:, None]))),
-        *(jnp.asarray(x) for x in (images, masks, np.ones_like(masks))), jnp.ones(2, jnp.int32))  # fmt: skip
+        *(jnp.asarray(x) for x in (images, masks, np.ones_like(masks))),
+        jnp.ones(2, jnp.int32),
+    )
 
     def loss(params, masks):
         logits = module.apply(
-            {'params': params}, batch._replace(masks=masks), None, dual=True, cycle='soft', method=objectives.forward)
-        return sum(objectives.cross_entropy(one, batch.truth, batch.valid) for one in logits.values())
+            {'params': params},
+            batch._replace(masks=masks),
+            None,
+            dual=True,
+            cycle='soft',
+            method=objectives.forward,
+        )
+        return sum(
+            objectives.cross_entropy(one, batch.truth, batch.valid) for one in logits.values()
+        )
 
     run, params = jax.jit(jax.value_and_grad(loss)), random_params(module)
     value, gradient = run(params, batch.masks)
-    assert np.isfinite(value) and all(np.any(x != 0) and np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+    assert np.isfinite(value) and all(
+        np.any(x != 0) and np.isfinite(x).all() for x in jax.tree.leaves(gradient)
+    )
     value, gradient = run(params, 0 * batch.masks)
     assert np.isfinite(value) and all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 

@@ -26,7 +26,8 @@ def plain_probe(features, foreground, background):
     pooled = []
     for weights in (foreground, background):
         per_shot = [
-            sum(features[k, y, x] * weights[k, y, x] for y in range(H) for x in range(W)) / (weights[k].sum() + 5e-4)
+            sum(features[k, y, x] * weights[k, y, x] for y in range(H) for x in range(W))
+            / (weights[k].sum() + 5e-4)
             for k in range(K)
         ]
         pooled.append(np.mean(per_shot, 0))
@@ -63,7 +64,9 @@ def test_probe_is_eq1_and_eq4():
     features = random_features(B, K, H, W, C)
     masks = RNG.uniform(size=(B, K, H, W)).astype(np.float32)
     valid = (RNG.uniform(size=masks.shape) > 0.3).astype(np.float32)
-    probe = SimPropNet().apply({}, jnp.asarray(features), jnp.asarray(masks), jnp.asarray(valid), method='probe')
+    probe = SimPropNet().apply(
+        {}, jnp.asarray(features), jnp.asarray(masks), jnp.asarray(valid), method='probe'
+    )
     for b in range(B):
         z_f, z_b = plain_probe(features[b], masks[b] * valid[b], (1 - masks[b]) * valid[b])
         np.testing.assert_allclose(probe.foreground[b], z_f, rtol=1e-5)
@@ -74,11 +77,15 @@ def test_attention_is_eq2_and_stays_between_a_third_and_two_thirds():
     features, z = random_features(B, H, W, C), random_features(2, B, C)
     maps = np.asarray(fusion.attention_maps(jnp.asarray(features), Probe(*map(jnp.asarray, z))))
     for b in range(B):
-        np.testing.assert_allclose(maps[b], plain_attention(features[b], z[0, b], z[1, b]), rtol=1e-5)
+        np.testing.assert_allclose(
+            maps[b], plain_attention(features[b], z[0, b], z[1, b]), rtol=1e-5
+        )
     assert maps.min() >= 1 / 3 - 1e-6 and maps.max() <= 2 / 3 + 1e-6
 
 
-@pytest.mark.parametrize('activation,gain', [('none', 1.0), ('relu', 1.0), ('block', 1.0), ('none', 7.0)])
+@pytest.mark.parametrize(
+    'activation,gain', [('none', 1.0), ('relu', 1.0), ('block', 1.0), ('none', 7.0)]
+)
 def test_fusion_is_eq3(activation, gain):
     features, z = random_features(B, H, W, C), random_features(2, B, C)
     module, probe = fusion.AttentiveFusion(activation, gain), Probe(*map(jnp.asarray, z))
@@ -86,7 +93,9 @@ def test_fusion_is_eq3(activation, gain):
     # Larger than at first: a norm magnifies the rounding of channels that hardly vary.
     variables = jax.tree.map(lambda x: 20 * x, variables)
     for layer in variables['params'].values():
-        layer['bias'] = layer['bias'] + 10  # so that no channel is without a positive value: 'block' would empty it
+        layer['bias'] = (
+            layer['bias'] + 10
+        )  # so that no channel is without a positive value: 'block' would empty it
     fused = jax.jit(module.apply)(variables, jnp.asarray(features), probe)
     positive, same = (lambda x: np.maximum(x, 0)), (lambda x: x)
     outer, inner = (positive if activation == name else same for name in ('relu', 'block'))

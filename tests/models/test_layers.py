@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simpropnet_jax.models import layers
-from simpropnet_jax.models.convolve import convolve, tracing_for
+from simpropnet_jax.ops.convolve import convolve, tracing_for
 
 
 @pytest.mark.parametrize('dtype,tolerance', [('float32', 5e-6), ('bfloat16', 0.02)])
@@ -18,12 +18,22 @@ from simpropnet_jax.models.convolve import convolve, tracing_for
 def test_convolution_and_its_gradient_are_xlas(channels, dilation, platform, dtype, tolerance):
     rng = np.random.default_rng(dilation)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)
-    x, kernel, weights = draw(2, 9, 7, channels[0]), draw(3, 3, *channels), draw(2, 9, 7, channels[1])
+    x, kernel, weights = (
+        draw(2, 9, 7, channels[0]),
+        draw(3, 3, *channels),
+        draw(2, 9, 7, channels[1]),
+    )
 
     def reference(x, kernel):
         return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), [(dilation, dilation)] * 2, rhs_dilation=(dilation, dilation),
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')  # fmt: skip
+            x,
+            kernel,
+            (1, 1),
+            [(dilation, dilation)] * 2,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            precision='highest',
+        )
 
     with tracing_for(platform):
         value, gradients = jax.vjp(lambda x, k: convolve(x, k, dilation), x, kernel)
@@ -40,11 +50,20 @@ def test_convolution_and_its_gradient_are_xlas(channels, dilation, platform, dty
 @pytest.mark.parametrize('size', [3, 7])
 def test_a_gpus_first_convolution_over_blocks_is_the_plain_one(size, side):
     rng = np.random.default_rng(size)
-    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, *side, 3), (size, size, 3, 5)))
+    x, kernel = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((2, *side, 3), (size, size, 3, 5))
+    )
     with tracing_for('gpu'):
         found = convolve(x, kernel, stride=2)
     expected = jax.lax.conv_general_dilated(
-        x, kernel, (2, 2), [(size // 2,) * 2] * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')
+        x,
+        kernel,
+        (2, 2),
+        [(size // 2,) * 2] * 2,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        precision='highest',
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -66,7 +85,8 @@ def test_resize_is_pytorchs_with_aligned_corners():
     for size in [(33, 50), (3, 4), (1, 1)]:
         ours = layers.resize_bilinear(jnp.asarray(x), size)
         theirs = torch.nn.functional.interpolate(
-            torch.tensor(x).permute(0, 3, 1, 2), size, mode='bilinear', align_corners=True)  # fmt: skip
+            torch.tensor(x).permute(0, 3, 1, 2), size, mode='bilinear', align_corners=True
+        )
         np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5)
 
 
@@ -79,7 +99,9 @@ def test_the_largest_passes_its_gradient_to_the_one_that_was_taken():
 
 def test_feature_grid_lies_on_every_eighth_pixel():
     ramp = jnp.arange(161.0)[:, None] + jnp.zeros((161, 161))
-    np.testing.assert_allclose(layers.resize_mask(ramp, (21, 21))[:, 0], 8 * np.arange(21), atol=1e-4)
+    np.testing.assert_allclose(
+        layers.resize_mask(ramp, (21, 21))[:, 0], 8 * np.arange(21), atol=1e-4
+    )
 
 
 def test_dropout_takes_whole_channels():

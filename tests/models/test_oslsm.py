@@ -20,7 +20,7 @@ torch = pytest.importorskip('torch')
 
 from torch.nn import functional  # noqa: E402
 
-from tests.models import torch_vgg  # noqa: E402
+from tests.backbones import torch_vgg  # noqa: E402
 
 WIDTH, SIZE, SHOTS = 4, 65, 2
 HASH = np.random.default_rng(5)
@@ -30,17 +30,25 @@ def count(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize(('argument', 'trainable', 'hashed'), [
-    ('', 3_539_200 + 65_792 + 262_400 + 257_000, 257_000),
-    ('vgg16', 138_357_544 + 134_260_544, 4_097_000),  # VGG-16, and VGG-16 without fc8
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('argument', 'trainable', 'hashed'),
+    [
+        ('', 3_539_200 + 65_792 + 262_400 + 257_000, 257_000),
+        ('vgg16', 138_357_544 + 134_260_544, 4_097_000),  # VGG-16, and VGG-16 without fc8
+    ],
+)
 def test_parameters_are_the_published_networks(argument, trainable, hashed):
     config = oslsm_config.get_config(argument)
     config.model.convention = 'torchvision'
     image = jnp.zeros((1, 33, 33, 3))
-    shapes = jax.eval_shape(models.build(config).init, jax.random.key(0), image, image[..., 0])['params']
+    shapes = jax.eval_shape(models.build(config).init, jax.random.key(0), image, image[..., 0])[
+        'params'
+    ]
     assert count(shapes['hashing']) == hashed
-    assert count({name: part for name, part in shapes.items() if name not in config.train.frozen}) == trainable
+    assert (
+        count({name: part for name, part in shapes.items() if name not in config.train.frozen})
+        == trainable
+    )
     assert 'hashing' in config.train.frozen
 
 
@@ -81,7 +89,9 @@ def masked(supports, masks, valid, side):
 
 
 def assert_close(found, expected):
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
+    np.testing.assert_allclose(
+        found, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max())
+    )
 
 
 def assert_union_of_regressions(result, code, features):
@@ -93,13 +103,15 @@ def assert_union_of_regressions(result, code, features):
     each = [
         functional.conv2d(one[None], weights[:, :-1, None, None], weights[:, -1])[0]
         for one, weights in zip(features, generated, strict=True)
-    ]  # fmt: skip
+    ]
     of_shots = torch.stack(each)
     union = of_shots.amax(1).numpy()
     assert (union > of_shots[:, 0].numpy()).any() and (union > of_shots[:, 1].numpy()).any()
     assert_close(logits[..., 1], union)
     assert not np.asarray(logits[..., 0]).any()
-    np.testing.assert_allclose(maps['probability'], 1 / (1 + np.exp(-np.asarray(logits[..., 1]))), rtol=1e-5)
+    np.testing.assert_allclose(
+        maps['probability'], 1 / (1 + np.exp(-np.asarray(logits[..., 1]))), rtol=1e-5
+    )
 
 
 def test_the_published_network(episode):
@@ -108,18 +120,28 @@ def test_the_published_network(episode):
     conditioning, segmentation = (torch_vgg.randomise(network(), seed).eval() for seed in (1, 2))
 
     def ours(model, layers):
-        names = [f'conv{block}_{i}' for block, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
+        names = [
+            f'conv{block}_{i}'
+            for block, depth in enumerate((2, 2, 3, 3, 3), 1)
+            for i in range(1, depth + 1)
+        ]
         weights = [(conv.weight, conv.bias) for conv in model.convolutions()]
         for layer, side in zip((0, 3, 6)[:layers], (7, 1, 1), strict=False):
             linear = model.classifier[layer]
             weights.append((linear.weight.reshape(len(linear.bias), -1, side, side), linear.bias))
         names += ['fc6', 'fc7', 'fc8'][:layers]
         array = lambda tensor: jnp.asarray(tensor.detach().numpy())
-        return {name: {'kernel': array(kernel.permute(2, 3, 1, 0)), 'bias': array(bias)}
-                for name, (kernel, bias) in zip(names, weights, strict=True)}  # fmt: skip
+        return {
+            name: {'kernel': array(kernel.permute(2, 3, 1, 0)), 'bias': array(bias)}
+            for name, (kernel, bias) in zip(names, weights, strict=True)
+        }
 
     hashing = HASH.normal(0, 0.01, (1000, 64 * WIDTH + 1)).astype(np.float32)
-    params = {'conditioning': ours(conditioning, 3), 'backbone': ours(segmentation, 2), 'hashing': hashing}
+    params = {
+        'conditioning': ours(conditioning, 3),
+        'backbone': ours(segmentation, 2),
+        'hashing': hashing,
+    }
     with jax.default_matmul_precision('highest'):
         result = run(OSLSM('vgg16', width=WIDTH), params, *episode)
     with torch.no_grad():
@@ -141,7 +163,10 @@ class Pixels(nn.Module):
     @nn.compact
     def __call__(self, images):
         x = images[:, ::8, ::8]
-        return {f'layer{i}': nn.relu(nn.Dense(4 * i, use_bias=False, name=f'layer{i}')(x)) for i in (2, 3)}
+        return {
+            f'layer{i}': nn.relu(nn.Dense(4 * i, use_bias=False, name=f'layer{i}')(x))
+            for i in (2, 3)
+        }
 
 
 @pytest.fixture(scope='module')
@@ -164,32 +189,50 @@ def test_what_stands_on_resnets(on_pixels, episode):
 
     def layer(name, x, dilation=1):
         part = params[name].get('conv', params[name])
-        kernel, bias = torch.tensor(np.asarray(part['kernel'])), torch.tensor(np.asarray(part['bias']))
+        kernel, bias = (
+            torch.tensor(np.asarray(part['kernel'])),
+            torch.tensor(np.asarray(part['bias'])),
+        )
         padding = dilation * (kernel.shape[0] // 2)
-        return functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=padding, dilation=dilation)
+        return functional.conv2d(
+            x, kernel.permute(3, 2, 0, 1), bias, padding=padding, dilation=dilation
+        )
 
     with jax.default_matmul_precision('highest'):
         result = run(module, params, *episode)
     query = torch.tensor(queries).permute(0, 3, 1, 2)
     x = torch.cat([level('backbone', 2, query), level('backbone', 3, query)], 1)
     x = torch.relu(layer('fc7', torch.relu(layer('fc6', x, dilation=2))))
-    average = level('conditioning', 3, masked(supports, masks, valid, 225)).mean((2, 3), keepdim=True)
+    average = level('conditioning', 3, masked(supports, masks, valid, 225)).mean(
+        (2, 3), keepdim=True
+    )
     code = layer('condition_fc8', torch.relu(layer('condition_fc7', average)))
     assert x.shape[1:] == (8, 9, 9)
-    assert_union_of_regressions((*result, np.asarray(params['hashing'])), code.reshape(2, SHOTS, 1000), x)
+    assert_union_of_regressions(
+        (*result, np.asarray(params['hashing'])), code.reshape(2, SHOTS, 1000), x
+    )
 
 
 def test_the_cycle_trains_through_the_predicted_mask_and_drops_in_both_branches(on_pixels, episode):
     module, params = on_pixels
     supports, masks, valid, queries = episode
-    batch = objectives.Episodes(*map(jnp.asarray, (supports, masks, valid, queries, masks[:, 0], valid[:, 0])),
-                                jnp.ones(2, jnp.int32))  # fmt: skip
+    batch = objectives.Episodes(
+        *map(jnp.asarray, (supports, masks, valid, queries, masks[:, 0], valid[:, 0])),
+        jnp.ones(2, jnp.int32),
+    )
 
     @jax.jit
     def gradient(params, key):
         def loss(params):
-            logits = module.apply({'params': params}, batch, None, dual=True, cycle='soft', method=objectives.forward,
-                                  rngs={'dropout': key})  # fmt: skip
+            logits = module.apply(
+                {'params': params},
+                batch,
+                None,
+                dual=True,
+                cycle='soft',
+                method=objectives.forward,
+                rngs={'dropout': key},
+            )
             assert logits['support'].shape == logits['cycle'].shape == (2 * SHOTS, 9, 9, 2)
             truth = batch.masks.reshape(-1, SIZE, SIZE)
             return objectives.cross_entropy(logits['cycle'], truth, jnp.ones_like(truth))

@@ -65,21 +65,32 @@ def an_image(kind):
     x = np.maximum(RNG.normal(size=(H, W, C)), 0).astype(np.float32) + 0.1
     first, second = x[0, 0], x[3, 3]
     mild = 0.5 * (first + second) + 0.02 * np.stack([first, second])
-    return x, *{'both': (first, second), 'neither': mild, 'no background': (np.ones(C), -np.ones(C)),
-                'no foreground': (-np.ones(C), np.ones(C))}[kind]  # fmt: skip
+    return x, *{
+        'both': (first, second),
+        'neither': mild,
+        'no background': (np.ones(C), -np.ones(C)),
+        'no foreground': (-np.ones(C), np.ones(C)),
+    }[kind]
 
 
 # What is confident -> whether the foreground's pixels, and the background's, are but the most probable.
 KINDS = {
-    'both': (False, False), 'no foreground': (True, False), 'no background': (False, True), 'neither': (True, True)
-}  # fmt: skip
+    'both': (False, False),
+    'no foreground': (True, False),
+    'no background': (False, True),
+    'neither': (True, True),
+}
 
 
 def test_the_prototypes_are_the_papers_and_the_released_codes():
     images = [an_image(kind) for kind in KINDS]
-    features, foreground, background = (jnp.asarray(np.stack(one), jnp.float32) for one in zip(*images, strict=True))
+    features, foreground, background = (
+        jnp.asarray(np.stack(one), jnp.float32) for one in zip(*images, strict=True)
+    )
     for rounds in (0, 1, 2):
-        found = np.asarray(decode(features, Probe(foreground, background), rounds)).reshape(len(images), -1, 2)
+        found = np.asarray(decode(features, Probe(foreground, background), rounds)).reshape(
+            len(images), -1, 2
+        )
         for one, image, expected_cases in zip(found, images, KINDS.values(), strict=True):
             expected, cases = plain(*image, rounds)
             assert not cases or cases[0] == expected_cases

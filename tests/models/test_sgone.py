@@ -7,8 +7,8 @@ import pytest
 
 from configs import common
 from configs import sgone as sgone_config
-from simpropnet_jax import config as config_rules
 from simpropnet_jax import models
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.run import method_name, result_name
 from simpropnet_jax.models import sgone
 from simpropnet_jax.models.sgone import SGOne
@@ -24,7 +24,11 @@ class OnPixels(SGOne):
 
     def setup(self):
         super().setup()
-        self.backbone = lambda x: {'layer1': x[:, ::4, ::4], 'layer2': -x[:, ::8, ::8], 'layer3': x[:, ::8, ::8] ** 2}
+        self.backbone = lambda x: {
+            'layer1': x[:, ::4, ::4],
+            'layer2': -x[:, ::8, ::8],
+            'layer3': x[:, ::8, ::8] ** 2,
+        }
 
 
 @pytest.fixture
@@ -36,9 +40,12 @@ def thin(monkeypatch):
 def random_params(module):
     """Kernels of He's deviation, so that nothing fades, and small biases."""
     shapes = jax.eval_shape(
-        module.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))  # fmt: skip
+        module.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
+    )
     rng = np.random.default_rng(0)
-    draw = lambda x: (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(np.float32)
+    draw = lambda x: (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(
+        np.float32
+    )
     return jax.tree.map(lambda x: draw(x) if len(x.shape) > 1 else 0.1 * draw(x), shapes['params'])
 
 
@@ -50,13 +57,17 @@ def theirs(params, encoder, query, supports, masks, shots):
 
     def conv(layer, x):
         kernel = torch.tensor(np.moveaxis(np.asarray(layer['kernel']), (3, 2), (0, 1)))
-        return F.conv2d(x, kernel, torch.tensor(np.asarray(layer['bias'])), padding=kernel.shape[-1] // 2)
+        return F.conv2d(
+            x, kernel, torch.tensor(np.asarray(layer['bias'])), padding=kernel.shape[-1] // 2
+        )
 
     def levels(x):
         if encoder == 'resnet50':
             return F.max_pool2d(x[..., ::4, ::4], 3, 2, 1), -x[..., ::8, ::8], x[..., ::8, ::8] ** 2
         found = []
-        for block, (depth, stride) in enumerate(zip((2, 2, 3, 3, 3), (2, 2, 2, 1, 1), strict=True), 1):
+        for block, (depth, stride) in enumerate(
+            zip((2, 2, 3, 3, 3), (2, 2, 2, 1, 1), strict=True), 1
+        ):
             for i in range(1, depth + 1):
                 x = F.relu(conv(params['backbone'][f'conv{block}_{i}'], x))
             x = F.max_pool2d(x, 3, stride, 1)
@@ -70,7 +81,9 @@ def theirs(params, encoder, query, supports, masks, shots):
         return conv(params['guidance'], fifth), conv(params['side5'], torch.cat([side, fifth], 1))
 
     def vector(support, mask):
-        guidance = F.interpolate(branches(image(support))[0], size=mask.shape, mode='bilinear', align_corners=True)
+        guidance = F.interpolate(
+            branches(image(support))[0], size=mask.shape, mode='bilinear', align_corners=True
+        )
         mask = torch.tensor(mask)
         return (guidance * mask).sum((2, 3)) / mask.sum()
 
@@ -93,22 +106,35 @@ def test_logits_of_both_ways_with_several_supports_are_pytorchs(encoder, thin):
     params = random_params(modules[0])
     rng = np.random.default_rng(1)
     images = rng.normal(size=(1 + SHOTS, SIZE, SIZE, 3)).astype(np.float32)
-    masks = (rng.uniform(size=(SHOTS, 40, 30)) > 0.6).astype(np.float32)  # of another size: the method resizes
+    masks = (rng.uniform(size=(SHOTS, 40, 30)) > 0.6).astype(
+        np.float32
+    )  # of another size: the method resizes
 
     @jax.jit
     def ours(params, images, masks):
         run = lambda module, method, *args: module.apply({'params': params}, *args, method=method)
         features = run(modules[0], 'encode', images)
-        query, supports = (jax.tree.map(lambda x, i=i: x[i], features) for i in (np.s_[:1], np.s_[None, 1:]))
+        query, supports = (
+            jax.tree.map(lambda x, i=i: x[i], features) for i in (np.s_[:1], np.s_[None, 1:])
+        )
         # Void in the mask counts as outside of it.
-        probes = [run(module, 'probe', supports, jnp.ones_like(masks[None]), masks[None]) for module in modules]
-        return [run(m, 'decode', query, probe)[0] for m, probe in zip(modules, probes, strict=True)] + [
-            run(m, 'maps', query, probe)['similarity'] for m, probe in zip(modules, probes, strict=True)]  # fmt: skip
+        probes = [
+            run(module, 'probe', supports, jnp.ones_like(masks[None]), masks[None])
+            for module in modules
+        ]
+        return [
+            run(m, 'decode', query, probe)[0] for m, probe in zip(modules, probes, strict=True)
+        ] + [
+            run(m, 'maps', query, probe)['similarity']
+            for m, probe in zip(modules, probes, strict=True)
+        ]
 
     average, union, *maps = map(np.asarray, ours(params, images, masks))
     expected = theirs(params, encoder, images[0], images[1:], masks, 'average')
     each = theirs(params, encoder, images[0], images[1:], masks, 'union')
-    np.testing.assert_allclose(np.moveaxis(average, -1, 0), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        np.moveaxis(average, -1, 0), expected, atol=1e-5 * np.abs(expected).max()
+    )
     assert expected.std() > 0.01
     # The union as released: the maximum of the K masks. Its logits are those of one of the supports.
     foreground = each[:, 1] > each[:, 0]
@@ -127,16 +153,28 @@ def test_a_cycle_and_dual_prediction_train_both_branches(thin):
     images = rng.normal(size=(2, SIZE, SIZE, 3)).astype(np.float32) + 2 * masks[..., None]
     batch = objectives.Episodes(
         *(jnp.asarray(x) for x in (images[:, None], masks[:, None], np.ones_like(masks[:, None]))),
-        *(jnp.asarray(x) for x in (images, masks, np.ones_like(masks))), jnp.ones(2, jnp.int32))  # fmt: skip
+        *(jnp.asarray(x) for x in (images, masks, np.ones_like(masks))),
+        jnp.ones(2, jnp.int32),
+    )
 
     def loss(params, masks):
         logits = module.apply(
-            {'params': params}, batch._replace(masks=masks), None, dual=True, cycle='soft', method=objectives.forward)
-        return sum(objectives.cross_entropy(one, batch.truth, batch.valid) for one in logits.values())
+            {'params': params},
+            batch._replace(masks=masks),
+            None,
+            dual=True,
+            cycle='soft',
+            method=objectives.forward,
+        )
+        return sum(
+            objectives.cross_entropy(one, batch.truth, batch.valid) for one in logits.values()
+        )
 
     run, params = jax.jit(jax.value_and_grad(loss)), random_params(module)
     value, gradient = run(params, batch.masks)
-    assert np.isfinite(value) and all(np.any(x != 0) and np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+    assert np.isfinite(value) and all(
+        np.any(x != 0) and np.isfinite(x).all() for x in jax.tree.leaves(gradient)
+    )
     value, gradient = run(params, 0 * batch.masks)
     assert np.isfinite(value) and all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
@@ -170,5 +208,8 @@ def test_the_union_may_be_asked_for_at_the_test_and_has_a_file_and_a_name_of_its
     with pytest.raises(ValueError, match="model.shots: 'average' then, 'union' now"):
         config_rules.check_same_run(now, before, tmp_path)
     now.model.shots = 'attention'
-    with pytest.raises(ValueError, match="config.model.shots must be 'average' or 'union' for sgone, got 'attention'"):
+    with pytest.raises(
+        ValueError,
+        match="config.model.shots must be 'average' or 'union' for sgone, got 'attention'",
+    ):
         config_rules.validate(now, devices=1)

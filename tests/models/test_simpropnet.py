@@ -28,7 +28,9 @@ def build(argument='', **fields):
 
 
 def init(module):
-    return jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE)))['params']
+    return jax.jit(module.init)(
+        jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
+    )['params']
 
 
 def test_parameters_are_the_papers():
@@ -38,7 +40,9 @@ def test_parameters_are_the_papers():
         params = jax.eval_shape(lambda module=module: init(module))
         head, frozen = split(params, ('backbone',))
         assert count(head) == trainable
-        assert count(frozen) == 8_528_000  # 8,543,296 with batch norms' scale and offset in place of biases
+        assert (
+            count(frozen) == 8_528_000
+        )  # 8,543,296 with batch norms' scale and offset in place of biases
     assert round((14_758_658 + 8_528_000) / 1e6, 1) == 23.3
 
 
@@ -55,7 +59,9 @@ def batch_of(labels_support, labels_query):
         'support_image': rng.integers(0, 256, (size[0], 1, SIZE, SIZE, 3), np.uint8),
         'query_image': rng.integers(0, 256, (*size, 3), np.uint8),
         'class_id': np.ones(size[0], np.int32),
-        'support_label': np.broadcast_to(np.asarray(labels_support, np.uint8), size)[:, None].copy(),
+        'support_label': np.broadcast_to(np.asarray(labels_support, np.uint8), size)[
+            :, None
+        ].copy(),
         'query_label': np.broadcast_to(np.asarray(labels_query, np.uint8), size).copy(),
     }
 
@@ -64,7 +70,8 @@ def gradients(config, module, params, batch):
     config.train.support_scale = 1.0
     trainable, frozen = split(params, ('backbone',))
     objective = objectives.episodic(
-        module, config.train, void='ignore', convention='torchvision', steps=10)  # fmt: skip
+        module, config.train, void='ignore', convention='torchvision', steps=10
+    )
 
     def loss(trainable, batch):
         state = TrainState(jnp.zeros((), jnp.int32), trainable, frozen, None)
@@ -91,7 +98,9 @@ DEAD = {
 
 
 @pytest.mark.parametrize('activation', DEAD)
-def test_gradients_reach_every_trainable_parameter_but_those_that_the_formulas_leave_dead(narrow, activation):
+def test_gradients_reach_every_trainable_parameter_but_those_that_the_formulas_leave_dead(
+    narrow, activation
+):
     config, _, params = narrow
     module = build(width=8, features=16, dropout=0.0, fbaf_activation=activation)[1]
     _, grads = gradients(config, module, params, batch_of(half_mask(), half_mask()))
@@ -129,9 +138,16 @@ def test_k_shot_is_the_mean_of_one_shot_probes(narrow):
     features = jnp.asarray(rng.uniform(size=(2, 5, 5, 5, 16)), jnp.float32)
     masks = jnp.asarray(rng.integers(0, 2, (2, 5, SIZE, SIZE)), jnp.float32)
     probe = lambda f, m: module.apply({'params': params}, f, m, method='probe')
-    several, single = probe(features, masks), [probe(features[:, k : k + 1], masks[:, k : k + 1]) for k in range(5)]
-    np.testing.assert_allclose(several.foreground, np.mean([p.foreground for p in single], 0), rtol=1e-5)
-    np.testing.assert_allclose(several.background, np.mean([p.background for p in single], 0), rtol=1e-5)
+    several, single = (
+        probe(features, masks),
+        [probe(features[:, k : k + 1], masks[:, k : k + 1]) for k in range(5)],
+    )
+    np.testing.assert_allclose(
+        several.foreground, np.mean([p.foreground for p in single], 0), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        several.background, np.mean([p.background for p in single], 0), rtol=1e-5
+    )
 
 
 def test_void_counts_in_neither_mask_or_as_background():
@@ -146,10 +162,16 @@ def test_void_counts_in_neither_mask_or_as_background():
 def test_cross_entropy_is_pytorchs_with_ignored_pixels(weight):
     torch = pytest.importorskip('torch', reason='PyTorch is the reference for the loss')
     rng = np.random.default_rng(0)
-    logits, label = rng.normal(size=(2, 9, 9, 2)).astype(np.float32), rng.choice([0, 1, 255], (2, 9, 9))
+    logits, label = (
+        rng.normal(size=(2, 9, 9, 2)).astype(np.float32),
+        rng.choice([0, 1, 255], (2, 9, 9)),
+    )
     masks = objectives.foreground_and_valid(jnp.asarray(label, jnp.uint8), 'ignore')
     ours = objectives.cross_entropy(jnp.asarray(logits), *masks, weight)
     theirs = torch.nn.functional.cross_entropy(
-        torch.tensor(logits).permute(0, 3, 1, 2), torch.tensor(label), torch.tensor([1.0, weight]),
-        ignore_index=255)  # fmt: skip
+        torch.tensor(logits).permute(0, 3, 1, 2),
+        torch.tensor(label),
+        torch.tensor([1.0, weight]),
+        ignore_index=255,
+    )
     np.testing.assert_allclose(ours, theirs.item(), rtol=1e-5)

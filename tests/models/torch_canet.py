@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.models.torch_resnet import Block, randomise
+from tests.backbones.torch_resnet import Block, randomise
 
 
 def convolution(channels, filters, size, dilation=1):
@@ -16,7 +16,9 @@ def block(*args, **kwargs):
 
 
 def residual(channels, filters):
-    return nn.Sequential(nn.ReLU(), convolution(channels, filters, 3), nn.ReLU(), convolution(filters, filters, 3))
+    return nn.Sequential(
+        nn.ReLU(), convolution(channels, filters, 3), nn.ReLU(), convolution(filters, filters, 3)
+    )
 
 
 class TorchCANet(nn.Module):
@@ -49,12 +51,17 @@ class TorchCANet(nn.Module):
         self.layer7 = block(5 * features, features, 1)
         self.layer9 = nn.Conv2d(features, 2, 1)
         if attention:
-            self.attention1, self.attention2 = block(features, features, 3), block(features, features, 3)
+            self.attention1, self.attention2 = (
+                block(features, features, 3),
+                block(features, features, 3),
+            )
             self.attention3 = nn.Linear(features, 1)
 
     def _stage(self, channels, filters, blocks, stride, dilation):
         first = Block(channels, filters, stride, dilation)
-        return nn.Sequential(first, *(Block(4 * filters, filters, 1, dilation) for _ in range(blocks - 1)))
+        return nn.Sequential(
+            first, *(Block(4 * filters, filters, 1, dilation) for _ in range(blocks - 1))
+        )
 
     def encode(self, x):
         x = functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1, ceil_mode=True)

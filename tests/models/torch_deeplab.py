@@ -4,14 +4,16 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from tests.models.torch_resnet import Block
+from tests.backbones.torch_resnet import Block
 
 
 class ConvNormRelu(nn.Sequential):
     def __init__(self, channels, features, kernel, dilation=1):
         super().__init__(
             nn.Conv2d(channels, features, kernel, 1, dilation * (kernel // 2), dilation),
-            nn.GroupNorm(features // 16, features), nn.ReLU())  # fmt: skip
+            nn.GroupNorm(features // 16, features),
+            nn.ReLU(),
+        )
 
 
 class TorchDeepLab(nn.Module):
@@ -26,7 +28,9 @@ class TorchDeepLab(nn.Module):
         self.encoder.layer4 = self._stage(16 * width, 8 * width, 3, 1, 2)
         deep = 32 * width
         self.conv1x1 = ConvNormRelu(deep, features, 1)
-        self.rate6, self.rate12, self.rate18 = (ConvNormRelu(deep, features, 3, rate) for rate in (6, 12, 18))
+        self.rate6, self.rate12, self.rate18 = (
+            ConvNormRelu(deep, features, 3, rate) for rate in (6, 12, 18)
+        )
         self.image_pooling = ConvNormRelu(deep, features, 1)
         self.fuse = ConvNormRelu(5 * features, features, 1)
         self.low_level = ConvNormRelu(4 * width, 48, 1)
@@ -36,7 +40,9 @@ class TorchDeepLab(nn.Module):
 
     def _stage(self, channels, filters, blocks, stride, dilation):
         first = Block(channels, filters, stride, dilation)
-        return nn.Sequential(first, *(Block(4 * filters, filters, 1, dilation) for _ in range(blocks - 1)))
+        return nn.Sequential(
+            first, *(Block(4 * filters, filters, 1, dilation) for _ in range(blocks - 1))
+        )
 
     def forward(self, x):
         encoder = self.encoder

@@ -35,10 +35,15 @@ def episodes(batch=2, shots=2, size=65):
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 1, size)
     cut = lambda *shape: rng.uniform(0.3, 0.7, (*shape, 1, 1))
-    masks, truth = (ramp < cut(batch, shots)) + np.zeros((size, 1)), (ramp[:, None] < cut(batch)) + np.zeros(size)
+    masks, truth = (
+        (ramp < cut(batch, shots)) + np.zeros((size, 1)),
+        (ramp[:, None] < cut(batch)) + np.zeros(size),
+    )
     paint = lambda mask: rng.normal(size=(*mask.shape, 3)) + 3 * mask[..., None] * [1, -1, 0]
     arrays = paint(masks), masks, np.ones_like(masks), paint(truth), truth, np.ones_like(truth)
-    return objectives.Episodes(*(jnp.asarray(x, jnp.float32) for x in arrays), jnp.ones(batch, jnp.int32))
+    return objectives.Episodes(
+        *(jnp.asarray(x, jnp.float32) for x in arrays), jnp.ones(batch, jnp.int32)
+    )
 
 
 def cycle_loss(module):
@@ -48,8 +53,14 @@ def cycle_loss(module):
 
     def loss(params):
         logits = module.apply(
-            {'params': params}, batch, None, dual=False, cycle='soft', method=objectives.forward,
-            rngs={'dropout': jax.random.key(0)})  # fmt: skip
+            {'params': params},
+            batch,
+            None,
+            dual=False,
+            cycle='soft',
+            method=objectives.forward,
+            rngs={'dropout': jax.random.key(0)},
+        )
         return objectives.cross_entropy(logits['cycle'], masks, jnp.ones_like(masks))
 
     return loss
@@ -62,8 +73,12 @@ def measured_slope(loss, params, unit):
 
 
 def parameters(module):
-    params = jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33)))['params']
-    return jax.tree.map(lambda x: 30 * x, params)  # predictions far from 1/2: the second stage sees the first
+    params = jax.jit(module.init)(
+        jax.random.key(1), jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
+    )['params']
+    return jax.tree.map(
+        lambda x: 30 * x, params
+    )  # predictions far from 1/2: the second stage sees the first
 
 
 @pytest.mark.parametrize('method', [SimPropNetOnPixels, CANetOnPixels])
@@ -85,16 +100,26 @@ def test_the_cycles_gradient_runs_through_both_stages(method, monkeypatch):
         length = optax.global_norm(direction)
         assert length > 0.01 * optax.global_norm(gradient)
         unit = optax.tree.scale(1 / length, direction)
-        assert float(dot(gradient, unit)) == pytest.approx(measured_slope(loss, params, unit), rel=0.03)
+        assert float(dot(gradient, unit)) == pytest.approx(
+            measured_slope(loss, params, unit), rel=0.03
+        )
 
 
 def objective(transformed=0.0, **train):
     """The objective of CANet with the cycle: (state, batch) -> (metrics with the loss, history masks afterwards)."""
     config = canet.get_config('crc')
     config.train.update(size=65, support_scale=1.0, **train)
-    minimised = jax.jit(objectives.episodic(
-        CANetOnPixels(**SMALL), config.train, void='ignore', convention='torchvision', steps=5,
-        tpc=config.tpc, transformed=transformed))  # fmt: skip
+    minimised = jax.jit(
+        objectives.episodic(
+            CANetOnPixels(**SMALL),
+            config.train,
+            void='ignore',
+            convention='torchvision',
+            steps=5,
+            tpc=config.tpc,
+            transformed=transformed,
+        )
+    )
 
     def call(state, batch):
         loss, (metrics, changes) = minimised(state, batch, jax.random.key(2))
@@ -115,9 +140,14 @@ def batch():
     """The third and the first of the four pairs, as the loader gives them."""
     drawn, byte = episodes(), lambda x, low=0, high=1: np.uint8(np.clip(x, low, high))
     image = lambda x: byte(128 + 20 * x, 0, 255)
-    return {'support_image': image(drawn.supports), 'support_label': byte(drawn.masks), 'pair_id': jnp.array([2, 0]),
-            'class_id': jnp.array([1, 2]),
-            'query_image': image(drawn.queries), 'query_label': byte(drawn.truth)}  # fmt: skip
+    return {
+        'support_image': image(drawn.supports),
+        'support_label': byte(drawn.masks),
+        'pair_id': jnp.array([2, 0]),
+        'class_id': jnp.array([1, 2]),
+        'query_image': image(drawn.queries),
+        'query_label': byte(drawn.truth),
+    }
 
 
 @pytest.mark.parametrize(
@@ -132,7 +162,11 @@ def batch():
 def test_losses_add_and_history_is_seen_and_kept_of_listed_pairs(changes, names, state, batch):
     call = objective(**changes)
     metrics, kept = call(state, batch)
-    losses = {name.removeprefix('loss_'): value for name, value in metrics.items() if name.startswith('loss_')}
+    losses = {
+        name.removeprefix('loss_'): value
+        for name, value in metrics.items()
+        if name.startswith('loss_')
+    }
     assert losses.keys() == names
     assert float(metrics['loss']) == pytest.approx(float(sum(losses.values())))
     transformed = 'transformed' in changes
@@ -147,7 +181,9 @@ def test_history_is_kept_by_pair_dropped_by_draw_and_blank_at_first():
     maps = history.blank(3, (2, 2))
     pairs, yes = jnp.array([2, 0]), jnp.array([True, True])
     np.testing.assert_array_equal(history.recall(maps, pairs, yes), np.zeros((2, 2, 2, 2)))
-    maps = history.remember(maps, pairs, jnp.stack([jnp.full((2, 2), 0.25), jnp.full((2, 2), 0.5)]), yes)
+    maps = history.remember(
+        maps, pairs, jnp.stack([jnp.full((2, 2), 0.25), jnp.full((2, 2), 0.5)]), yes
+    )
     maps = history.remember(maps, pairs, jnp.zeros((2, 2, 2)), jnp.array([False, True]))
     recalled = history.recall(maps, jnp.array([2, 0, 2, 1]), jnp.array([True, True, False, True]))
     np.testing.assert_array_equal(recalled[:, 0, 0], [[0.75, 0.25], [1, 0], [0, 0], [0, 0]])

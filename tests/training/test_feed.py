@@ -7,12 +7,19 @@ import jax
 import numpy as np
 import pytest
 
-from simpropnet_jax import models, parallel
+from simpropnet_jax import models
+from simpropnet_jax.runtime import sharding
 from simpropnet_jax.training import loop
 from simpropnet_jax.training.phases import EPISODES, Phase, Trainer
 from tests.training import tiny
 
-STEPS = {'tpc.steps': 5, 'train.steps': 5, 'train.log_every': 100, 'select.every': 4, 'select.on': 'last'}
+STEPS = {
+    'tpc.steps': 5,
+    'train.steps': 5,
+    'train.log_every': 100,
+    'select.every': 4,
+    'select.on': 'last',
+}
 RESIDENT = {'data.resident': 'always', 'train.steps_per_dispatch': 3}
 
 
@@ -55,7 +62,7 @@ def test_losses_are_the_same_and_an_interrupted_run_ends_with_the_same_parameter
     small_config, tmp_path, mesh_of, monkeypatch, train, devices
 ):
     monkeypatch.setattr(models, 'build', tiny.build)
-    monkeypatch.setattr(parallel, 'make_mesh', lambda: mesh_of(devices))
+    monkeypatch.setattr(sharding, 'make_mesh', lambda: mesh_of(devices))
     config = small_config('fold=1,tpc', **STEPS, **RESIDENT)
     _, streamed = train(small_config('fold=1,tpc', **STEPS), tmp_path / 'streamed')
     whole, losses = train(config, tmp_path / 'whole')
@@ -74,7 +81,9 @@ def test_losses_are_the_same_and_an_interrupted_run_ends_with_the_same_parameter
     assert_bitwise_equal(resumed, whole)
 
 
-def test_a_loss_that_is_not_finite_is_named_by_its_step_within_a_group(small_config, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_named_by_its_step_within_a_group(
+    small_config, tmp_path, monkeypatch
+):
     monkeypatch.setattr(models, 'build', tiny.build)
     add = loop._Log.add
 
@@ -87,8 +96,15 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step_within_a_group(small_con
         loop.train_and_evaluate(small_config('fold=1,tpc', **STEPS, **RESIDENT), tmp_path)
 
 
-def test_several_steps_of_streamed_images_are_refused_before_anything_is_written(small_config, tmp_path):
-    config = small_config('fold=1,tpc', **STEPS, **RESIDENT | {'data.resident': 'auto'})  # a CPU: streamed
-    with pytest.raises(ValueError, match="steps_per_dispatch must be 1 where images are streamed, got 3: keep them on"):
+def test_several_steps_of_streamed_images_are_refused_before_anything_is_written(
+    small_config, tmp_path
+):
+    config = small_config(
+        'fold=1,tpc', **STEPS, **RESIDENT | {'data.resident': 'auto'}
+    )  # a CPU: streamed
+    with pytest.raises(
+        ValueError,
+        match='steps_per_dispatch must be 1 where images are streamed, got 3: keep them on',
+    ):
         loop.train_and_evaluate(config, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simpropnet_jax import hosts, models, parallel
+from simpropnet_jax import models
 from simpropnet_jax.evaluation import run
+from simpropnet_jax.runtime import hosts, sharding
 from simpropnet_jax.training import loop
 from tests.training import tiny
 from tests.training.test_nothing_lost import losses, newest
@@ -24,10 +25,18 @@ TIMEOUT = 240  # seconds after which a process that hangs is ended, and its test
 
 def start(words, environment=(), devices=1):
     """One process of `tests.training.tiny`."""
-    flags = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
+    flags = {
+        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'JAX_PLATFORMS': 'cpu',
+    }
     return subprocess.Popen(
-        [sys.executable, '-m', 'tests.training.tiny', *map(str, words)], cwd=ROOT, text=True,
-        env=os.environ | flags | dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        [sys.executable, '-m', 'tests.training.tiny', *map(str, words)],
+        cwd=ROOT,
+        text=True,
+        env=os.environ | flags | dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def two(*words, devices=1, second=None):
@@ -35,8 +44,15 @@ def two(*words, devices=1, second=None):
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
-    told = {'SIMPROPNET_MULTIHOST': '1', 'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2'}
-    both = [start(w, told | {'JAX_PROCESS_ID': str(i)}, devices) for i, w in enumerate((words, second or words))]
+    told = {
+        'SIMPROPNET_MULTIHOST': '1',
+        'JAX_COORDINATOR_ADDRESS': address,
+        'JAX_NUM_PROCESSES': '2',
+    }
+    both = [
+        start(w, told | {'JAX_PROCESS_ID': str(i)}, devices)
+        for i, w in enumerate((words, second or words))
+    ]
     try:
         ended = [one.communicate(timeout=TIMEOUT) for one in both]
         return [(one.returncode, *texts) for one, texts in zip(both, ended, strict=True)]
@@ -64,7 +80,7 @@ def on(monkeypatch, mesh_of):
     monkeypatch.setattr(models, 'build', tiny.build)
 
     def train(devices, config, workdir):
-        monkeypatch.setattr(parallel, 'make_mesh', lambda: mesh_of(devices))
+        monkeypatch.setattr(sharding, 'make_mesh', lambda: mesh_of(devices))
         loop.train_and_evaluate(config, workdir)
         return list(losses(workdir).values())
 
@@ -123,15 +139,23 @@ def test_where_one_fails_the_other_does_not_wait_for_it(config_of, tmp_path):
     good, bad = config_of()[1], config_of(**{'data.dir': '/nowhere'})[1]
     (first, _, heard), (second, _, said) = two(good, tmp_path, second=[bad, tmp_path])
     assert second == 2 and 'error: pascal5i/subset is not prepared in /nowhere' in said
-    assert first == 1 and 'error: process 1 has failed, so process 0 ends: pascal5i/subset is not' in heard
+    assert (
+        first == 1
+        and 'error: process 1 has failed, so process 0 ends: pascal5i/subset is not' in heard
+    )
 
 
 @pytest.mark.slow
 def test_a_work_directory_for_each_process_is_refused(config_of, tmp_path):
     path = config_of()[1]
-    (first, _, heard), (second, _, said) = two(path, tmp_path / 'one', second=[path, tmp_path / 'other'])
+    (first, _, heard), (second, _, said) = two(
+        path, tmp_path / 'one', second=[path, tmp_path / 'other']
+    )
     assert (first, second) == (1, 2), heard + said
-    assert f'error: {tmp_path}/other is not one folder for all processes: process 1 does not see' in said
+    assert (
+        f'error: {tmp_path}/other is not one folder for all processes: process 1 does not see'
+        in said
+    )
     assert not newest(tmp_path / 'one')
 
 
@@ -140,8 +164,14 @@ def test_a_work_directory_for_each_process_is_refused(config_of, tmp_path):
     [
         ({hosts.COUNT: '2'}, 'JAX_NUM_PROCESSES is set, but not SIMPROPNET_MULTIHOST'),
         ({hosts.SWITCH: 'yes'}, "SIMPROPNET_MULTIHOST must be 1 .*, got 'yes'"),
-        ({hosts.SWITCH: '1', hosts.NUMBER: '0'}, 'JAX_PROCESS_ID is set, but not JAX_COORDINATOR_ADDRESS'),
-        ({hosts.SWITCH: '1', hosts.ADDRESS: 'node1', hosts.COUNT: '2', hosts.NUMBER: '0'}, "host:port .* got 'node1'"),
+        (
+            {hosts.SWITCH: '1', hosts.NUMBER: '0'},
+            'JAX_PROCESS_ID is set, but not JAX_COORDINATOR_ADDRESS',
+        ),
+        (
+            {hosts.SWITCH: '1', hosts.ADDRESS: 'node1', hosts.COUNT: '2', hosts.NUMBER: '0'},
+            "host:port .* got 'node1'",
+        ),
         (
             {hosts.SWITCH: '1', hosts.ADDRESS: 'node1:1', hosts.COUNT: 'two', hosts.NUMBER: '0'},
             "JAX_NUM_PROCESSES must be a whole number, 1 or more, got 'two'",
@@ -170,7 +200,9 @@ def test_a_wrong_environment_is_named_before_anything_waits(variables, sentence,
         ({}, 'error: SIMPROPNET_MULTIHOST is 1, but JAX knows no cluster here'),
     ],
 )
-def test_a_coordinator_that_does_not_answer_ends_in_a_sentence(variables, sentence, config_of, tmp_path):
+def test_a_coordinator_that_does_not_answer_ends_in_a_sentence(
+    variables, sentence, config_of, tmp_path
+):
     process = start([config_of()[1], tmp_path], {hosts.SWITCH: '1', **variables})
     _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2 and sentence in said, said

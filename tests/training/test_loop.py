@@ -60,7 +60,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(small_config, tmp_path, monk
     assert stopped.value.code == loop.STOPPED_BY_SIGNAL
     assert lines(tmp_path / 'stopped')[-1]['step'] == KILLED_AT
     monkeypatch.undo()
-    assert_bitwise_equal(final(loop.train_and_evaluate(small_config(), tmp_path / 'stopped')), whole)
+    assert_bitwise_equal(
+        final(loop.train_and_evaluate(small_config(), tmp_path / 'stopped')), whole
+    )
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(small_config, tmp_path, whole, caplog):
@@ -78,16 +80,22 @@ def test_another_config_on_the_same_workdir_is_refused(small_config, tmp_path, w
         loop.train_and_evaluate(small_config(**{'train.learning_rate': 0.1}), tmp_path / 'whole')
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(small_config, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
+    small_config, tmp_path, monkeypatch
+):
     flush = loop._Log.flush
 
     def poisoned(self, step):
         nan = {'loss': np.float32('nan')}
-        self.waiting = [(n, m | nan if n == KILLED_AT else m, count) for n, m, count in self.waiting]
+        self.waiting = [
+            (n, m | nan if n == KILLED_AT else m, count) for n, m, count in self.waiting
+        ]
         flush(self, step)
 
     monkeypatch.setattr(loop._Log, 'flush', poisoned)
-    with pytest.raises(loop.NonFiniteLoss, match=r'nan.*at step 5; the last good checkpoint is step 3'):
+    with pytest.raises(
+        loop.NonFiniteLoss, match=r'nan.*at step 5; the last good checkpoint is step 3'
+    ):
         loop.train_and_evaluate(small_config(), tmp_path)
     assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['3']
 
@@ -102,5 +110,8 @@ def test_best_and_latest_are_kept(small_config, tmp_path, monkeypatch):
 def test_selection_writes_scores_and_pictures(small_config, tmp_path, whole):
     scored = [line for line in lines(tmp_path / 'whole') if 'novel_val_miou' in line]
     assert [line['step'] for line in scored] == [3, 6]
-    assert {p.name for p in (tmp_path / 'whole' / 'figures').iterdir()} == {'step0000003.png', 'step0000006.png'}
+    assert {p.name for p in (tmp_path / 'whole' / 'figures').iterdir()} == {
+        'step0000003.png',
+        'step0000006.png',
+    }
     assert list((tmp_path / 'whole').glob('events.out.tfevents*'))

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simpropnet_jax import models, parallel
+from simpropnet_jax import models
+from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.workdir import CannotWrite, only_run
 from simpropnet_jax.training import loop
-from simpropnet_jax.workdir import CannotWrite, only_run
 from tests.training import tiny
 
 KILLS = 20
@@ -73,9 +74,15 @@ def final(workdir):
 def test_twenty_kills_at_random_moments_change_no_bit(small_config, tmp_path):
     steps, rng = 30, random.Random(0)
     config = tmp_path / 'config.json'
-    config.write_text(json.dumps(small_config(**{'train.steps': steps, 'select.every': 1}).to_dict()))
-    context = multiprocessing.get_context('forkserver')  # a true process a life, but the imports are paid once
-    context.set_forkserver_preload(['tests.training.tiny', 'simpropnet_jax.training.loop', *tiny.IMPORTED_LATER])
+    config.write_text(
+        json.dumps(small_config(**{'train.steps': steps, 'select.every': 1}).to_dict())
+    )
+    context = multiprocessing.get_context(
+        'forkserver'
+    )  # a true process a life, but the imports are paid once
+    context.set_forkserver_preload(
+        ['tests.training.tiny', 'simpropnet_jax.training.loop', *tiny.IMPORTED_LATER]
+    )
 
     def start(workdir):
         process = context.Process(target=tiny.train, args=(config, workdir))
@@ -92,7 +99,9 @@ def test_twenty_kills_at_random_moments_change_no_bit(small_config, tmp_path):
     workdir, kills = tmp_path / 'killed0', 0
     while kills < KILLS:
         before, process = newest(workdir), start(workdir)
-        while kills % 2 and process.is_alive() and newest(workdir) == before:  # half of them while it trains and saves
+        while (
+            kills % 2 and process.is_alive() and newest(workdir) == before
+        ):  # half of them while it trains and saves
             time.sleep(0.01)
         process.join(rng.uniform(0, 1.5))
         if process.is_alive():
@@ -117,7 +126,9 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize(('size', 'what'), [(200_000, 'checkpoint 6 in'), (12_000, 'run')])  # the latter: a picture
+@pytest.mark.parametrize(
+    ('size', 'what'), [(200_000, 'checkpoint 6 in'), (12_000, 'run')]
+)  # the latter: a picture
 def test_a_full_disk_ends_the_run_and_with_room_again_it_goes_on(size, what, small_config, workdir):
     before = contents(workdir / 'checkpoints' / '3')
     with largest_file(size), pytest.raises(CannotWrite) as error:
@@ -125,13 +136,17 @@ def test_a_full_disk_ends_the_run_and_with_room_again_it_goes_on(size, what, sma
     sentence = str(error.value)
     assert what in sentence and 'could not be written' in sentence and 'File too large' in sentence
     assert '\n' not in sentence
-    assert sentence.endswith('; the last good checkpoint is step 3; mend that, and the same command goes on')
+    assert sentence.endswith(
+        '; the last good checkpoint is step 3; mend that, and the same command goes on'
+    )
     assert newest(workdir) == 3 and contents(workdir / 'checkpoints' / '3') == before
     loop.train_and_evaluate(small_config(), workdir)
     assert newest(workdir) == 6 and sorted(losses(workdir)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_an_image_that_cannot_be_read_is_not_called_an_error_of_writing(small_config, workdir, monkeypatch):
+def test_an_image_that_cannot_be_read_is_not_called_an_error_of_writing(
+    small_config, workdir, monkeypatch
+):
     def lose_an_image(*_):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), 'image.jpg')
 
@@ -143,7 +158,10 @@ def test_an_image_that_cannot_be_read_is_not_called_an_error_of_writing(small_co
 def test_a_second_run_on_the_same_work_directory_is_refused(small_config, workdir):
     with only_run(workdir):
         before = contents(workdir)
-        with pytest.raises(CannotWrite, match=rf'another training \(process {os.getpid()} on .*\) is using {workdir}'):
+        with pytest.raises(
+            CannotWrite,
+            match=rf'another training \(process {os.getpid()} on .*\) is using {workdir}',
+        ):
             loop.train_and_evaluate(small_config(), workdir)
         assert contents(workdir) == before
     loop.train_and_evaluate(small_config(), workdir)
@@ -158,22 +176,41 @@ def test_a_read_only_work_directory_is_refused():
         if os.geteuid() == 0:  # whom permissions do not stop
             os.seteuid(65534)
             later.callback(os.seteuid, 0)
-        with pytest.raises(CannotWrite, match=rf'^{workdir} cannot be written \(.*Permission denied\); make it'):
+        with pytest.raises(
+            CannotWrite, match=rf'^{workdir} cannot be written \(.*Permission denied\); make it'
+        ):
             with only_run(workdir):
                 pass
 
 
-def test_the_command_ends_in_one_sentence_where_there_can_be_no_work_directory(small_config, tmp_path, prepared_data):
+def test_the_command_ends_in_one_sentence_where_there_can_be_no_work_directory(
+    small_config, tmp_path, prepared_data
+):
     (tmp_path / 'file').touch()
     from tests.fakes import SMALL
 
-    flags = [f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()]
+    flags = [
+        f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()
+    ]
     done = subprocess.run(
-        [sys.executable, 'train.py', '--config=configs/simpropnet.py:fold=1', f'--workdir={tmp_path}/file/run', *flags],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)  # fmt: skip
+        [
+            sys.executable,
+            'train.py',
+            '--config=configs/simpropnet.py:fold=1',
+            f'--workdir={tmp_path}/file/run',
+            *flags,
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith(f'error: {tmp_path}/file/run cannot be written') and 'Not a directory' in sentence
+    assert (
+        sentence.startswith(f'error: {tmp_path}/file/run cannot be written')
+        and 'Not a directory' in sentence
+    )
 
 
 def test_a_run_goes_on_with_equal_losses_on_other_numbers_of_devices(
@@ -182,7 +219,7 @@ def test_a_run_goes_on_with_equal_losses_on_other_numbers_of_devices(
     curves = []
     for devices in (8, 2, 1):  # 8 made the first three steps
         copy = shutil.copytree(workdir, tmp_path / f'on{devices}')
-        monkeypatch.setattr(parallel, 'make_mesh', lambda n=devices: mesh_of(n))
+        monkeypatch.setattr(sharding, 'make_mesh', lambda n=devices: mesh_of(n))
         state = loop.train_and_evaluate(small_config(), copy)
         assert len(state.step.devices()) == devices
         curves.append([losses(copy)[step] for step in (4, 5, 6)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import canet, simpropnet
-from simpropnet_jax.checkpoint import HALF_WRITTEN
+from simpropnet_jax.runtime.checkpoint import HALF_WRITTEN
 from simpropnet_jax.training import loop, phases
 from tests.fakes import SMALL
 
@@ -24,13 +24,19 @@ def planned(words, **changes):
 
 def test_metrics_are_averaged_over_the_steps_that_have_them():
     conditioning, episodes = {'loss': 4.0}, {'loss': 1.0, 'loss_cycle': 0.5}
-    assert loop._means({84: conditioning, 85: conditioning, 86: episodes}) == {'loss': 3.0, 'loss_cycle': 0.5}
+    assert loop._means({84: conditioning, 85: conditioning, 86: episodes}) == {
+        'loss': 3.0,
+        'loss_cycle': 0.5,
+    }
 
 
 def test_phases_follow_each_other_and_conditioning_comes_where_it_is_asked_for():
     assert planned('') == planned('tpc_mixed') == [('episodes', 0, 100)]
     assert planned('tpc') == [('conditioning', 0, 20), ('episodes', 20, 120)]
-    assert planned('tpc_after', **{'tpc.steps': 7}) == [('episodes', 0, 100), ('conditioning', 100, 107)]
+    assert planned('tpc_after', **{'tpc.steps': 7}) == [
+        ('episodes', 0, 100),
+        ('conditioning', 100, 107),
+    ]
 
 
 def test_words_share_the_steps_of_a_short_recipe_in_any_order():
@@ -42,9 +48,17 @@ def test_words_share_the_steps_of_a_short_recipe_in_any_order():
 @pytest.fixture
 def config(prepared_data):
     config = canet.get_config('fold=1,crc,tpc')
-    config.update_from_flattened_dict(SMALL | {
-        'data.dir': str(prepared_data), 'tpc.steps': 3, 'train.steps': 4, 'train.history_drop': 0.3,
-        'train.rate_factor': 1000.0, 'select.every': 100})  # fmt: skip
+    config.update_from_flattened_dict(
+        SMALL
+        | {
+            'data.dir': str(prepared_data),
+            'tpc.steps': 3,
+            'train.steps': 4,
+            'train.history_drop': 0.3,
+            'train.rate_factor': 1000.0,
+            'select.every': 100,
+        }
+    )
     return config
 
 
@@ -69,8 +83,12 @@ def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_no
         monkeypatch.setattr(loop._Log, 'add', stopping)
         with pytest.raises(SystemExit):
             loop.train_and_evaluate(config, tmp_path / 'stopped')
-        if stop == 3:  # as kill -9 leaves it while the checkpoint between the phases is being written
-            written = shutil.copytree(tmp_path / 'stopped', tmp_path / 'killed') / 'checkpoints' / '3'
+        if (
+            stop == 3
+        ):  # as kill -9 leaves it while the checkpoint between the phases is being written
+            written = (
+                shutil.copytree(tmp_path / 'stopped', tmp_path / 'killed') / 'checkpoints' / '3'
+            )
             written.rename(f'{written}{HALF_WRITTEN}')
     monkeypatch.setattr(loop._Log, 'add', add)
     for name in ('stopped', 'killed'):
@@ -85,6 +103,8 @@ def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_no
 
 def test_history_wants_the_list_of_pairs(config, tmp_path):
     config.train.sampling = 'classes'
-    with pytest.raises(ValueError, match="sampling must be 'listed_pairs' with history masks, got 'classes'"):
+    with pytest.raises(
+        ValueError, match="sampling must be 'listed_pairs' with history masks, got 'classes'"
+    ):
         loop.train_and_evaluate(config, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()

@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 
 from configs import canet, simpropnet
-from simpropnet_jax import experiment, parallel
 from simpropnet_jax.models import build
+from simpropnet_jax.runtime import sharding
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import history, objectives
 from simpropnet_jax.training.phases import EPISODES, Phase, transformed
-from simpropnet_jax.training.state import init_state, learning_rate, make_optimizer, make_step, merge, split
+from simpropnet_jax.training.state import (
+    init_state,
+    learning_rate,
+    make_optimizer,
+    make_step,
+    merge,
+    split,
+)
 from tests.fakes import SMALL
 
 
@@ -33,9 +41,15 @@ def test_optimizer_is_pytorchs(name):
     config = common.base().train
     config.optimizer = name
     rng = np.random.default_rng(0)
-    start, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
+    start, gradients = (
+        rng.normal(size=5).astype(np.float32),
+        rng.normal(size=(4, 5)).astype(np.float32),
+    )
     theirs = torch.nn.Parameter(torch.tensor(start))
-    peers = {'sgd': functools.partial(torch.optim.SGD, momentum=config.momentum), 'rmsprop': torch.optim.RMSprop}
+    peers = {
+        'sgd': functools.partial(torch.optim.SGD, momentum=config.momentum),
+        'rmsprop': torch.optim.RMSprop,
+    }
     peer = peers[name]([theirs], lr=config.learning_rate, weight_decay=config.weight_decay)
     optimizer, ours = make_optimizer(config, 4), jnp.asarray(start)
     state = optimizer.init(ours)
@@ -70,12 +84,16 @@ def simpropnet_config():
 def canet_config():
     """With the cycle, some transformed pairs, and history masks."""
     config = canet.get_config('crc,tpc_mixed')
-    config.update_from_flattened_dict(SMALL | {'train.batch': 8, 'train.history_drop': 0.3, 'model.dropout': 0.0})
+    config.update_from_flattened_dict(
+        SMALL | {'train.batch': 8, 'train.history_drop': 0.3, 'model.dropout': 0.0}
+    )
     return config
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', [simpropnet_config(), canet_config()], ids=lambda config: config.model.name)
+@pytest.mark.parametrize(
+    'config', [simpropnet_config(), canet_config()], ids=lambda config: config.model.name
+)
 def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, config):
     config.model.convention = 'torchvision'
     module = build(config)
@@ -84,14 +102,22 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, confi
     for devices in (1, 8):
         mesh, optimizer = mesh_of(devices), make_optimizer(config.train, 10)
         objective = objectives.episodic(
-            module, config.train, void='ignore', convention='torchvision', steps=5, tpc=config.tpc,
-            transformed=transformed(config.tpc, Phase(EPISODES, 0, 10)))  # fmt: skip
+            module,
+            config.train,
+            void='ignore',
+            convention='torchvision',
+            steps=5,
+            tpc=config.tpc,
+            transformed=transformed(config.tpc, Phase(EPISODES, 0, 10)),
+        )
         step = make_step(objective, optimizer, seed=0, mesh=mesh)
         new_history = (lambda: history.blank(16, (5, 5))) if module.iterative else (lambda: None)
-        state = init_state(method, optimizer, frozen=('backbone',), seed=0, mesh=mesh, new_history=new_history)
+        state = init_state(
+            method, optimizer, frozen=('backbone',), seed=0, mesh=mesh, new_history=new_history
+        )
         before = jax.device_get(state.frozen)
         values = []
-        for batch in parallel.prefetch(mesh, batches(config, 5)):
+        for batch in sharding.prefetch(mesh, batches(config, 5)):
             state, metrics = step(state, batch)
             values.append(metrics['loss'])
         losses[devices] = np.array(jax.device_get(values))
@@ -107,4 +133,6 @@ def test_learning_rate_rises_and_then_falls_to_zero():
     config = common.base().train
     config.update(learning_rate=2.0, warmup_steps=4, poly_power=1.0)
     rate = learning_rate(config, 14)
-    np.testing.assert_allclose([rate(step) for step in (0, 1, 4, 9, 14)], [0, 0.5, 2, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        [rate(step) for step in (0, 1, 4, 9, 14)], [0, 0.5, 2, 1, 0], atol=1e-6
+    )

@@ -7,10 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import shapes
-from simpropnet_jax import experiment
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.episodes import augment, loader
 from simpropnet_jax.episodes.sampler import TrainSampler
+from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import loop, objectives
 from tests.fakes import SMALL, decoded, fake_source
 
@@ -31,12 +31,20 @@ def test_loss_ignores_void_and_novel_classes(monkeypatch):
     loss, (metrics, _) = objective(state, batch, jax.random.key(0))
     kept = (labels == 0) | (labels == 3)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    expected = -np.take_along_axis(log_p, np.where(kept, labels, 0)[..., None], -1)[..., 0][kept].mean()
+    expected = -np.take_along_axis(log_p, np.where(kept, labels, 0)[..., None], -1)[..., 0][
+        kept
+    ].mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(metrics['accuracy_of_objects'], (logits.argmax(-1) == 3)[labels == 3].mean())
+    np.testing.assert_allclose(
+        metrics['accuracy_of_objects'], (logits.argmax(-1) == 3)[labels == 3].mean()
+    )
 
-    weighed = objectives.supervised(Fixed(), convention='torchvision', hidden=(9, 10), foreground_weight=4.0)
-    losses = -np.take_along_axis(log_p, np.where(kept, labels, 0)[..., None].astype(int), -1)[..., 0]
+    weighed = objectives.supervised(
+        Fixed(), convention='torchvision', hidden=(9, 10), foreground_weight=4.0
+    )
+    losses = -np.take_along_axis(log_p, np.where(kept, labels, 0)[..., None].astype(int), -1)[
+        ..., 0
+    ]
     expected = np.average(losses[kept], weights=np.where(labels[kept] == 3, 4, 1))
     np.testing.assert_allclose(weighed(state, batch, jax.random.key(0))[0], expected, rtol=1e-5)
 
@@ -55,7 +63,8 @@ def test_batches_are_whole_labels_and_go_on_from_any_step():
     pairs = listed_pairs(source.index, 'trainaug', range(1, 21), 'none')
     sampler = TrainSampler(pairs, shot=1, seed=0, fold=0, batch=4)
     from_step = lambda n, **hosts: loader.supervised_batches(
-        source, sampler, batch=4, first_step=n, size=65, backend='threads', **hosts)
+        source, sampler, batch=4, first_step=n, size=65, backend='threads', **hosts
+    )
     first, second = (next(batches) for batches in (from_step(0), from_step(1)))
     assert first['image_id'].tolist() == [sampler(i).query for i in range(4)]
     for number, label in zip(first['image_id'], first['label'], strict=True):
@@ -71,14 +80,20 @@ def test_batches_are_whole_labels_and_go_on_from_any_step():
 def test_another_method_stands_on_the_backbone_that_was_trained(prepared_data, tmp_path):
     def config(**changes):
         made = shapes.get_config()
-        made.update_from_flattened_dict(SMALL | {'data.dir': str(prepared_data), 'train.steps': 1} | changes)
+        made.update_from_flattened_dict(
+            SMALL | {'data.dir': str(prepared_data), 'train.steps': 1} | changes
+        )
         return made
 
     of_backbone = config()
     shapes.backbone(of_backbone)
     state = loop.train_and_evaluate(of_backbone, tmp_path / 'backbone')
-    method = experiment.prepare_method(config(**{'model.weights': str(tmp_path / 'backbone')}), tmp_path / 'new')
-    jax.tree.map(np.testing.assert_array_equal, method.pretrained['backbone'], state.params['backbone'])
+    method = experiment.prepare_method(
+        config(**{'model.weights': str(tmp_path / 'backbone')}), tmp_path / 'new'
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, method.pretrained['backbone'], state.params['backbone']
+    )
     with pytest.raises(ValueError, match='config.model.width is 8, but the backbone in .* has 4'):
         wider = config(**{'model.weights': str(tmp_path / 'backbone'), 'model.width': 8})
         experiment.prepare_method(wider, tmp_path / 'new')

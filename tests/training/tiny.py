@@ -15,11 +15,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from simpropnet_jax import config as config_rules
-from simpropnet_jax import hosts, mistakes, models
+from simpropnet_jax import models
+from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.prototype import Prototype
+from simpropnet_jax.runtime import errors, hosts
 
-IMPORTED_LATER = ('tensorflow', 'tensorflow_datasets', 'clu.metric_writers', 'simpropnet_jax.datasets.pascal5i.builder')
+IMPORTED_LATER = (
+    'tensorflow',
+    'tensorflow_datasets',
+    'clu.metric_writers',
+    'simpropnet_jax.datasets.pascal5i.builder',
+)
 
 
 class Tiny(Prototype):
@@ -45,7 +51,9 @@ def train(config: Path, workdir: Path) -> None:
     At its end, all parameters and momenta go to final.npz in the work directory.
     """
     os.environ['XLA_FLAGS'] = ''
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # so that a life begins in two seconds
+    jax.config.update(
+        'jax_persistent_cache_min_compile_time_secs', 0.0
+    )  # so that a life begins in two seconds
     models.build = build
     from simpropnet_jax.training import loop
 
@@ -65,7 +73,7 @@ def main() -> None:
     models.build = build
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger('simpropnet_jax').setLevel(logging.INFO)
-    with hosts.ending_together(), mistakes.plain_errors():
+    with hosts.ending_together(), errors.plain_errors():
         hosts.start()
         from simpropnet_jax.evaluation import run
         from simpropnet_jax.training import loop

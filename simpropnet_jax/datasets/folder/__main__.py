@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.folder import inputs, lists, store
 from simpropnet_jax.datasets.folder.draw import draw, png
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.runtime import errors
 
 AHEAD = 16  # images that are decoded before they are asked for
 NEXT = """
@@ -47,16 +47,18 @@ Prepared in {out}. Next:
 def main(argv: Sequence[str] | None = None) -> None:
     """Checks the folder that the flags name, says what it found, and prepares it."""
     given = parser().parse_args(argv)
-    with mistakes.plain_errors():
+    with errors.plain_errors():
         findings = prepare(given.folder, given.coco, given.out, given.val, given.longest_side)
     print(findings, end='')
     if findings.mistakes:
-        mistakes.stop(f'{given.folder} has mistakes, listed above; nothing was written')
+        errors.stop(f'{given.folder} has mistakes, listed above; nothing was written')
     if given.out:
         print(NEXT.format(out=given.out), end='')
 
 
-def prepare(folder: Path, annotations: Path | None, out: Path | None, fraction: float, longest: int) -> Findings:
+def prepare(
+    folder: Path, annotations: Path | None, out: Path | None, fraction: float, longest: int
+) -> Findings:
     """Checks a folder and, without a mistake, prepares it.
 
     Args:
@@ -104,13 +106,18 @@ def prepare(folder: Path, annotations: Path | None, out: Path | None, fraction: 
     return findings
 
 
-def _draw_all(entries, names, longest, target, content, findings) -> Iterator[tuple[str, np.ndarray]]:
+def _draw_all(
+    entries, names, longest, target, content, findings
+) -> Iterator[tuple[str, np.ndarray]]:
     """Image id and label of each entry that can be read; writes both, and adds the hash of the pixels to `content`."""
     if target:
         for part in (store.IMAGES, store.LABELS):
             (target / part).mkdir(parents=True)
     waiting, rest = collections.deque(), iter(entries)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, AHEAD)) as pool, tqdm(total=len(entries), disable=None) as bar:
+    with (
+        ThreadPoolExecutor(min(os.cpu_count() or 1, AHEAD)) as pool,
+        tqdm(total=len(entries), disable=None) as bar,
+    ):
         while True:
             for entry in itertools.islice(rest, AHEAD - len(waiting)):
                 waiting.append((entry, pool.submit(draw, entry, names, longest)))
@@ -132,9 +139,13 @@ def _draw_all(entries, names, longest, target, content, findings) -> Iterator[tu
 def _listed(folder, index, content, names, fraction, findings) -> Index:
     """The index with the lists of images, those that are given or else drawn."""
     shows = index.pixels[:, 1:] > 0
-    chosen = lists.read_lists(folder, index.ids, findings) or lists.split(index.ids, shows, content, fraction)
+    chosen = lists.read_lists(folder, index.ids, findings) or lists.split(
+        index.ids, shows, content, fraction
+    )
     lists.check(chosen, index.ids, shows, content, names[1:], findings)
-    return replace(index, lists={name: np.isin(index.ids, list(listed)) for name, listed in chosen.items()})
+    return replace(
+        index, lists={name: np.isin(index.ids, list(listed)) for name, listed in chosen.items()}
+    )
 
 
 def _table(index: Index, names, held_out) -> str:
@@ -142,24 +153,48 @@ def _table(index: Index, names, held_out) -> str:
     rows = [('class', 'train', 'val', 'of the image', 'held out by fold')]
     for class_id, name in enumerate(names[1:], 1):
         pixels = index.pixels[:, class_id]
-        share = np.median((pixels / (index.height * index.width))[pixels > 0]) if pixels.any() else 0.0
+        share = (
+            np.median((pixels / (index.height * index.width))[pixels > 0]) if pixels.any() else 0.0
+        )
         counts = [str((pixels[index.lists[one]] > 0).sum()) for one in lists.FILES]
         folds = ', '.join(str(fold) for fold, held in enumerate(held_out) if class_id in held)
         rows.append((name, *counts, f'{share:.1%}', folds or '-'))
     widest = max(len(row[0]) for row in rows)
-    return '\n'.join(f'{first:{widest}}' + ''.join(f'{cell:>18}' for cell in rest) for first, *rest in rows) + '\n'
+    return (
+        '\n'.join(
+            f'{first:{widest}}' + ''.join(f'{cell:>18}' for cell in rest) for first, *rest in rows
+        )
+        + '\n'
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    result = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.datasets.folder')
-    result.add_argument('folder', type=Path, help='folder with images/, and masks/CLASS/ if there is no --coco')
-    result.add_argument('--coco', type=Path, metavar='FILE.json', help="annotations in COCO's JSON, in place of masks/")
-    result.add_argument('--out', type=Path, help='folder for the prepared data, made by this (default: check only)')
-    result.add_argument('--val', type=float, default=0.2, help='share of the images to evaluate on, without lists of '
-                        'your own (default: %(default)s)')  # fmt: skip
-    result.add_argument('--longest_side', type=int, default=1024, help='larger images are reduced to it, in pixels; '
-                        '0: none (default: %(default)s)')  # fmt: skip
+    result = errors.Parser(__doc__, prog='python -m simpropnet_jax.datasets.folder')
+    result.add_argument(
+        'folder', type=Path, help='folder with images/, and masks/CLASS/ if there is no --coco'
+    )
+    result.add_argument(
+        '--coco',
+        type=Path,
+        metavar='FILE.json',
+        help="annotations in COCO's JSON, in place of masks/",
+    )
+    result.add_argument(
+        '--out', type=Path, help='folder for the prepared data, made by this (default: check only)'
+    )
+    result.add_argument(
+        '--val',
+        type=float,
+        default=0.2,
+        help='share of the images to evaluate on, without lists of your own (default: %(default)s)',
+    )
+    result.add_argument(
+        '--longest_side',
+        type=int,
+        default=1024,
+        help='larger images are reduced to it, in pixels; 0: none (default: %(default)s)',
+    )
     return result
 
 

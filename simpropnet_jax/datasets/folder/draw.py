@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from simpropnet_jax import images
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.folder.inputs import Entry
 from simpropnet_jax.datasets.folds import VOID
+from simpropnet_jax.io import images
 
-TINY = (8 / 321) ** 2  # share of the image: a cell of the networks' features, 8 x 8 of 321 x 321 pixels
+TINY = (
+    8 / 321
+) ** 2  # share of the image: a cell of the networks' features, 8 x 8 of 321 x 321 pixels
 NEARLY_ALL = 0.95  # share of the image above which a mask may be the wrong way round
 TURNED = 274  # EXIF's number of the orientation; 1: upright
 
@@ -51,12 +53,19 @@ def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | No
         return None, findings
     stored = entry.image.read_bytes()
     with Image.open(io.BytesIO(stored)) as file:
-        form, mode, turned, own_size = file.format, file.mode, file.getexif().get(TURNED, 1) != 1, file.size
+        form, mode, turned, own_size = (
+            file.format,
+            file.mode,
+            file.getexif().get(TURNED, 1) != 1,
+            file.size,
+        )
     masks = _masks(entry, pixels.shape[:2], own_size, findings)
     if findings.mistakes:
         return None, findings
     if turned:
-        findings.odd('image that its EXIF data turn (masks were taken to be turned, too)', entry.image.name)
+        findings.odd(
+            'image that its EXIF data turn (masks were taken to be turned, too)', entry.image.name
+        )
     label = _label(entry, masks, names, findings)
     height, width = label.shape
     scale = longest / max(height, width) if longest else 1
@@ -65,10 +74,14 @@ def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | No
         kind = f'image with a side over {longest} pixels, reduced to that'
         findings.odd(kind, f'{entry.image.name} ({width} x {height})')
         size = max(round(scale * width), 1), max(round(scale * height), 1)
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.BILINEAR))  # Pillow's averages when it shrinks
+        pixels = np.asarray(
+            Image.fromarray(pixels).resize(size, Image.BILINEAR)
+        )  # Pillow's averages when it shrinks
         label = np.asarray(Image.fromarray(label).resize(size, Image.NEAREST))
     content = hashlib.sha256(f'{pixels.shape}'.encode() + pixels.tobytes()).hexdigest()
-    return Drawn(stored if keep else png(pixels), '.jpg' if keep else '.png', label, content), findings
+    return Drawn(
+        stored if keep else png(pixels), '.jpg' if keep else '.png', label, content
+    ), findings
 
 
 def png(pixels: UInt8[np.ndarray, '...']) -> bytes:
@@ -118,7 +131,8 @@ def _label(entry: Entry, masks: list[np.ndarray], names, findings: Findings) -> 
     if overlap.any():
         findings.odd(
             'image where masks of several classes overlap (the one of the smaller area is on top)',
-            f'{entry.id} ({", ".join(sorted(of_class))}: {overlap.mean():.1%} of the image)')
+            f'{entry.id} ({", ".join(sorted(of_class))}: {overlap.mean():.1%} of the image)',
+        )
     for name, found in of_class.items():
         _oddities_of_size(f'{name} in {entry.image.name}', found.mean(), findings)
     return label
@@ -126,6 +140,12 @@ def _label(entry: Entry, masks: list[np.ndarray], names, findings: Findings) -> 
 
 def _oddities_of_size(what, share, findings):
     if 0 < share < TINY:
-        findings.odd('object smaller than the networks can see (8 x 8 of 321 x 321 pixels)', f'{what} ({share:.3%})')
+        findings.odd(
+            'object smaller than the networks can see (8 x 8 of 321 x 321 pixels)',
+            f'{what} ({share:.3%})',
+        )
     if share > NEARLY_ALL:
-        findings.odd('mask that covers nearly the whole image: is it the wrong way round?', f'{what} ({share:.0%})')
+        findings.odd(
+            'mask that covers nearly the whole image: is it the wrong way round?',
+            f'{what} ({share:.0%})',
+        )

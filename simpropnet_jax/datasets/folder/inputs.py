@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simpropnet_jax import coco, images
 from simpropnet_jax.datasets.folder.findings import Findings
+from simpropnet_jax.io import coco, images
 
 IMAGES, MASKS = 'images', 'masks'
 MOST_CLASSES = 254  # a label has a byte a pixel; 0 is the background, 255 void
@@ -47,10 +47,14 @@ def find_masks(folder: Path, findings: Findings) -> list[Entry]:
     """
     pictures = _by_stem(_pictures(folder / IMAGES, findings), findings)
     if not (folder / MASKS).is_dir():
-        raise ValueError(f'{folder} has no folder masks/, with a folder of masks for each class; or give --coco FILE')
+        raise ValueError(
+            f'{folder} has no folder masks/, with a folder of masks for each class; or give --coco FILE'
+        )
     classes = sorted(path for path in (folder / MASKS).iterdir() if not path.name.startswith('.'))
     if not any(path.is_dir() for path in classes):
-        raise ValueError(f'{folder / MASKS} has no folders: the masks of class cat belong into masks/cat/')
+        raise ValueError(
+            f'{folder / MASKS} has no folders: the masks of class cat belong into masks/cat/'
+        )
     found: dict[str, list[Mask]] = {}
     folded = {name.casefold(): name for name in pictures}
     for path in classes:
@@ -63,11 +67,14 @@ def find_masks(folder: Path, findings: Findings) -> list[Entry]:
         for name, mask in masks.items():
             shown = f'{path.name}/{mask.name}'
             if name in pictures:
-                found.setdefault(name, []).append(Mask(path.name, shown, lambda mask=mask: images.read_mask(mask)))
+                found.setdefault(name, []).append(
+                    Mask(path.name, shown, lambda mask=mask: images.read_mask(mask))
+                )
             elif name.casefold() in folded:
                 findings.odd(
                     'mask whose name differs from that of an image in upper and lower case only (not used)',
-                    f'{shown} and {pictures[folded[name.casefold()]].name}')
+                    f'{shown} and {pictures[folded[name.casefold()]].name}',
+                )
             else:
                 findings.odd('mask without an image (not used)', shown)
     return _entries(pictures, found, findings)
@@ -83,7 +90,10 @@ def find_annotated(folder: Path, file: Path, findings: Findings) -> list[Entry]:
     names = list(annotated.categories.values())
     for name in sorted({name for name in names if names.count(name) > 1}):
         findings.mistake('category name that several ids have', name)
-    there = {path.relative_to(folder / IMAGES).as_posix() for path in _pictures(folder / IMAGES, findings, deep=True)}
+    there = {
+        path.relative_to(folder / IMAGES).as_posix()
+        for path in _pictures(folder / IMAGES, findings, deep=True)
+    }
     pictures: dict[str, Path] = {}
     ids: dict[coco.Id, str] = {}
     for key, picture in annotated.images.items():
@@ -114,24 +124,37 @@ def class_names(entries: Iterable[Entry], findings: Findings) -> tuple[str, ...]
     """The background and every class, by name: the position is the class id."""
     names = sorted(set().union(*(entry.classes for entry in entries)))
     if len(names) > MOST_CLASSES:
-        findings.mistake(f'class too many: a label has room for {MOST_CLASSES}', f'{len(names)} classes')
+        findings.mistake(
+            f'class too many: a label has room for {MOST_CLASSES}', f'{len(names)} classes'
+        )
     for name in names:
         if name.casefold() == 'background':
-            findings.mistake('class called background, which is what no mask shows: leave it out', name)
+            findings.mistake(
+                'class called background, which is what no mask shows: leave it out', name
+            )
     findings.odd('class that differs from another in upper and lower case only', *_alike(names))
     return ('background', *names)
 
 
-def _pictures(folder: Path, findings: Findings, required: bool = True, deep: bool = False) -> list[Path]:
+def _pictures(
+    folder: Path, findings: Findings, required: bool = True, deep: bool = False
+) -> list[Path]:
     """The pictures in a folder, by path."""
     if not folder.is_dir():
         raise ValueError(f'{folder.parent} has no folder {folder.name}/')
     files = (folder.rglob if deep else folder.glob)('*')
-    seen = sorted(path for path in files if not path.name.startswith('.') and not (deep and path.is_dir()))
+    seen = sorted(
+        path for path in files if not path.name.startswith('.') and not (deep and path.is_dir())
+    )
     pictures = [path for path in seen if path.suffix.lower() in images.ENDINGS and path.is_file()]
-    findings.odd('file or folder that is no picture (not used)', *(str(path) for path in seen if path not in pictures))
+    findings.odd(
+        'file or folder that is no picture (not used)',
+        *(str(path) for path in seen if path not in pictures),
+    )
     if required and not pictures:
-        raise ValueError(f'{folder} has no pictures: no file there ends in {", ".join(images.ENDINGS)}')
+        raise ValueError(
+            f'{folder} has no pictures: no file there ends in {", ".join(images.ENDINGS)}'
+        )
     return pictures
 
 
@@ -139,14 +162,21 @@ def _by_stem(paths: Iterable[Path], findings: Findings) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:
-            findings.mistake('name that two files have, but for the ending', f'{found[path.stem]} and {path.name}')
+            findings.mistake(
+                'name that two files have, but for the ending',
+                f'{found[path.stem]} and {path.name}',
+            )
         found[path.stem] = path
     return found
 
 
-def _entries(pictures: dict[str, Path], masks: dict[str, list[Mask]], findings: Findings) -> list[Entry]:
+def _entries(
+    pictures: dict[str, Path], masks: dict[str, list[Mask]], findings: Findings
+) -> list[Entry]:
     findings.odd('image without a mask (left out)', *sorted(pictures.keys() - masks.keys()))
-    findings.odd('image that differs from another in upper and lower case only', *_alike(sorted(pictures)))
+    findings.odd(
+        'image that differs from another in upper and lower case only', *_alike(sorted(pictures))
+    )
     return [Entry(name, pictures[name], tuple(masks[name])) for name in sorted(masks)]
 
 

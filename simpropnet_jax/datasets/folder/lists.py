@@ -30,15 +30,25 @@ def read_folds(folder: Path, names: Sequence[str], findings: Findings) -> HeldOu
         listed = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f'{path} cannot be read as JSON: {error}') from error
-    if not isinstance(listed, list) or not listed or not all(isinstance(one, list) for one in listed):
-        raise ValueError(f'{path} must be a list of lists of classes, such as [["cat", "dog"], ["car"]]')
+    if (
+        not isinstance(listed, list)
+        or not listed
+        or not all(isinstance(one, list) for one in listed)
+    ):
+        raise ValueError(
+            f'{path} must be a list of lists of classes, such as [["cat", "dog"], ["car"]]'
+        )
     for fold, one in enumerate(listed):
         for name in sorted(set(map(str, one)) - set(names[1:])):
             kind = f'class in {FOLDS} that has no masks; there are {", ".join(names[1:])}'
             findings.mistake(kind, f'fold {fold}: {name}')
         if not one or len(set(map(str, one))) < len(one):
-            findings.mistake(f'fold in {FOLDS} that is empty or has a class twice', f'fold {fold}: {one}')
-    return tuple(tuple(sorted(names.index(name) for name in one if name in names)) for one in listed)
+            findings.mistake(
+                f'fold in {FOLDS} that is empty or has a class twice', f'fold {fold}: {one}'
+            )
+    return tuple(
+        tuple(sorted(names.index(name) for name in one if name in names)) for one in listed
+    )
 
 
 def read_lists(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str, list[str]] | None:
@@ -59,11 +69,15 @@ def read_lists(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str
     for one in sorted(set(lists[TRAIN]) & set(lists[VAL])):
         findings.mistake('image that is both in train.txt and in val.txt', one)
     left = known - set(lists[TRAIN]) - set(lists[VAL])
-    findings.odd('image with a mask that is neither in train.txt nor in val.txt (not used)', *sorted(left))
+    findings.odd(
+        'image with a mask that is neither in train.txt nor in val.txt (not used)', *sorted(left)
+    )
     return lists
 
 
-def split(ids: Sequence[str], shows: np.ndarray, content: Sequence[str], fraction: float) -> dict[str, list[str]]:
+def split(
+    ids: Sequence[str], shows: np.ndarray, content: Sequence[str], fraction: float
+) -> dict[str, list[str]]:
     """Image ids by list: of each class about a fraction for val, at least two, where four or more are there.
 
     Which ones hangs on their ids alone. Images with the same pixels are on the same list.
@@ -75,7 +89,9 @@ def split(ids: Sequence[str], shows: np.ndarray, content: Sequence[str], fractio
     groups: dict[str, list[int]] = {}
     for number, one in enumerate(content):
         groups.setdefault(one, []).append(number)
-    ordered = sorted(groups.values(), key=lambda group: hashlib.sha256(ids[group[0]].encode()).hexdigest())
+    ordered = sorted(
+        groups.values(), key=lambda group: hashlib.sha256(ids[group[0]].encode()).hexdigest()
+    )
     seen = np.array([shows[group].any(0) for group in ordered]).reshape(len(ordered), -1)
     chosen = np.zeros(len(ordered), bool)
     for of_class in seen.T[np.argsort(seen.sum(0), kind='stable')]:  # the rarest class first
@@ -89,8 +105,14 @@ def split(ids: Sequence[str], shows: np.ndarray, content: Sequence[str], fractio
     return {TRAIN: [one for one in ids if one not in val], VAL: [one for one in ids if one in val]}
 
 
-def check(lists: Mapping[str, Sequence[str]], ids: Sequence[str], shows: np.ndarray, content: Sequence[str],
-          names: Sequence[str], findings: Findings) -> None:  # fmt: skip
+def check(
+    lists: Mapping[str, Sequence[str]],
+    ids: Sequence[str],
+    shows: np.ndarray,
+    content: Sequence[str],
+    names: Sequence[str],
+    findings: Findings,
+) -> None:
     """Adds what is odd about the lists, or wrong.
 
     Args:
@@ -103,18 +125,24 @@ def check(lists: Mapping[str, Sequence[str]], ids: Sequence[str], shows: np.ndar
         word = file.removesuffix('.txt')
         use = 'train' if name == TRAIN else 'evaluate'
         kind = f'class with less than {LEAST} images to {use} on: no episodes of it'
-        short = [f'{one} ({count} in {word})' for one, count in zip(names, counts, strict=True) if count < LEAST]
+        short = [
+            f'{one} ({count} in {word})'
+            for one, count in zip(names, counts, strict=True)
+            if count < LEAST
+        ]
         findings.odd(kind, *short)
         if short and len(short) == len(names):
             findings.mistake(
                 f'list without a class that has {LEAST} images: a query and a support of one class are needed',
-                f'{word}, which has {rows[name].sum()} images; add images, or give other lists')
+                f'{word}, which has {rows[name].sum()} images; add images, or give other lists',
+            )
     counts = shows.sum(0)
     if counts.max() > UNEVEN * counts.min():
         most, least = names[counts.argmax()], names[counts.argmin()]
         findings.odd(
             "uneven classes (train with config.train.sampling 'classes')",
-            f'{counts.max()} images of {most}, {counts.min()} of {least}')
+            f'{counts.max()} images of {most}, {counts.min()} of {least}',
+        )
     place = {one: name for name, listed in lists.items() for one in listed}
     first: dict[str, str] = {}
     for one, same in zip(ids, content, strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simpropnet_jax.datasets.folds import HeldOut
 from simpropnet_jax.datasets.index import Index
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.runtime.paths import AnyPath
 
 FORMAT = 1
 INDEX, CLASSES = 'index.npz', 'classes.json'
@@ -52,7 +52,8 @@ def load(folder: AnyPath) -> tuple[Index, dict[str, Records], tuple[str, ...], H
     file_of = {path.name[:-4]: path.name for path in (folder / IMAGES).iterdir()}
     records = {
         name: Records(folder, [file_of[index.ids[i]] for i in member.nonzero()[0]])
-        for name, member in index.lists.items()}  # fmt: skip
+        for name, member in index.lists.items()
+    }
     return index, records, names, held_out
 
 

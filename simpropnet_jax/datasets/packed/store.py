@@ -8,7 +8,7 @@ import numpy as np
 
 from simpropnet_jax.datasets.folds import HeldOut
 from simpropnet_jax.datasets.index import Index
-from simpropnet_jax.paths import AnyPath
+from simpropnet_jax.runtime.paths import AnyPath
 
 FORMAT = 1
 FACTS, INDEX, PLACES = 'packed.json', 'index.npz', 'places.npy'
@@ -49,10 +49,14 @@ def load(folder: Path, name: str) -> tuple[Index, dict[str, Records], tuple[str,
     if facts['format'] != FORMAT:
         raise ValueError(f'{folder} has format {facts["format"]}, not {FORMAT}: pack it again')
     if facts['name'] != name:
-        raise ValueError(f'config.data.name is {name!r}, but {folder} holds {facts["name"]!r}: give that name')
+        raise ValueError(
+            f'config.data.name is {name!r}, but {folder} holds {facts["name"]!r}: give that name'
+        )
     missing = [part for part in facts['parts'] if not (folder / part).is_file()]
     if missing:
-        raise ValueError(f'{folder} has no {missing[0]} ({len(missing)} of {len(facts["parts"])} parts are missing)')
+        raise ValueError(
+            f'{folder} has no {missing[0]} ({len(missing)} of {len(facts["parts"])} parts are missing)'
+        )
     index, places = Index.load(folder / INDEX), np.load(folder / PLACES)
     parts = [np.load(folder / part, mmap_mode='r') for part in facts['parts']]
     records = {name: Records(parts, places[listed]) for name, listed in index.lists.items()}
@@ -93,8 +97,11 @@ def write(source, folder: Path, part_bytes: int = 48 * MEBIBYTE) -> dict:
     np.save(folder / PLACES, np.array(places, np.int64))
     source.index.save(folder / INDEX)
     facts = {
-        'format': FORMAT, 'name': source.name, 'classes': list(source.class_names),
-        'held_out': source.index.held_out, 'parts': names,
-    }  # fmt: skip
+        'format': FORMAT,
+        'name': source.name,
+        'classes': list(source.class_names),
+        'held_out': source.index.held_out,
+        'parts': names,
+    }
     (folder / FACTS).write_text(json.dumps(facts) + '\n')
     return facts

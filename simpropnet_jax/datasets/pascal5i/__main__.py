@@ -18,21 +18,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from simpropnet_jax import mistakes
 from simpropnet_jax.datasets.index import TINY_RULES, Index, counts
 from simpropnet_jax.datasets.pascal5i import INDEX_FILE, Pascal5i, archives
+from simpropnet_jax.runtime import errors
 
 
 def main(argv: list[str] | None = None) -> None:
     """Prepares the data set that the flags describe and prints what it found."""
     flags = _parse(argv)
     config = 'subset' if flags.subset else ('sbd' if flags.sbd else 'aug')
-    builder = Pascal5i(config=config, data_dir=flags.data_dir, voc=flags.voc, sbd=flags.sbd, aug=flags.aug)
+    builder = Pascal5i(
+        config=config, data_dir=flags.data_dir, voc=flags.voc, sbd=flags.sbd, aug=flags.aug
+    )
     index_path = Path(builder.data_dir) / INDEX_FILE
     if index_path.is_file():
-        print(f'{builder.data_dir} is already prepared and was left as it is; delete it to prepare it anew.')
+        print(
+            f'{builder.data_dir} is already prepared and was left as it is; delete it to prepare it anew.'
+        )
     else:
-        with mistakes.plain_errors():
+        with errors.plain_errors():
             if flags.download:
                 _download(flags.download_dir, Path(flags.data_dir).expanduser())
             builder.download_and_prepare()
@@ -58,7 +62,9 @@ def describe(index: Index, complete: bool) -> str:
     if complete:
         lines.append('All counts are those of complete PASCAL-5i.')
     else:
-        lines.append('A declared subset: counts are not checked; results on it are not PASCAL-5i results.')
+        lines.append(
+            'A declared subset: counts are not checked; results on it are not PASCAL-5i results.'
+        )
     return '\n'.join(lines)
 
 
@@ -77,8 +83,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     if flags.download:
         if flags.voc or flags.sbd or flags.aug:
-            parser.error('--download fetches VOC 2012 and SBD itself: leave out --voc, --sbd and --aug')
-        flags.download_dir = Path(flags.download_dir or Path(flags.data_dir, 'downloads')).expanduser()
+            parser.error(
+                '--download fetches VOC 2012 and SBD itself: leave out --voc, --sbd and --aug'
+            )
+        flags.download_dir = Path(
+            flags.download_dir or Path(flags.data_dir, 'downloads')
+        ).expanduser()
         flags.voc, flags.sbd = archives.places(flags.download_dir)
     elif flags.download_dir:
         parser.error('--download_dir is only for --download')
@@ -88,15 +98,25 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = mistakes.Parser(__doc__, prog='python -m simpropnet_jax.datasets.pascal5i')
-    parser.add_argument('--download', action='store_true', help='fetch VOC 2012 and SBD (3.4 GB) from their servers')
-    parser.add_argument('--download_dir', help='the folder to download to (default: downloads in data_dir)')
-    parser.add_argument('--voc', help='VOCtrainval_11-May-2012.tar, or the folder VOCdevkit or VOC2012')
+    parser = errors.Parser(__doc__, prog='python -m simpropnet_jax.datasets.pascal5i')
+    parser.add_argument(
+        '--download', action='store_true', help='fetch VOC 2012 and SBD (3.4 GB) from their servers'
+    )
+    parser.add_argument(
+        '--download_dir', help='the folder to download to (default: downloads in data_dir)'
+    )
+    parser.add_argument(
+        '--voc', help='VOCtrainval_11-May-2012.tar, or the folder VOCdevkit or VOC2012'
+    )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument('--sbd', help='the folder benchmark_RELEASE (SBD, unpacked)')
     labels.add_argument('--aug', help='the folder SegmentationClassAug')
-    parser.add_argument('--subset', action='store_true', help='take a part of the data, without checking counts')
-    parser.add_argument('--data_dir', required=True, help='the folder to prepare it in, made if it is not there')
+    parser.add_argument(
+        '--subset', action='store_true', help='take a part of the data, without checking counts'
+    )
+    parser.add_argument(
+        '--data_dir', required=True, help='the folder to prepare it in, made if it is not there'
+    )
     return parser
 
 

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from simpropnet_jax.download import Remote, fetch, fetched, unpack
+from simpropnet_jax.runtime.download import Remote, fetch, fetched, unpack
 
 # The official addresses first. The two others of VOC are those that TensorFlow Datasets and the book 'Dive into Deep
 # Learning' download from. Sizes are the servers', hashes torchvision's.
@@ -21,7 +21,9 @@ VOC = Remote(
 )
 SBD = Remote(
     'benchmark.tgz',
-    ('https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz',),
+    (
+        'https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz',
+    ),
     md5='82b4d87ceb2ed10f6038a1cba92111cb',
     size=1_419_539_633,
 )
@@ -57,7 +59,10 @@ def disk_needed(folder: Path, data_dir: Path) -> str:
     """
     _, sbd = places(folder)
     archives = [VOC] if sbd.is_dir() else [VOC, SBD]
-    needs = [(folder, archive.name, max(archive.size - fetched(archive, folder), 0)) for archive in archives]
+    needs = [
+        (folder, archive.name, max(archive.size - fetched(archive, folder), 0))
+        for archive in archives
+    ]
     needs += [(folder, 'labels unpacked from it', UNPACKED)] * (SBD in archives)
     needs += [(data_dir, 'the prepared data set', PREPARED)]
     lines, disks = ['Disk needed:'], {}
@@ -73,13 +78,18 @@ def disk_needed(folder: Path, data_dir: Path) -> str:
                 f'{total / _GB:.1f} GB are needed in {names}, but only {free / _GB:.1f} GB are free there; '
                 'free some, or give another --data_dir or --download_dir'
             )
-        lines.append(f'{total / _GB:6.1f} GB  together in {names}, where {free / _GB:.1f} GB are free')
+        lines.append(
+            f'{total / _GB:6.1f} GB  together in {names}, where {free / _GB:.1f} GB are free'
+        )
     return '\n'.join(lines)
 
 
 def _is_label(name: str) -> bool:
     """Whether the builder reads this file of SBD: its images are VOC's, its contours are not used."""
-    return re.fullmatch(r'(\./)?benchmark_RELEASE/dataset/((train|val)\.txt|cls/\w+\.mat)', name) is not None
+    return (
+        re.fullmatch(r'(\./)?benchmark_RELEASE/dataset/((train|val)\.txt|cls/\w+\.mat)', name)
+        is not None
+    )
 
 
 def _existing(path: Path) -> Path:

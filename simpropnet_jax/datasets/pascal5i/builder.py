@@ -45,8 +45,12 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {'1.0.0': 'First release.'}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name='sbd', description='VOC 2012 and SBD, complete'),
-        tfds.core.BuilderConfig(name='aug', description='VOC 2012 and SegmentationClassAug, complete'),
-        tfds.core.BuilderConfig(name='subset', description='a part of either: counts are not checked'),
+        tfds.core.BuilderConfig(
+            name='aug', description='VOC 2012 and SegmentationClassAug, complete'
+        ),
+        tfds.core.BuilderConfig(
+            name='subset', description='a part of either: counts are not checked'
+        ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Put into manual_dir: VOCtrainval_11-May-2012.tar or the folder VOCdevkit unpacked from it, and either
@@ -86,7 +90,10 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         inputs, index = self._checked or self._check(**_manual_paths(Path(dl_manager.manual_dir)))
         index.save(self.data_path / INDEX_FILE)
-        return {split: self._generate_examples(inputs, inputs.lists[name]) for split, name in _SPLITS.items()}
+        return {
+            split: self._generate_examples(inputs, inputs.lists[name])
+            for split, name in _SPLITS.items()
+        }
 
     def _generate_examples(self, inputs: Inputs, ids: tuple[str, ...]):
         for image_id in ids:

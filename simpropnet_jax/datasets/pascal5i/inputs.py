@@ -54,7 +54,10 @@ class Inputs:
         jpeg, image_place = self.voc.read(image_name), self.voc.where(image_name)
         width, height = _image_size(jpeg, image_place)
         files, label_name = self.label_place(image_id)
-        label, place = read_label(files.read(label_name), files.where(label_name)), files.where(label_name)
+        label, place = (
+            read_label(files.read(label_name), files.where(label_name)),
+            files.where(label_name),
+        )
         if label.shape != (height, width):
             raise ValueError(
                 f'{place} is {label.shape[1]} x {label.shape[0]} pixels, but its image {image_place} is '
@@ -88,7 +91,9 @@ class Inputs:
             )
 
 
-def find_inputs(voc: str | Path, *, sbd: str | Path | None = None, aug: str | Path | None = None) -> Inputs:
+def find_inputs(
+    voc: str | Path, *, sbd: str | Path | None = None, aug: str | Path | None = None
+) -> Inputs:
     """Finds the lists and the files, and checks that the lists make sense; reads no image yet.
 
     Args:
@@ -154,7 +159,9 @@ def _png_label(data: bytes, place: str) -> np.ndarray:
         raise ValueError(f'{place} cannot be read as a PNG: {error}') from error
     # Byte 24 of a PNG is its bit depth; Pillow stretches grey of fewer bits, which would change ids.
     if image.mode != 'P' and not (image.mode == 'L' and data[24] == 8):
-        raise ValueError(f'{place} has mode {image.mode}, but a label is a palette or 8-bit grey PNG')
+        raise ValueError(
+            f'{place} has mode {image.mode}, but a label is a palette or 8-bit grey PNG'
+        )
     return np.asarray(image)
 
 
@@ -165,9 +172,13 @@ def _mat_label(data: bytes, place: str) -> np.ndarray:
         mat = scipy.io.loadmat(io.BytesIO(data), squeeze_me=True, struct_as_record=False)
         label = mat['GTcls'].Segmentation
     except Exception as error:  # scipy raises many types for a damaged file
-        raise ValueError(f'{place} cannot be read as an SBD label (GTcls.Segmentation): {error!r}') from error
+        raise ValueError(
+            f'{place} cannot be read as an SBD label (GTcls.Segmentation): {error!r}'
+        ) from error
     if label.dtype != np.uint8 or label.ndim != 2:
-        raise ValueError(f'{place} holds {label.dtype} {label.shape}, but a label is uint8 [height, width]')
+        raise ValueError(
+            f'{place} holds {label.dtype} {label.shape}, but a label is uint8 [height, width]'
+        )
     return label
 
 
@@ -197,7 +208,11 @@ def _open_voc(path: Path) -> Folder | Tar:
 
 def _open_sbd(path: Path) -> Folder:
     for folder in (path, path / 'dataset', path / 'benchmark_RELEASE' / 'dataset'):
-        if (folder / 'cls').is_dir() and (folder / 'train.txt').is_file() and (folder / 'val.txt').is_file():
+        if (
+            (folder / 'cls').is_dir()
+            and (folder / 'train.txt').is_file()
+            and (folder / 'val.txt').is_file()
+        ):
             return Folder(folder)
     raise FileNotFoundError(
         f'there are no dataset/train.txt, dataset/val.txt and dataset/cls in {path}: '
@@ -207,7 +222,9 @@ def _open_sbd(path: Path) -> Folder:
 
 def _open_aug(path: Path) -> Folder:
     if not any(path.glob('*.png')):
-        raise FileNotFoundError(f'there are no .png files in {path}: give the folder SegmentationClassAug')
+        raise FileNotFoundError(
+            f'there are no .png files in {path}: give the folder SegmentationClassAug'
+        )
     return Folder(path)
 
 
@@ -221,7 +238,9 @@ def _trainaug_list(voc: Folder | Tar, extra: Folder, val: Collection[str]) -> Co
     return trainaug
 
 
-def _refuse_val_in_train(voc: Folder | Tar, train: Collection[str], val: Collection[str], name: str) -> None:
+def _refuse_val_in_train(
+    voc: Folder | Tar, train: Collection[str], val: Collection[str], name: str
+) -> None:
     both = sorted({*train} & {*val})
     if both:
         raise ValueError(

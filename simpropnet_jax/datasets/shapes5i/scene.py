@@ -11,7 +11,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from simpropnet_jax.datasets.folds import VOID
-from simpropnet_jax.datasets.shapes5i.shapes import CLASSES, SILHOUETTES, STRAY_SILHOUETTES, TEXTURES, UNIT, area
+from simpropnet_jax.datasets.shapes5i.shapes import (
+    CLASSES,
+    SILHOUETTES,
+    STRAY_SILHOUETTES,
+    TEXTURES,
+    UNIT,
+    area,
+)
 
 SEED = 5  # of the whole data set
 SIDE = (184, 240)  # pixels
@@ -58,7 +65,9 @@ class Stamp:
 
     def __init__(self, draws: Draws, silhouette, texture, pixels: int):
         """Args: texture: None: one colour; pixels: the object's area, before shear."""
-        unit = math.isqrt(pixels * 256 * 64 * 64 // area(silhouette))  # length of UNIT in 1/16 pixel
+        unit = math.isqrt(
+            pixels * 256 * 64 * 64 // area(silhouette)
+        )  # length of UNIT in 1/16 pixel
         u, v = _coordinates(draws, unit)
         inside = silhouette(u, v)
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -91,7 +100,9 @@ class Scene:
 
     def stamp(self, silhouette, texture, percent: tuple[int, int]) -> Stamp:
         """A stamp with some percentage of the scene's area."""
-        pixels = math.prod(self.shape) * self._draws.integer(10 * percent[0], 10 * percent[1]) // 1000
+        pixels = (
+            math.prod(self.shape) * self._draws.integer(10 * percent[0], 10 * percent[1]) // 1000
+        )
         return Stamp(self._draws, silhouette, texture, pixels)
 
     def add_clutter(self, stamp: Stamp) -> None:
@@ -124,7 +135,9 @@ class Scene:
         return tuple(window), tuple(part)
 
     def _paint(self, stamp, window, part):
-        self.pixels[window] = np.where(stamp.mask[part][..., None], stamp.pixels[part], self.pixels[window])
+        self.pixels[window] = np.where(
+            stamp.mask[part][..., None], stamp.pixels[part], self.pixels[window]
+        )
 
     def _write_label(self, mask, class_id):
         """The class, and void from two pixels outside the border to one pixel inside."""
@@ -164,7 +177,10 @@ def _coordinates(draws, unit):
     x = np.arange(-reach, reach + 1)
     y = x[:, None]
     angle = 2 * math.pi * draws.integer(0, TURN - 1) / TURN
-    cos, sin = round(ONE * math.cos(angle)), round(ONE * math.sin(angle))  # never near a half: the same everywhere
+    cos, sin = (
+        round(ONE * math.cos(angle)),
+        round(ONE * math.sin(angle)),
+    )  # never near a half: the same everywhere
     u, v = cos * x + sin * y, cos * y - sin * x
     u = u + (v * draws.integer(-50, 50) >> 8)
     v = v * draws.integer(215, 300) >> 8
@@ -221,5 +237,7 @@ def _noisy(draws, pixels):
     strength = np.full((height, width, 1), draws.integer(4, 20))
     for _ in range(2):
         top, left = draws.integer(0, height), draws.integer(0, width)
-        strength[top : top + draws.integer(20, 100), left : left + draws.integer(20, 100)] += draws.integer(5, 30)
+        strength[top : top + draws.integer(20, 100), left : left + draws.integer(20, 100)] += (
+            draws.integer(5, 30)
+        )
     return pixels + (draws.noise(*pixels.shape) * strength >> 7)

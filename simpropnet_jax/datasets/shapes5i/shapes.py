@@ -36,12 +36,26 @@ def _heart(u, v):
 
 
 def _star(u, v):
-    return _polygon(u, v, (0, -1024), (253, -348), (974, -316), (409, 133), (602, 828), (0, 430), (-602, 828),
-                    (-409, 133), (-974, -316), (-253, -348))  # fmt: skip
+    return _polygon(
+        u,
+        v,
+        (0, -1024),
+        (253, -348),
+        (974, -316),
+        (409, 133),
+        (602, 828),
+        (0, 430),
+        (-602, 828),
+        (-409, 133),
+        (-974, -316),
+        (-253, -348),
+    )
 
 
 def _arrow(u, v):
-    return _polygon(u, v, (-1024, -260), (60, -260), (60, -760), (1024, 0), (60, 760), (60, 260), (-1024, 260))
+    return _polygon(
+        u, v, (-1024, -260), (60, -260), (60, -760), (1024, 0), (60, 760), (60, 260), (-1024, 260)
+    )
 
 
 Silhouette = Callable[[Coordinates, Coordinates], np.ndarray]
@@ -49,7 +63,9 @@ Silhouette = Callable[[Coordinates, Coordinates], np.ndarray]
 SILHOUETTES: dict[str, Silhouette] = {
     'disc': _disc,
     'triangle': lambda u, v: _polygon(u, v, (0, -1024), (887, 512), (-887, 512)),
-    'cross': lambda u, v: (np.minimum(abs(u), abs(v)) <= 340) & (np.maximum(abs(u), abs(v)) <= UNIT),
+    'cross': lambda u, v: (
+        (np.minimum(abs(u), abs(v)) <= 340) & (np.maximum(abs(u), abs(v)) <= UNIT)
+    ),
     'crescent': lambda u, v: _disc(u, v) & ~_disc(u, v, x=500, radius=840),
     'arrow': _arrow,
     'ring': lambda u, v: _disc(u, v) & ~_disc(u, v, radius=540),
@@ -64,9 +80,12 @@ STRAY_SILHOUETTES: dict[str, Silhouette] = {
     'bar': lambda u, v: (abs(u) <= UNIT) & (abs(v) <= 260),
     'half disc': lambda u, v: _disc(u, v) & (v >= 0),
     'corner': lambda u, v: _polygon(
-        u, v, (-900, -900), (-250, -900), (-250, 250), (900, 250), (900, 900), (-900, 900)),
-    'blob': lambda u, v: _disc(u, v, -400, 200, 600) | _disc(u, v, 480, 420, 430) | _disc(u, v, 250, -420, 500),
-}  # fmt: skip
+        u, v, (-900, -900), (-250, -900), (-250, 250), (900, 250), (900, 900), (-900, 900)
+    ),
+    'blob': lambda u, v: (
+        _disc(u, v, -400, 200, 600) | _disc(u, v, 480, 420, 430) | _disc(u, v, 250, -420, 500)
+    ),
+}
 """Those of distractors and of background clutter: no class has them."""
 
 
@@ -76,7 +95,9 @@ def _dots(u, v, period):
 
 
 def _rings(u, v, period):
-    distance = np.sqrt(u * u + v * v).astype(np.int64)  # a square root is rounded alike on every machine
+    distance = np.sqrt(u * u + v * v).astype(
+        np.int64
+    )  # a square root is rounded alike on every machine
     return distance // (period // 2) % 2 == 1
 
 

@@ -55,7 +55,8 @@ def load(data_dir: str | Path, images: dict[str, int] = IMAGES) -> tuple[Index, 
         _create(folder, images)
     index = Index.load(folder / INDEX_FILE)
     return index, {
-        name: Records(folder, [index.ids[i] for i in member.nonzero()[0]]) for name, member in index.lists.items()
+        name: Records(folder, [index.ids[i] for i in member.nonzero()[0]])
+        for name, member in index.lists.items()
     }
 
 
@@ -69,7 +70,11 @@ def encoded(image, label) -> tuple[bytes, bytes]:
 
 def _create(folder, images):
     """Draws everything beside `folder` and then renames it, so that `folder` is complete or not there."""
-    logger.info('drawing shapes5i, %d images, into %s: this once, about a minute', sum(images.values()), folder)
+    logger.info(
+        'drawing shapes5i, %d images, into %s: this once, about a minute',
+        sum(images.values()),
+        folder,
+    )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='unfinished_', dir=folder.parent) as unfinished:

@@ -1,0 +1,293 @@
+"""ImageNet weights: files read; for the ResNet checked entry by entry, batch norm folded into the convolutions.
+
+Each source has a convention of its own (normalise.CONVENTIONS). Its name travels with the weights, so that
+images are normalised, and the network strides, as the weights were trained.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flax import traverse_util
+
+from simpropnet_jax.backbones.normalise import get_convention
+from simpropnet_jax.backbones.resnet import DEPTHS, STAGES, parameter_shapes
+from simpropnet_jax.runtime.download import Remote, fetch
+
+DEPTHS_50, DEPTHS_101 = (3, 4, 6, 3), (3, 4, 23, 3)
+# Depths -> keras.applications.ResNet50(include_top=False) and ResNet101, as Keras itself downloads them: address, MD5.
+_KERAS_FOLDER = 'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
+KERAS_FILES = {
+    DEPTHS_50: (
+        f'{_KERAS_FOLDER}resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5',
+        '4d473c1dd8becc155b73f8504c6f6626',
+    ),
+    DEPTHS_101: (
+        f'{_KERAS_FOLDER}resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5',
+        '88cf7a10940856eca736dc7b7e228a21',
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Weights and all that has to be known to use them."""
+
+    params: dict  # nested, float32 numpy, as the 'params' of ResNet or VGG16
+    convention: str  # key of normalise.CONVENTIONS
+    source: str  # file name and sha256, for checkpoints and result files
+
+    @property
+    def vgg(self) -> bool:
+        """Whether they are a VGG-16's, and not a ResNet's."""
+        return 'conv1_1' in self.params
+
+    @property
+    def width(self) -> int:
+        """Filters of the first layer."""
+        return self.params['conv1_1' if self.vgg else 'conv1']['kernel'].shape[-1]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks of a ResNet's stages."""
+        blocks = [sum(name.startswith(f'{stage}_') for name in self.params) for stage in STAGES]
+        return tuple(count for count in blocks if count)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Names in one kind of file. Each place of our ResNet is a convolution and its batch norm there."""
+
+    convention: str
+    names: Callable[[str], tuple[str, str]]  # 'layer1_0/conv1' -> names of convolution, batch norm
+    kernel: str
+    bias: str | None
+    norm: tuple[str, str, str, str]  # scale, offset, mean, variance
+    join: str  # between the name of a layer and of its array
+    axes: tuple[int, int, int, int]  # transposition of the kernel to height, width, in, out
+    unused: str  # regular expression of entries that a ResNet to layer3 does not need
+
+
+def _keras_names(place: str) -> tuple[str, str]:
+    if place == 'conv1':
+        return 'conv1_conv', 'conv1_bn'
+    stage, block, conv = re.fullmatch(r'layer(\d)_(\d+)/(?:conv)?(\d|downsample)', place).groups()
+    layer = f'conv{int(stage) + 1}_block{int(block) + 1}_{0 if conv == "downsample" else conv}'
+    return f'{layer}_conv', f'{layer}_bn'
+
+
+def _torchvision_names(place: str) -> tuple[str, str]:
+    place = re.sub(r'^(layer\d)_(\d+)/', r'\1.\2.', place)
+    if place.endswith('downsample'):
+        return f'{place}.0', f'{place}.1'
+    return place, re.sub(r'conv(\d)$', r'bn\1', place)
+
+
+_KERAS = _Layout(
+    convention='keras',
+    names=_keras_names,
+    kernel='kernel',
+    bias='bias',
+    norm=('gamma', 'beta', 'moving_mean', 'moving_variance'),
+    join='/',
+    axes=(0, 1, 2, 3),
+    unused=r'(conv5_block\d+_|predictions/|probs/).*',
+)
+TORCHVISION = _Layout(
+    convention='torchvision',
+    names=_torchvision_names,
+    kernel='weight',
+    bias=None,
+    norm=('weight', 'bias', 'running_mean', 'running_var'),
+    join='.',
+    axes=(2, 3, 1, 0),
+    unused=r'(layer4|fc)\..*|.*\.num_batches_tracked',
+)
+
+
+def load_backbone(
+    path: str | os.PathLike, width: int = 64, depths: tuple[int, ...] = DEPTHS
+) -> Backbone:
+    """ResNet weights, of ResNet-50 up to layer3 or as `depths` says, from a file or from Keras' own download.
+
+    Args:
+      path: Keras' .h5 (h5py is enough), torchvision's .pth (needs torch) or .safetensors (does not); or the
+        word 'keras': the file of ResNet-50 or ResNet-101 that keras.applications downloads, from the same place and
+        checked by its hash.
+      width: filters of the stem, 64 in every published file.
+      depths: blocks of layer1, layer2, ...; entries of a stage behind them are left out.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: an entry is missing, superfluous or of the wrong shape, the file is of another kind, or the download
+        is of other depths.
+      ImportError: the library that reads this kind of file is not installed.
+      OSError: the weights could not be downloaded.
+    """
+    path = download(*_keras_file(depths)) if str(path) == 'keras' else Path(path)
+    entries, convention = read_weights(path, 'backbone')
+    layout = {layout.convention: layout for layout in (_KERAS, TORCHVISION)}[convention]
+    params = fold(entries, layout, width, path, depths)
+    return Backbone(params, convention, f'{path.name} sha256:{sha256(path)}')
+
+
+def _keras_file(depths) -> tuple[str, str]:
+    """Address and MD5 of the file whose network has these stages, without its last one or with it."""
+    for whole, file in KERAS_FILES.items():
+        if tuple(depths) in (whole[:-1], whole):
+            return file
+    raise ValueError(
+        f"'keras' downloads ResNet-50, of {DEPTHS_50} blocks, or ResNet-101, of {DEPTHS_101}, with layer4 or without, "
+        f'and nothing of {tuple(depths)} blocks: change the depths, or give the path of a file'
+    )
+
+
+def download(url: str, md5: str) -> Path:
+    """Path of a file of keras.applications, downloaded if not there, in the folder that Keras uses."""
+    folder = Path(os.environ.get('KERAS_HOME', Path.home() / '.keras')) / 'models'
+    try:
+        return fetch(Remote(url.split('/')[-1], (url,), md5), folder)
+    except OSError as error:
+        raise OSError(
+            f'the backbone weights could not be downloaded ({error}); download {url} elsewhere and give its path'
+        ) from error
+
+
+def read_weights(path: Path, of: str) -> tuple[dict[str, np.ndarray], str]:
+    """Arrays of a file of Keras or torchvision by their names there, and the convention that goes with them.
+
+    Args:
+      of: what they are to be the weights of, for errors.
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: the file is of another kind, or damaged.
+      ImportError: the library that reads this kind of file is not installed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{of} weights not found: {path} '
+            "(give a Keras .h5, a torchvision .pth or .safetensors, or 'keras' to download them)"
+        )
+    readers = {
+        '.h5': ('keras', read_h5),
+        '.hdf5': ('keras', read_h5),
+        '.pth': ('torchvision', read_pth),
+        '.safetensors': ('torchvision', read_safetensors),
+    }
+    if path.suffix not in readers:
+        raise ValueError(f'{of} weights must end in {", ".join(readers)}, got {path}')
+    convention, read = readers[path.suffix]
+    return read(path), convention
+
+
+def read_h5(path: Path) -> dict[str, np.ndarray]:
+    """Arrays by 'layer/array', from the layouts with and without `model_weights` around the layers."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(f'reading {path} needs h5py: pip install h5py') from error
+    entries = {}
+    try:
+        file = h5py.File(path, 'r')
+    except OSError as error:
+        raise ValueError(
+            f'{path} is not a readable HDF5 file ({error}); download it again'
+        ) from error
+    with file:
+        for layer, group in file.get('model_weights', file).items():
+
+            def collect(name, item, layer=layer):
+                if isinstance(item, h5py.Dataset):
+                    entries[f'{layer}/{name.split("/")[-1].removesuffix(":0")}'] = item[()]
+
+            group.visititems(collect)
+    return entries
+
+
+def read_pth(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f'reading {path} needs PyTorch: pip install torch, or give the same weights as .safetensors'
+        ) from error
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except (
+        Exception
+    ) as error:  # zip, pickle and attribute errors alike: the file is not a state dict
+        reason = str(error).split('\n')[0]
+        raise ValueError(
+            f'{path} is not a state dict as torchvision publishes them ({reason})'
+        ) from error
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise ImportError(f'reading {path} needs safetensors: pip install safetensors') from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f'{path} is not a readable safetensors file ({error}); download it again'
+        ) from error
+
+
+def fold(
+    entries: dict[str, np.ndarray],
+    layout: _Layout,
+    width: int,
+    path: Path,
+    depths: tuple[int, ...] = DEPTHS,
+) -> dict:
+    """ResNet's params from the file's entries, all of which must be known, present and of the right shape."""
+    convention = get_convention(layout.convention)
+    shapes = parameter_shapes(stride_on=convention.stride_on, width=width, depths=depths)
+    shapes = traverse_util.flatten_dict(shapes, sep='/')
+    left = {name for name in entries if not re.fullmatch(layout.unused, name)}
+    network = f'ResNet-{101 if 23 in depths else 50} of {layout.convention}'
+
+    def take(layer, array, shape):
+        name = f'{layer}{layout.join}{array}'
+        if name not in entries:
+            blocks = ', '.join(map(str, depths))
+            raise ValueError(
+                f'{path} has no entry {name} (is it a {network}, whole in its stages of {blocks} blocks?)'
+            )
+        if entries[name].shape != shape:
+            raise ValueError(
+                f'{path}: entry {name} should have shape {shape}, has {entries[name].shape}'
+            )
+        left.discard(name)
+        return np.asarray(entries[name], np.float64)
+
+    params = {}
+    for place in [name.removesuffix('/kernel') for name in shapes if name.endswith('/kernel')]:
+        conv, norm = layout.names(place)
+        shape = shapes[f'{place}/kernel']
+        stored = tuple(shape[layout.axes.index(axis)] for axis in range(4))
+        channels = shape[-1:]
+        kernel = take(conv, layout.kernel, stored).transpose(layout.axes)
+        bias = take(conv, layout.bias, channels) if layout.bias else 0.0
+        scale, offset, mean, variance = (take(norm, array, channels) for array in layout.norm)
+        factor = scale / np.sqrt(variance + convention.epsilon)
+        params[f'{place}/kernel'] = (kernel * factor).astype(np.float32)
+        params[f'{place}/bias'] = ((bias - mean) * factor + offset).astype(np.float32)
+    if left:
+        raise ValueError(
+            f'{path} has an entry {min(left)} that a {network} does not have ({len(left)} such entries)'
+        )
+    return traverse_util.unflatten_dict(params, sep='/')
+
+
+def sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,0 +1,103 @@
+"""Draws transformed pairs: the training's supports, each beside what transformed-pair conditioning makes of it.
+
+    python -m simpropnet_jax.cli.draw_pairs --config configs/simpropnet.py:fold=2 --out pairs.png
+    python -m simpropnet_jax.cli.draw_pairs --config configs/shapes.py --out pairs.png --config.tpc.rotation=90
+
+The first pairs show one transform of config.tpc each, the others all of them as a training has them: each with its
+probability. Masks are green; gray is void, where no loss is taken.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from simpropnet_jax.config import command_line
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.episodes.loader import train_batches
+from simpropnet_jax.episodes.transform import OFF, transform
+from simpropnet_jax.io import overlay
+from simpropnet_jax.io.images import FOREGROUND, VOID
+from simpropnet_jax.setup import experiment
+
+IN_A_ROW = 2  # pairs
+ENDINGS = ('.png', '.jpg')
+
+
+def draw(config: ConfigDict, count: int) -> np.ndarray:
+    """A picture of `count` pairs, u8 [H, W, 3]; the config's seed decides which, and how they are transformed.
+
+    Raises:
+      ValueError, OSError: the config holds what it may not, or its data set cannot be read.
+    """
+    config_rules.validate(config, jax.device_count(), jax.process_count())
+    source = experiment.open_data(config)
+    size = config.train.size
+    batches = train_batches(
+        source,
+        experiment.prepare_sampler(config, source),
+        batch=count,
+        first_step=0,
+        support_size=size,
+        query_size=size,
+        backend=config.data.loader,
+        workers=config.data.workers,
+    )
+    batch = next(batches)
+    batches.close()
+    images, labels = batch['support_image'][:, 0], batch['support_label'][:, 0]
+    keys = jax.random.split(jax.random.key(config.seed), count)
+    pairs = []
+    for number, (key, image, label) in enumerate(zip(keys, images, labels, strict=True)):
+        name, strengths = _shown(config.tpc, number)
+        moved = jax.device_get(transform(key, jnp.asarray(image), jnp.asarray(label), strengths))
+        pairs.append(
+            overlay.captioned(overlay.beside([_overlay(image, label), _overlay(*moved)]), name)
+        )
+    return _grid(pairs)
+
+
+def _shown(strengths: ConfigDict, number: int) -> tuple[str, ConfigDict]:
+    """Name and strengths of pair `number`: one transform of those that are on, for certain; after these, all."""
+    names = [name for name in OFF if strengths[name] != OFF[name]]
+    if number >= len(names):
+        return 'together', strengths
+    name = names[number]
+    certain = 1.0 if name == 'flip' else strengths[name]
+    return name, ConfigDict({**OFF, name: certain, 'probability': 1.0})
+
+
+def _overlay(image, label):
+    return overlay.overlay(
+        image.astype(np.uint8), label == FOREGROUND, overlay.TRUTH, label == VOID
+    )
+
+
+def _grid(pairs):
+    """Pairs in rows of `IN_A_ROW`, the last filled up with white."""
+    pairs = pairs + [np.full_like(pairs[0], 255)] * (-len(pairs) % min(IN_A_ROW, len(pairs)))
+    return overlay.below(
+        [overlay.beside(pairs[i : i + IN_A_ROW]) for i in range(0, len(pairs), IN_A_ROW)]
+    )
+
+
+def main():
+    out = Path(OUT.value)
+    if out.suffix.lower() not in ENDINGS:
+        raise ValueError(f'--out must end in {" or ".join(ENDINGS)}, got {out}')
+    if PAIRS.value < 1:
+        raise ValueError(f'--pairs must be 1 or more, got {PAIRS.value}')
+    overlay.save(draw(CONFIG.value, PAIRS.value), out)
+
+
+if __name__ == '__main__':
+    CONFIG = command_line.define_config(required=True)
+    OUT = flags.DEFINE_string(
+        'out', None, 'picture to write, .png or .jpg; its folder is made if it is not there'
+    )
+    flags.mark_flag_as_required('out')
+    PAIRS = flags.DEFINE_integer('pairs', 8, 'how many pairs')
+    command_line.run(main)

@@ -1,0 +1,396 @@
+"""Scores a method on episodes: each image is encoded, each support looked at, and each distinct episode scored once.
+
+    bank = load_bank(source, episodes, size=321)                 # host, uint8, once
+    evaluator = Evaluator(module, bank, episodes, ...)           # nothing compiled yet
+    result = evaluator.run(variables)                            # compiles at its first call only
+
+`evaluate` is the three in one. A training run that selects its checkpoint keeps the evaluator and calls `run`
+each time.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Bool
+
+from simpropnet_jax.datasets.folds import CLASS_NAMES
+from simpropnet_jax.episodes.sampler import Episode
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.engine.device_functions import encoder, prober, scorer, segmenter
+from simpropnet_jax.evaluation.engine.feature_cache import Holder, padded
+from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES, ImageBank, Progress, load_bank
+from simpropnet_jax.evaluation.engine.support_cache import CLASSES, SupportProbes, look_at_supports
+from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
+from simpropnet_jax.runtime import sharding
+
+VOID_RULES = ('ignore', 'background')
+REFINEMENT_RULES = ('fixed', 'until_drop')  # or a number, as text
+RELEASED_PASSES = 5  # CANet's released test makes no more, the one without refinement among them
+# Steps that may wait for the device: enough to overlap with the host, few enough to bound memory.
+STEPS_IN_FLIGHT = 4
+
+
+class Evaluator:
+    """Scores any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
+
+    The features of the bank, and what is kept of each support, stay on the device while it runs, replicated over the
+    mesh: an episode is then a few integers. Where features take more memory than is given, supports are looked at group
+    after group, and so are the queries of each shot, so that an image is encoded once for each of these. Episodes are
+    sharded over the mesh axis 'data'.
+    """
+
+    def __init__(
+        self,
+        module,
+        bank: ImageBank,
+        episodes: Mapping[tuple[int, int], Sequence],
+        *,
+        classes: Sequence[int],
+        convention: str,
+        mesh: jax.sharding.Mesh,
+        label_sizes: Sequence[str] = LABEL_SIZES,
+        batch: int = 16,
+        void: str = 'ignore',
+        class_names: Sequence[str] = CLASS_NAMES,
+        zero_mask: bool = False,
+        refinement: str = 'fixed',
+        self_support: int = 0,
+        memory: float = math.inf,
+        support_class: Mapping[int, int] | None = None,
+    ):
+        """Arguments as for `evaluate`; ValueError for one that is out of range.
+
+        Args:
+          zero_mask: the supports' masks are emptied.
+          refinement: of an iterative method, 'fixed': as often as it says; '2': twice; 'until_drop': pass after pass
+            over all episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no
+            longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
+          self_support: rounds in which the query becomes its own support, see `models.self_support`; 0: none.
+          memory: GiB of each device for features of images.
+          support_class: class whose mask the supports of an episode of each class have; None: its own.
+        """
+        _check(episodes, bank, classes, label_sizes, void, batch, refinement)
+        self.until_drop = module.iterative and refinement == 'until_drop'
+        self.refinements = int(refinement) if refinement.isdigit() else None
+        self.bank, self.episodes = bank, dict(episodes)
+        self.classes, self.class_names = tuple(classes), class_names
+        self.label_sizes, self.void = tuple(label_sizes), void
+        self.replicated, self.sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
+        self.batch, self.memory = -(-batch // mesh.shape['data']) * mesh.shape['data'], memory
+        if 'own' in label_sizes:
+            self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
+            self.segment = jax.jit(
+                segmenter(module, self.canvas, self_support), out_shardings=self.replicated
+            )
+        self.encode = jax.jit(
+            encoder(module, convention), donate_argnums=1, out_shardings=self.replicated
+        )
+        self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
+        self.episode_counts: dict[
+            int, EpisodeCounts
+        ] = {}  # of the last run, by shot, set after set
+        self._support_class = np.arange(CLASSES)
+        for class_id, other in (support_class or {}).items():
+            self._support_class[class_id] = other
+        self._speed = None  # episodes a second of the last scoring
+        self.probe = jax.jit(
+            prober(module, void, zero_mask), donate_argnums=1, out_shardings=self.replicated
+        )
+        score = scorer(module, self.label_sizes, void, self_support)
+        self.score = jax.jit(score, static_argnums=5, out_shardings=self.replicated)
+
+    def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
+        """Result of these weights ({'params': ...}) on the episodes; see `evaluate`.
+
+        Each of `shots` says how many `refinements` were kept, where that was tried; `episodes_per_second` is by shot,
+        features and what is kept of supports being at hand and all compiled.
+        """
+        started = time.perf_counter()
+        given, shots, speeds = self._look_at_supports(variables, progress), {}, {}
+        for shot in sorted({shot for shot, _ in self.episodes}):
+            sets = {seed: e for (k, seed), e in self.episodes.items() if k == shot}
+            shots[str(shot)] = self._shot(given, shot, sets, progress)
+            speeds[str(shot)] = self._speed
+        seconds = {'encode': given.holder.seconds, 'supports': given.seconds}
+        seconds['episodes'] = time.perf_counter() - started - sum(seconds.values())
+        return {
+            'shots': shots,
+            'classes': [self.class_names[c] for c in self.classes],
+            'void': self.void,
+            'size': self.bank.images.shape[1],
+            'label_size': self.bank.labels.shape[1],
+            'images': len(self.bank.numbers),
+            'seconds': seconds,
+            'episodes_per_second': speeds,
+        }
+
+    def predict(
+        self, variables, progress: Progress | None = None
+    ) -> Iterator[tuple[tuple[int, int], int, Bool[np.ndarray, 'H W']]]:
+        """The masks themselves: (shot, seed), number in that set, and mask at the query label's own size, in order.
+
+        They are those that `run` scores at the label size 'own', which must be among `label_sizes`. Of an iterative
+        method, 'until_drop' is not followed: it knows the labels.
+        """
+        given = self._look_at_supports(variables, progress)
+        done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
+        for key, drawn in self.episodes.items():
+            rows = _rows(drawn)
+            queries = self.bank.positions(rows[:, 0])
+            for group in given.holder.groups(
+                'query', queries, np.arange(len(rows))
+            ):  # in order, as promised
+                for part in self._parts(group):
+                    batch = self._batch(padded(rows[part], self.batch), given)
+                    placed = sharding.place(batch, self.sharded)
+                    found = self.segment(
+                        given.holder.variables, given.holder.queries[0], given.probes.bank, placed
+                    )
+                    for i, mask, (height, width) in zip(
+                        part, np.asarray(found), batch['own_size'], strict=False
+                    ):
+                        yield key, int(i), mask[:height, :width]
+                    done += len(part)
+                    if progress:
+                        progress('segment episodes', done, total)
+
+    def _look_at_supports(self, variables, progress) -> '_Given':
+        holder = Holder(
+            self.encode,
+            self.bank,
+            jax.device_put(variables, self.replicated),
+            batch=self.batch,
+            memory=self.memory,
+            sharded=self.sharded,
+            replicated=self.replicated,
+            progress=progress,
+        )
+        started = time.perf_counter()
+        of_one = [
+            (number, e.class_id)
+            for listed in self.episodes.values()
+            for e in listed
+            for number in e.supports
+        ]
+        numbers, class_ids = np.array(of_one).T
+        class_ids = self._support_class[class_ids]
+        probes = look_at_supports(
+            self.probe, holder, self.bank.positions(numbers), class_ids, progress
+        )
+        return _Given(holder, probes, time.perf_counter() - started - holder.seconds)
+
+    def _parts(self, group):
+        return (group[start : start + self.batch] for start in range(0, len(group), self.batch))
+
+    def _shot(self, given, shot, sets, progress):
+        """Scores the sets of one shot (by seed): the episodes that sets have in common, once."""
+        rows = np.concatenate([_rows(s) for s in sets.values()])
+        rows, inverse = np.unique(rows, axis=0, return_inverse=True)
+        inverse = inverse.reshape(-1)
+        scored, result, passes = self._best_pass(given, shot, rows, sets, inverse, progress)
+        self.episode_iou[shot] = _episode_iou(rows, scored[self.label_sizes[0]])
+        seeds = np.repeat(list(sets), [len(s) for s in sets.values()])
+        counts = {name: metrics.Counts(*(x[inverse] for x in c)) for name, c in scored.items()}
+        self.episode_counts[shot] = EpisodeCounts(
+            seeds, rows[inverse, 0], rows[inverse, 2:], rows[inverse, 1], counts
+        )
+        episodes = {str(seed): len(s) for seed, s in sets.items()}
+        return {'episodes': episodes, 'distinct_episodes': len(rows), **passes, **result}
+
+    def _best_pass(self, given, shot, rows, sets, inverse, progress):
+        """Counts of the rows, their summary, and {'refinements': n} where passes were made until the mIoU dropped."""
+        if not self.until_drop:
+            scored = self._score_rows(
+                given, rows, self.refinements, f'{shot}-shot episodes', progress
+            )
+            return scored, self._summary(scored, rows, sets, inverse), {}
+        best, first = None, self.label_sizes[0]
+        for steps in range(RELEASED_PASSES):
+            name = f'{shot}-shot episodes, pass {steps + 1}'
+            scored = self._score_rows(given, rows, steps, name, progress)
+            result = self._summary(scored, rows, sets, inverse)
+            if best and result[first]['miou'] <= best[1][first]['miou']:
+                break
+            best = scored, result, {'refinements': steps}
+        return best
+
+    def _summary(self, scored, rows, sets, inverse):
+        """{label size: mIoU and FB-IoU over the sets}; `inverse` are the rows of all sets' episodes, in order."""
+        ends = np.cumsum([len(s) for s in sets.values()])[:-1]
+        result = {}
+        for name in self.label_sizes:
+            totals = {}
+            for seed, index in zip(sets, np.split(inverse, ends), strict=True):
+                counts = metrics.Counts(*(x[index] for x in scored[name]))
+                totals[seed] = metrics.accumulate(counts, rows[index, 1], self.classes)
+            result[name] = metrics.summarise(totals, self.class_names)
+        return result
+
+    def _score_rows(self, given, rows, steps, name, progress):
+        """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
+        done, waiting, numbers, ends, encoding = [], deque(), [], [], given.holder.seconds
+
+        def collect():
+            result, size = waiting.popleft()
+            done.append(jax.tree.map(lambda x: np.asarray(x)[:size], result))
+            ends.append(time.perf_counter() - (given.holder.seconds - encoding))
+            if progress:
+                progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
+
+        for group in given.holder.groups('query', self.bank.positions(rows[:, 0])):
+            for part in self._parts(group):
+                batch = sharding.place(
+                    self._batch(padded(rows[part], self.batch), given), self.sharded
+                )
+                found = self.score(
+                    given.holder.variables, *given.holder.queries, given.probes.bank, batch, steps
+                )
+                waiting.append((found, len(part)))
+                numbers.append(part)
+                if len(waiting) > STEPS_IN_FLIGHT:
+                    collect()
+            while waiting:  # before these images make room for others
+                collect()
+        # The first part waited for the compiler.
+        self._speed = (
+            (len(rows) - len(numbers[0])) / (ends[-1] - ends[0]) if len(ends) > 1 else None
+        )
+        order = np.argsort(np.concatenate(numbers))
+        return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
+
+    def _batch(self, rows, given):
+        queries, class_id = self.bank.positions(rows[:, 0]), rows[:, 1].astype(np.int32)
+        supports = given.probes.places(
+            self.bank.positions(rows[:, 2:]), self._support_class[class_id][:, None]
+        )
+        batch = {'query': given.holder.places(queries), 'support': supports, 'class_id': class_id}
+        if 'own' in self.label_sizes:
+            labels = [self.bank.own_labels[q] for q in queries]
+            batch['own_size'] = np.array([x.shape for x in labels], np.int32)
+            batch['own_label'] = np.zeros((len(rows), *self.canvas), np.uint8)
+            for canvas, label in zip(batch['own_label'], labels, strict=True):
+                canvas[: label.shape[0], : label.shape[1]] = label
+        return batch
+
+
+def evaluate(
+    module,
+    variables,
+    source,
+    episodes: Mapping[tuple[int, int], Sequence],
+    *,
+    classes: Sequence[int],
+    convention: str,
+    size: int,
+    mesh: jax.sharding.Mesh,
+    label_sizes: Sequence[str] = LABEL_SIZES,
+    label_size: int | None = None,
+    batch: int = 16,
+    void: str = 'ignore',
+    backend: str = 'auto',
+    class_names: Sequence[str] = CLASS_NAMES,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Loads, encodes and scores all episodes of one fold.
+
+    Args:
+      module: a method with `encode`, `probe`, `decode`; `variables` its {'params': ...}.
+      source: where images and labels are read from.
+      episodes: {(shot, seed): episodes}. Several shots and seeds share one bank of features.
+      classes: class ids that the mIoU averages over; each needs an episode in every set.
+      convention: of the backbone's weights, see `backbones.normalise`.
+      size: input side in pixels; images are stretched to it.
+      mesh: with an axis 'data'; `batch` is rounded up to a multiple of its devices.
+      label_sizes: 'square' scores at `label_size` (by default `size`), 'own' at the size of each query's label.
+      void: 255 is in neither mask nor metric ('ignore'), or 'background' as the papers' binary masks had it.
+      backend: of the loader, 'tfdata', 'threads' or 'auto'.
+      class_names: name of each class id, for the result.
+    Returns:
+      `shots` {'1': {'square': {miou, miou_std, fb_iou, fb_iou_std, per_class, seeds}, 'own': ..., episodes,
+      distinct_episodes}}, `classes`, `void`, `size`, `label_size`, `images`, `seconds`: plain Python values.
+    """
+    started = time.perf_counter()
+    bank = load_bank(
+        source,
+        episodes,
+        size=size,
+        label_size=label_size,
+        label_sizes=label_sizes,
+        backend=backend,
+        progress=progress,
+    )
+    loaded = time.perf_counter() - started
+    evaluator = Evaluator(
+        module,
+        bank,
+        episodes,
+        classes=classes,
+        convention=convention,
+        mesh=mesh,
+        label_sizes=label_sizes,
+        batch=batch,
+        void=void,
+        class_names=class_names,
+    )
+    result = evaluator.run(variables, progress)
+    result['seconds'] = {'load': loaded, **result['seconds']}
+    return result
+
+
+class _Given(NamedTuple):
+    """What episodes need of one set of weights, and the seconds that supports took, without encoding them."""
+
+    holder: Holder
+    probes: SupportProbes
+    seconds: float
+
+
+def _rows(episodes) -> np.ndarray:
+    """[E, 2+K]: query, class, supports..."""
+    return np.array([(e.query, e.class_id, *e.supports) for e in episodes])
+
+
+def _episode_iou(rows, counts):
+    episodes = [Episode(int(r[0]), tuple(map(int, r[2:])), int(r[1]), -1) for r in rows]
+    return list(
+        zip(episodes, (counts.intersection / np.maximum(counts.union, 1)).tolist(), strict=True)
+    )
+
+
+def _check(episodes, bank, classes, label_sizes, void, batch, refinement):
+    if not episodes or not all(episodes.values()):
+        raise ValueError(
+            'there is no episode to evaluate: every (shot, seed) needs a list with at least one'
+        )
+    for (shot, seed), listed in episodes.items():
+        for episode in listed:
+            if len(episode.supports) != shot:
+                found = f'{len(episode.supports)} supports: {episode}'
+                raise ValueError(f'the {shot}-shot set of seed {seed} has an episode with {found}')
+        absent = sorted(set(classes) - {episode.class_id for episode in listed})
+        if absent:
+            raise ValueError(
+                f'the {shot}-shot set of seed {seed} has no episode of the classes {absent}, so their IoU is '
+                'undefined: use more episodes, a weaker tiny-object rule, or more data'
+            )
+    if void not in VOID_RULES:
+        raise ValueError(f"void must be 'ignore' or 'background', got {void!r}")
+    if not label_sizes or set(label_sizes) - set(LABEL_SIZES):
+        raise ValueError(f"label_sizes must be 'square', 'own' or both, got {tuple(label_sizes)!r}")
+    if 'own' in label_sizes and bank.own_labels is None:
+        raise ValueError(
+            "label_sizes has 'own', but the image bank was loaded without the labels' own sizes"
+        )
+    if refinement not in REFINEMENT_RULES and not refinement.isdigit():
+        raise ValueError(
+            f"refinement must be 'fixed', 'until_drop' or a whole number as text, got {refinement!r}"
+        )
+    if batch < 1:
+        raise ValueError(f'batch must be at least 1, got {batch}')

@@ -1,0 +1,152 @@
+"""A bank's images on the device, features and labels: all of them, or as many at a time as memory is given for."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simpropnet_jax.evaluation.engine.image_bank import ImageBank, Progress
+from simpropnet_jax.runtime import sharding
+
+GIB = 2**30
+
+
+class Holder:
+    """Encodes the images of a bank for one set of weights, when they are needed as supports or as queries.
+
+    Args:
+      encode: jitted `score.encoder`, which is given whole batches.
+      bank: the images.
+      variables: {'params': ...}, on the devices.
+      batch: images encoded at a time.
+      memory: GiB of each device for features.
+      sharded, replicated: of batches of images, and of all that is held.
+    """
+
+    def __init__(
+        self,
+        encode: Callable,
+        bank: ImageBank,
+        variables: dict,
+        *,
+        batch: int,
+        memory: float,
+        sharded: jax.sharding.Sharding,
+        replicated: jax.sharding.Sharding,
+        progress: Progress | None = None,
+    ):
+        self.encode, self.bank, self.variables, self.batch = encode, bank, variables, batch
+        self.sharded, self.replicated, self.progress = sharded, replicated, progress
+        supports = bank.images if bank.supports is None else bank.supports.images
+        self._images = {'support': [supports], 'query': list(bank.queries)}
+        labels = bank.labels if bank.supports is None else bank.supports.labels
+        self._labels = {'support': labels, 'query': bank.labels}
+        self.capacity = int(max(1, min(memory * GIB / self._bytes(), len(bank.numbers))))
+        self._rows = np.empty(0, np.int32)  # that are held, ascending
+        self._held: dict[
+            int, Any
+        ] = {}  # features and labels, by the identity of the array of the bank they are of
+        self.seconds = 0.0
+        """That encoding has taken."""
+
+    @property
+    def supports(self) -> tuple[Any, jax.Array]:
+        """A bank of features and labels u8 [n, L, L], class ids and 255 (void), of the supports that are held."""
+        (images,) = self._images['support']
+        return self._held[id(images)], self._held[id(self._labels['support'])]
+
+    @property
+    def queries(self) -> tuple[list[Any], jax.Array]:
+        """A bank of features for each size at which queries are segmented, and labels, of those that are held."""
+        return [self._held[id(images)] for images in self._images['query']], self._held[
+            id(self._labels['query'])
+        ]
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where these rows of the bank, all held, are in the features and labels."""
+        return np.searchsorted(self._rows, rows).astype(np.int32)
+
+    def groups(
+        self, role: str, rows: np.ndarray, order: np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
+        """Positions in `rows` whose images are held in this role meanwhile, until all had their turn.
+
+        Nothing else may refer to what is held when the next are asked for: memory has room for one group.
+
+        Args:
+          role: 'support' or 'query'.
+          rows: [n], rows of the bank; an image may come again.
+          order: of the positions; None: each image's together, so that it is encoded once. Where all images can be
+            held, it does not matter.
+        """
+        if self.capacity == len(self.bank.numbers):
+            self._hold(role, np.arange(len(self.bank.numbers)))
+            yield np.arange(len(rows))
+            return
+        for group in split(
+            rows, np.argsort(rows, kind='stable') if order is None else order, self.capacity
+        ):
+            self._hold(role, np.unique(rows[group]))
+            yield group
+
+    def _bytes(self) -> int:
+        """Of one image's features: as a query at each size, and as a support."""
+        one = lambda images: jax.eval_shape(self.encode, self.variables, None, images[:1], 0)
+        different = {
+            id(images): images for role in self._images.values() for images in role
+        }.values()
+        return sum(
+            leaf.size * leaf.dtype.itemsize
+            for images in different
+            for leaf in jax.tree.leaves(one(images))
+        )
+
+    def _hold(self, role, rows):
+        if not np.array_equal(self._rows, rows):
+            self._held.clear()  # before there is more: two groups may not fit
+            self._rows = rows.astype(np.int32)
+        started = time.perf_counter()
+        for images in self._images[role]:
+            if id(images) not in self._held:
+                self._held[id(images)] = self._features(images, rows)
+        jax.block_until_ready(self._held)
+        self.seconds += time.perf_counter() - started
+        labels = self._labels[role]
+        if id(labels) not in self._held:
+            self._held[id(labels)] = sharding.place(
+                padded(labels[rows], self.capacity), self.replicated
+            )
+
+    def _features(self, images, rows):
+        """Features of the images, a pytree of [N, h, w, C]; N is the same for all groups, so that one step serves."""
+        b, steps = self.batch, -(-self.capacity // self.batch)
+        shapes = jax.eval_shape(self.encode, self.variables, None, images[:b], 0)
+        blank = lambda f: jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
+        found = jax.tree.map(blank, shapes)
+        for start in range(0, len(rows), b):
+            part = sharding.place(padded(images[rows[start : start + b]], b), self.sharded)
+            found = self.encode(self.variables, found, part, np.int32(start))
+            if self.progress:
+                self.progress('encode images', min(start + b, len(rows)), len(rows))
+        return found
+
+
+def split(rows: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.ndarray]:
+    """Positions in `rows` [n], in order, in groups with no more distinct rows than the capacity, 1 or more."""
+    group, distinct = [], set()
+    for position in order.tolist():
+        row = int(rows[position])
+        if row not in distinct and len(distinct) == capacity:
+            yield np.array(group)
+            group, distinct = [], set()
+        group.append(position)
+        distinct.add(row)
+    yield np.array(group)
+
+
+def padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """The rows, the last one repeated up to `size`, so that all steps have one shape."""
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])

@@ -1,0 +1,125 @@
+"""Intersection over union as few-shot segmentation counts it.
+
+mIoU sums intersection and union per class over all episodes of a fold and then averages over the fold's
+classes, as every paper since OSLSM (Shaban et al., 2017) does; it is never a mean over images. FB-IoU
+(co-FCN, Rakelly et al., 2018) forgets the class: the mean of foreground and background IoU over all episodes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FOREGROUND, VOID = 1, 255
+
+
+class Counts(NamedTuple):
+    """Pixels of each episode, integer [B] each. Void pixels are in none of them."""
+
+    intersection: Any
+    union: Any
+    background_intersection: Any
+    background_union: Any
+
+
+class Totals(NamedTuple):
+    """The four counts summed over the episodes of each class, int64 [C]; `classes` are the C class ids."""
+
+    classes: tuple[int, ...]
+    intersection: np.ndarray
+    union: np.ndarray
+    background_intersection: np.ndarray
+    background_union: np.ndarray
+
+
+def counts(prediction, label) -> Counts:
+    """Intersection and union of foreground and of background, per episode; for numpy and JAX arrays alike.
+
+    Args:
+      prediction: bool [B,H,W], true where the foreground is predicted.
+      label: uint8 [B,H,W]; 1 foreground, 0 background, 255 void (counted nowhere).
+    """
+    known, truth = label != VOID, label == FOREGROUND
+    both = truth & prediction
+    either = known & (truth | prediction)
+    return Counts(
+        intersection=both.sum((-2, -1)),
+        union=either.sum((-2, -1)),
+        background_intersection=(known & ~either).sum((-2, -1)),
+        background_union=(known & ~both).sum((-2, -1)),
+    )
+
+
+def accumulate(per_episode: Counts, class_ids, classes: Sequence[int]) -> Totals:
+    """Sums the counts of all episodes of each class.
+
+    Args:
+      per_episode: counts of E episodes, each [E].
+      class_ids: int [E], the class of each episode.
+      classes: the classes of the fold; every one needs an episode, or its IoU would be undefined.
+    Raises:
+      ValueError: a class without an episode, or an episode of a class that is not listed.
+    """
+    class_ids = np.asarray(class_ids)
+    member = class_ids[:, None] == np.asarray(classes)
+    if not member.any(1).all():
+        stray = sorted({int(c) for c in class_ids[~member.any(1)]})
+        raise ValueError(
+            f'episodes have the classes {stray}, not among the evaluated {list(classes)}'
+        )
+    if not member.any(0).all():
+        missing = [int(c) for c, found in zip(classes, member.any(0), strict=True) if not found]
+        raise ValueError(
+            f'classes {missing} have no episode, so their IoU is undefined: use more episodes'
+        )
+    return Totals(tuple(classes), *(np.asarray(x).astype(np.int64) @ member for x in per_episode))
+
+
+def class_iou(totals: Totals) -> np.ndarray:
+    """Foreground IoU of each class, float64 [C]; nan where neither truth nor prediction has a pixel."""
+    return _ratio(totals.intersection, totals.union)
+
+
+def miou(totals: Totals) -> float:
+    """Mean over the classes of (sum of intersections / sum of unions)."""
+    return float(class_iou(totals).mean())
+
+
+def fb_iou(totals: Totals) -> float:
+    """Mean of foreground and background IoU, each over the episodes of all classes together."""
+    foreground = _ratio(totals.intersection.sum(), totals.union.sum())
+    background = _ratio(totals.background_intersection.sum(), totals.background_union.sum())
+    return float((foreground + background) / 2)
+
+
+def summarise(totals: Mapping[int, Totals], class_names: Sequence[str]) -> dict[str, Any]:
+    """Per seed and over seeds: mIoU, FB-IoU, IoU per class, as fractions of one and plain Python floats.
+
+    Args:
+      totals: the totals of each seed's set of episodes.
+      class_names: name of each class id (position = id).
+    Returns:
+      `seeds` {'0': {miou, fb_iou, per_class}}, and over the seeds `miou`, `fb_iou`, `per_class` (means) and
+      `miou_std`, `fb_iou_std`: the sample standard deviation (n - 1), None for a single seed.
+    """
+    seeds = {}
+    for seed, t in totals.items():
+        per_class = {class_names[c]: float(x) for c, x in zip(t.classes, class_iou(t), strict=True)}
+        seeds[str(seed)] = {'miou': miou(t), 'fb_iou': fb_iou(t), 'per_class': per_class}
+    result: dict[str, Any] = {}
+    for name in ('miou', 'fb_iou'):
+        result[name], result[f'{name}_std'] = mean_and_std([s[name] for s in seeds.values()])
+    names = next(iter(seeds.values()))['per_class']
+    result['per_class'] = {
+        n: float(np.mean([s['per_class'][n] for s in seeds.values()])) for n in names
+    }
+    return result | {'seeds': seeds}
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1); no deviation for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _ratio(part, whole):
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)

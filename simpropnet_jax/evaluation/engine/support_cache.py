@@ -1,0 +1,68 @@
+"""What a method keeps of each support: made once for an image and a class, however many episodes have it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simpropnet_jax.evaluation.engine.feature_cache import Holder, padded
+from simpropnet_jax.evaluation.engine.image_bank import Progress
+from simpropnet_jax.runtime import sharding
+
+CLASSES = 256  # more than there are: a label is uint8
+
+
+class SupportProbes(NamedTuple):
+    """The method's `probe_each` of every support that episodes use.
+
+    Attributes:
+      pairs: [P], ascending: the row of its image in the bank of images times `CLASSES`, and its class.
+      bank: a bank of supports as `score.scorer` takes it, on every device.
+    """
+
+    pairs: np.ndarray
+    bank: Any
+
+    def places(self, rows: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+        """Where supports are in the bank. rows: of their images, with class_ids of a shape that fits."""
+        return np.searchsorted(self.pairs, _pairs(rows, class_ids)).astype(np.int32)
+
+
+def look_at_supports(
+    make: Callable,
+    holder: Holder,
+    rows: np.ndarray,
+    class_ids: np.ndarray,
+    progress: Progress | None = None,
+) -> SupportProbes:
+    """Makes what is kept of supports; each of their images is encoded once.
+
+    Args:
+      make: jitted `score.prober`, which is given whole batches.
+      rows, class_ids: [n], of the supports' images, and their classes; both may come again.
+    """
+    pairs, b, bank, done = np.unique(_pairs(rows, class_ids)), holder.batch, None, 0
+    rows, class_ids = np.divmod(pairs, CLASSES)
+    for group in holder.groups('support', rows):
+        for start in range(0, len(group), b):
+            at = padded(group[start : start + b], b)
+            batch = {'support': holder.places(rows[at]), 'class_id': class_ids[at], 'place': at}
+            batch = {name: array.astype(np.int32) for name, array in batch.items()}
+            batch = sharding.place(batch, holder.sharded)
+            if bank is None:
+                shapes = jax.eval_shape(make, holder.variables, None, *holder.supports, batch)
+                blank = lambda x: jnp.zeros(
+                    (len(pairs), *x.shape[1:]), x.dtype, device=holder.replicated
+                )
+                bank = jax.tree.map(blank, shapes)
+            bank = make(holder.variables, bank, *holder.supports, batch)
+            done += min(b, len(group) - start)
+            if progress:
+                progress('look at supports', done, len(pairs))
+    return SupportProbes(pairs, jax.block_until_ready(bank))
+
+
+def _pairs(rows, class_ids):
+    return np.asarray(rows, np.int64) * CLASSES + class_ids

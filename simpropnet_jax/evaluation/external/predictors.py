@@ -1,0 +1,289 @@
+"""The masks that a predictor has for episodes: a work directory's method, or any program's PNG files in a folder."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Bool, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.episodes.episode_files import Sets
+from simpropnet_jax.episodes.loader import binary_label, own_labels
+from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
+from simpropnet_jax.episodes.sampler import Episode
+from simpropnet_jax.evaluation import run
+from simpropnet_jax.evaluation.engine.image_bank import Progress
+from simpropnet_jax.evaluation.external.predictions import Predictions
+from simpropnet_jax.evaluation.results import tables
+from simpropnet_jax.io import images
+from simpropnet_jax.runtime import sharding
+from simpropnet_jax.setup import experiment
+
+flags.disclaim_key_flags()  # those of `define_flags` are the command's that calls it: --help lists them there
+
+Mask = Bool[np.ndarray, 'H W']
+Masks = Iterator[tuple[tuple[int, int], int, Mask]]
+"""(shot, seed), number of the episode in that set, and its mask at the size of its query's label."""
+
+
+class Segmented(NamedTuple):
+    """An episode, its truth and what was predicted, both at the size of the query's label."""
+
+    episode: Episode
+    label: UInt8[
+        np.ndarray, 'H W'
+    ]  # 1 object, 0 background, 255 void (none where the protocol has void as background)
+    prediction: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Masks for the first episodes of one set of one fold.
+
+    Attributes:
+      name: of the method, in tables.
+      source: of images and labels.
+      fold: 0 to 3.
+      protocol: by whose rules the episodes were drawn.
+      episodes: those that it segments.
+      predict: makes their masks.
+      checkpoint: `path`, `step` and `selection`, as in result files.
+    """
+
+    name: str
+    source: object
+    fold: int
+    protocol: Protocol
+    episodes: Sequence[Episode]
+    predict: Callable[[], Masks]
+    checkpoint: dict
+
+    def __iter__(self) -> Iterator[Segmented]:
+        """Every episode with its truth and its mask, in order."""
+        for episode, (_, _, mask) in zip(self.episodes, self.predict(), strict=True):
+            label = binary_label(own_labels(self.source, [episode.query])[0], episode.class_id)
+            if self.protocol.void == 'background':
+                label = np.where(label == images.VOID, np.uint8(0), label)
+            yield Segmented(episode, label, mask)
+
+    def facts(self) -> dict:
+        """What a result file says of it."""
+        return {
+            'method': self.name,
+            'fold': self.fold,
+            'data': self.source.name,
+            'void': self.protocol.void,
+            'protocol': {
+                'name': self.protocol.name,
+                'hash': protocol_hash(self.episodes, self.source.ids),
+            },
+            'checkpoint': self.checkpoint,
+        }
+
+
+def open_predictors(
+    workdirs: Sequence[Path],
+    predictions: Sequence[Path] = (),
+    config: ConfigDict | None = None,
+    which: str = 'best',
+    pairs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Predictor]:
+    """A predictor of each work directory; all that can be refused is refused here.
+
+    The episodes are the first ones of the first set that `config.eval` says: of its fewest shots, of its first seed.
+
+    Args:
+      workdirs: one of each fold.
+      predictions: none: the methods in the work directories segment. Otherwise a folder of PNG files for each work
+        directory, of all episodes that `config.eval` says, as `eval.py --predictions` takes it.
+      config: None: the work directory's own; for one work directory only.
+      which: checkpoint, 'best', 'latest' or a step.
+      pairs: episodes (pairs of query and supports) over all work directories, the same number of each; None: all.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong.
+    """
+    if config is not None and len(workdirs) > 1:
+        raise ValueError(
+            f'--config is of one fold, but there are {len(workdirs)} work directories: give only one'
+        )
+    if predictions and len(predictions) != len(workdirs):
+        raise ValueError(
+            f'there are {len(predictions)} folders of predictions for {len(workdirs)} work directories'
+        )
+    if pairs is not None and (pairs < 1 or pairs % len(workdirs)):
+        raise ValueError(
+            f'the pairs must be a multiple of the work directories, {len(workdirs)}, got {pairs}'
+        )
+    opened = []
+    for i, workdir in enumerate(workdirs):
+        own = experiment.stored_config(workdir) if config is None else config
+        count = None if pairs is None else pairs // len(workdirs)
+        opened.append(
+            _of_files(own, predictions[i], count)
+            if predictions
+            else _of_run(own, workdir, which, count, progress)
+        )
+    folds = [one.fold for one in opened]
+    if len(set(folds)) < len(folds):
+        raise ValueError(f'the work directories are of the folds {folds}: give one of each fold')
+    if len({(one.name, one.source.name) for one in opened}) > 1 and not predictions:
+        found = ', '.join(f'{one.name} on {one.source.name}' for one in opened)
+        raise ValueError(
+            f'the work directories do not hold one method on one data set, but {found}'
+        )
+    return opened
+
+
+def _of_run(config, workdir, which, count, progress) -> Predictor:
+    method, variables, step = restore(config, workdir, which)
+    config, source = method.config, experiment.open_data(method.config)
+    protocol, sets = experiment.prepare_evaluation(config, source)
+    key, episodes = _first(sets, count)
+    predict = lambda: predict_episodes(
+        method, variables, source, {key: episodes}, protocol, progress
+    )
+    checkpoint = {
+        'path': None if step is None else str(workdir),
+        'step': step,
+        'selection': 'none' if step is None else config.select.on,
+    }
+    name = tables.method_words({'method': run.method_name(config), 'eval': config.eval.to_dict()})
+    return Predictor(name, source, config.fold, protocol, episodes, predict, checkpoint)
+
+
+def _of_files(config, folder, count) -> Predictor:
+    config_rules.validate(config, jax.device_count(), jax.process_count())
+    source = experiment.open_data(config)
+    protocol, sets = experiment.prepare_evaluation(config, source)
+    key, episodes = _first(sets, count)
+    files = Predictions(folder, source.index, sets, protocol.name, config.fold)
+    predict = lambda: _read(files, source, key, episodes, protocol)
+    checkpoint = {'path': str(folder), 'step': None, 'selection': 'none'}
+    return Predictor(
+        folder.resolve().name, source, config.fold, protocol, episodes, predict, checkpoint
+    )
+
+
+def restore(
+    config: ConfigDict, workdir: Path, which: str
+) -> tuple[experiment.Method, dict, int | None]:
+    """A work directory's few-shot method, its variables, and the step they are of (None: nothing was trained).
+
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong.
+    """
+    method = experiment.prepare_method(config, workdir)
+    experiment.require_few_shot(method, workdir)
+    variables, step = experiment.load_variables(method, workdir, which, sharding.make_mesh())
+    return method, variables, step
+
+
+def predict_episodes(
+    method: experiment.Method,
+    variables: dict,
+    source,
+    episodes: Sets,
+    protocol: Protocol,
+    progress: Progress | None = None,
+) -> Masks:
+    """Segments episodes as an evaluation does: at `config.eval.size`, `scales` and so on, each image encoded once.
+
+    Args:
+      variables: {'params': ...}.
+      source: of the images.
+      episodes: {(shot, seed): episodes}.
+      protocol: of which `void` and `resolution` say what the supports' masks are.
+    """
+    config = ConfigDict(method.config.to_dict())
+    config.eval.own_size = (
+        True  # `predict` gives masks of this size, whatever the protocol compares
+    )
+    classes = sorted(
+        set.intersection(*({e.class_id for e in drawn} for drawn in episodes.values()))
+    )
+    evaluator = run.prepare_evaluator(
+        replace(method, config=config),
+        source,
+        protocol,
+        episodes,
+        classes,
+        sharding.make_mesh(),
+        progress=progress,
+    )
+    return evaluator.predict(variables, progress)
+
+
+def _read(files, source, key, episodes: Iterable[Episode], protocol) -> Masks:
+    """The masks of files; those of the protocol's square are stretched back, nearest."""
+    index, side = source.index, protocol.resolution
+    for number, episode in enumerate(episodes):
+        path = files.path(*key, number, episode.query)
+        own = (int(index.height[episode.query]), int(index.width[episode.query]))
+        try:
+            values = files.read(path, [own] if side == 'own' else [own, (side, side)])
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
+        mask = values == (episode.class_id if files.by_image else images.FOREGROUND)
+        if mask.shape != own:
+            mask = (
+                np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(own[::-1], Image.NEAREST))
+                > 0
+            )
+        yield key, number, mask
+
+
+def _first(sets, count):
+    """The first set, by shot and seed as listed, and its first episodes."""
+    shot = min(shot for shot, _ in sets)
+    key = next(key for key in sets if key[0] == shot)
+    if count is not None and len(sets[key]) < count:
+        raise ValueError(
+            f'there are {len(sets[key])} episodes of a fold for {count} pairs: give fewer --pairs, or more '
+            'config.eval.episodes'
+        )
+    return key, sets[key][:count]
+
+
+def define_flags(pairs: int, what: str) -> None:
+    """The flags that say which predictor it is; `from_flags` reads them.
+
+    Args:
+      pairs: the default of --pairs.
+      what: what --pairs counts.
+    """
+    flags.DEFINE_list(
+        'workdir', None, 'folder that train.py wrote; or one of each fold, with commas between'
+    )
+    flags.DEFINE_list(
+        'predictions',
+        [],
+        'folder of PNG masks to take instead, as eval.py --predictions; one a workdir',
+    )
+    flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
+    flags.DEFINE_integer('pairs', pairs, what, lower_bound=1)
+    flags.DEFINE_string('out', None, 'JSON file for the numbers (default: they are only printed)')
+    flags.mark_flag_as_required('workdir')
+
+
+def from_flags(config: ConfigDict | None, pairs: int | None) -> list[Predictor]:
+    """The predictors that the flags of `define_flags` say.
+
+    Args:
+      pairs: as in `open_predictors`.
+    """
+    given = flags.FLAGS
+    return open_predictors(
+        [Path(one) for one in given.workdir],
+        [Path(one) for one in given.predictions],
+        config,
+        given.checkpoint,
+        pairs,
+        run.ProgressBar(),
+    )

@@ -1,0 +1,346 @@
+"""Supervised networks on whole images: label maps, their mIoU over all classes, and the IoU of (image, class) pairs.
+
+    python -m simpropnet_jax.evaluation.oracle --workdir runs/oracle --out runs/oracle/labels
+
+evaluates a training of train.py on the val list and writes what it predicts: ID.png for each image, class ids 0..20 at
+the label's own size, with PASCAL VOC's palette. Such a folder is what `oracle_iou` reads, whoever wrote it.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID
+from simpropnet_jax.datasets.index import Pairs
+from simpropnet_jax.episodes.loader import image_batches, own_labels
+from simpropnet_jax.evaluation.engine.device_functions import resize_own_size
+from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.runtime import checkpoint, errors, sharding
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.setup import experiment
+
+logger = logging.getLogger(__name__)
+
+VAL = 'val'
+WEAK = 0.5  # val mIoU below which an oracle is called weak: it misses much for reasons of its own
+BATCHES_IN_FLIGHT = 2
+
+
+class Predictor:
+    """Label maps of the val images by any weights of one module; compiles at the first call only.
+
+    Args:
+      module: with logits.
+      convention: of the backbone's weights, see `backbones.normalise`.
+      size: side in pixels to which images are stretched.
+      mesh: with an axis 'data'; `batch` is rounded up to a multiple of its devices.
+      backend: of the loader.
+    """
+
+    def __init__(
+        self,
+        module,
+        source,
+        *,
+        convention: str,
+        size: int,
+        mesh: jax.sharding.Mesh,
+        batch: int = 8,
+        backend: str = 'auto',
+    ):
+        index = source.index
+        self.numbers = np.flatnonzero(index.lists[VAL])
+        self._source, self._size, self._backend, self._mesh = source, size, backend, mesh
+        self._batch = -(-batch // mesh.size) * mesh.size
+        self._sizes = np.stack([index.height, index.width], -1).astype(np.int32)
+        canvas = tuple(int(n) for n in self._sizes[self.numbers].max(0))
+
+        def predict(variables, images, sizes):
+            logits = module.apply(variables, normalise(images, convention), method='logits')
+            resized = jax.vmap(lambda one: resize_own_size(one, sizes, canvas), -1, -1)(logits)
+            return resized.argmax(-1).astype(np.uint8)
+
+        self._predict = jax.jit(predict, out_shardings=sharding.replicated(mesh))
+
+    def __call__(self, variables) -> Iterator[tuple[int, UInt8[np.ndarray, 'H W']]]:
+        """(image number, class ids at the label's own size) of each val image, in order."""
+        waiting = deque()
+
+        def collect():
+            numbers, maps = waiting.popleft()
+            for number, one in zip(numbers, np.asarray(maps), strict=False):  # the rest is padding
+                height, width = self._sizes[number]
+                yield int(number), one[:height, :width]
+
+        batches = image_batches(
+            self._source,
+            self.numbers,
+            size=self._size,
+            label_size=1,
+            batch=self._batch,
+            backend=self._backend,
+        )
+        for batch in batches:
+            numbers = batch['number']
+            on_device = sharding.place(
+                (batch['image'], self._sizes[numbers]), sharding.sharded(self._mesh)
+            )
+            waiting.append((numbers[batch['valid']], self._predict(variables, *on_device)))
+            if len(waiting) > BATCHES_IN_FLIGHT:
+                yield from collect()
+        while waiting:
+            yield from collect()
+
+
+def confusion(
+    prediction: UInt8[np.ndarray, 'H W'],
+    label: UInt8[np.ndarray, 'H W'],
+    classes: int = len(CLASS_NAMES),
+) -> Int[np.ndarray, 'k k']:
+    """Pixels of each class (row) that were predicted as each class (column); void pixels are left out."""
+    known = label != VOID
+    cells = label[known].astype(np.int64) * classes + prediction[known]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def class_iou(matrix: Int[np.ndarray, 'k k']) -> Float[np.ndarray, ' k']:
+    """IoU of each class; nan where neither truth nor prediction has it."""
+    right = np.diag(matrix)
+    union = matrix.sum(0) + matrix.sum(1) - right
+    return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
+
+
+def evaluate(predictor: Predictor, source, variables, out: Path | None = None) -> dict:
+    """Scores the label maps of the val images at their own sizes, void ignored, as PASCAL VOC does.
+
+    Args:
+      out: folder to which they are written; None: they are not.
+    Returns:
+      `miou` over all classes, background included, that are there at all; `per_class`, None for one that is not;
+      `pixel_accuracy`, `images`.
+    """
+    total = np.zeros((len(source.index.class_names),) * 2, np.int64)
+    for number, prediction in predictor(variables):
+        total += confusion(prediction, own_labels(source, [number])[0], len(total))
+        if out is not None:
+            write_label(out / f'{source.ids[number]}.png', prediction)
+    iou = class_iou(total)
+    return {
+        'miou': float(np.nanmean(iou)),
+        'pixel_accuracy': float(np.trace(total) / total.sum()),
+        'per_class': {
+            n: None if np.isnan(x) else float(x)
+            for n, x in zip(source.index.class_names, iou, strict=True)
+        },
+        'images': len(predictor.numbers),
+    }
+
+
+def evaluate_run(
+    config: ConfigDict | None, workdir: AnyPath, which: str = 'best', out: Path | None = None
+) -> dict:
+    """Evaluates a trained supervised network on the val list, at `config.eval.size`, and prints a table.
+
+    Args:
+      config: None: the work directory's own.
+      workdir: of the training; the result goes to supervised/ in it.
+      which: checkpoint, 'best', 'latest' or a step.
+      out: folder for the predicted label maps; None: they are not kept.
+    Returns:
+      The record that was written; `weak_oracle` says whether the mIoU is below 0.5.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
+    """
+    method = experiment.prepare_method(
+        experiment.stored_config(workdir) if config is None else config, workdir
+    )
+    config = method.config
+    if not method.supervised:
+        raise ValueError(
+            f'{workdir} holds {config.model.name}, which names no classes: eval.py evaluates it'
+        )
+    source, mesh = experiment.open_data(config), sharding.make_mesh()
+    variables, step = experiment.restore_variables(
+        method, workdir, which, sharding.replicated(mesh)
+    )
+    predictor = Predictor(
+        method.module,
+        source,
+        convention=config.model.convention,
+        size=config.eval.size,
+        mesh=mesh,
+        batch=config.eval.batch,
+        backend=config.data.loader,
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    found = evaluate(predictor, source, variables, out)
+    record = {
+        'method': config.model.name,
+        'data': config.data.name,
+        'list': VAL,
+        'size': config.eval.size,
+        **found,
+        'weak_oracle': found['miou'] < WEAK,
+        'checkpoint': {'path': str(workdir), 'step': step, 'selection': config.select.on},
+        'weights': config.model.weights,
+        'trained_classes': config.train.classes,
+        'versions': result_file.versions(),
+        'device': result_file.device(),
+    }
+    path = workdir / 'supervised' / f'{which}_{config.eval.size}px.json'
+    if jax.process_index() == 0:
+        checkpoint.write_json(path, record)
+    print(table(record), end='')
+    logger.info('result: %s', path)
+    return record
+
+
+def table(record: dict) -> str:
+    """IoU of each class in percent, the mIoU at the end, and whether this is a weak oracle."""
+    percent = lambda value: '-' if value is None else f'{100 * value:.2f}'
+    rows = [
+        [name, percent(value)]
+        for name, value in [*record['per_class'].items(), ('mIoU', record['miou'])]
+    ]
+    text = aligned([f'{record["images"]} images of {record["list"]}', 'IoU %'], rows)
+    if record['weak_oracle']:
+        text += f'a weak oracle: its mIoU is below {100 * WEAK:g} %\n'
+    return text
+
+
+def palette() -> Shaped[np.ndarray, '256 3']:
+    """PASCAL VOC's colours: an index's bits, from the lowest, are the highest of red, green, blue, then the next."""
+    bits = (
+        np.arange(256)[:, None, None] >> np.arange(9).reshape(3, 3) & 1
+    )  # [256, which of a colour's bits, colour]
+    return (bits << np.array([7, 6, 5])[:, None]).sum(1).astype(np.uint8)
+
+
+def write_label(path: Path, label: UInt8[np.ndarray, 'H W']) -> None:
+    """A label map as PNG with PASCAL VOC's palette."""
+    if jax.process_index() == 0:
+        image = Image.fromarray(label)
+        image.putpalette(palette().tobytes())
+        image.save(path)
+
+
+def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, ' p']:
+    """IoU of each pair's class in its image, between a folder's predicted label maps and the truth; void ignored.
+
+    Args:
+      folder: of ID.png, as `evaluate_run` writes them: one channel (gray or palette) of class ids, the label's size.
+      source: of the labels.
+    Raises:
+      FileNotFoundError, ValueError: a file is missing, of another size, or holds no class ids; names it.
+    """
+    folder = Path(folder)
+    images, rows = np.unique(pairs.image, return_inverse=True)
+    missing = [source.ids[n] for n in images if not (folder / f'{source.ids[n]}.png').is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f'{folder} has no {missing[0]}.png ({len(missing)} of {len(images)} images are missing): write a label map '
+            'of every image there, with python -m simpropnet_jax.evaluation.oracle --out'
+        )
+    classes = len(source.index.class_names)
+    iou = np.empty((len(images), classes))
+    for row, number in enumerate(images.tolist()):
+        label = own_labels(source, [number])[0]
+        prediction = read_label(folder / f'{source.ids[number]}.png', label.shape, classes)
+        iou[row] = class_iou(confusion(prediction, label, classes))
+    return iou[rows.reshape(-1), pairs.class_id]
+
+
+def oracle_quality(folder: Path, source) -> dict[str, Any]:
+    """How good the oracle is: mIoU over all classes of the val images whose label maps are there, void ignored.
+
+    Args:
+      folder: of ID.png, see `oracle_iou`.
+    Returns:
+      `folder`, `miou`, `images` (that were there), `listed` (on the val list), and `weak`, whether the mIoU is below
+      0.5.
+    Raises:
+      ValueError: a file is no label map of its image; or there is none of any val image.
+    """
+    numbers = np.flatnonzero(source.index.lists[VAL])
+    there = [int(n) for n in numbers if (folder / f'{source.ids[n]}.png').is_file()]
+    if not there:
+        raise ValueError(
+            f'{folder} has no ID.png of any val image: python -m simpropnet_jax.evaluation.oracle --out writes them'
+        )
+    classes = len(source.index.class_names)
+    total = np.zeros((classes, classes), np.int64)
+    for number in there:
+        label = own_labels(source, [number])[0]
+        total += confusion(
+            read_label(folder / f'{source.ids[number]}.png', label.shape, classes), label, classes
+        )
+    miou = float(np.nanmean(class_iou(total)))
+    return {
+        'folder': str(folder),
+        'miou': miou,
+        'images': len(there),
+        'listed': len(numbers),
+        'weak': miou < WEAK,
+    }
+
+
+def read_label(
+    path: Path, shape: tuple[int, int], classes: int = len(CLASS_NAMES)
+) -> UInt8[np.ndarray, 'H W']:
+    """A predicted label map from a PNG.
+
+    Args:
+      shape: height and width that it must have.
+    Raises:
+      ValueError: it has not, or it is not a map of class ids; names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            label = np.asarray(image)
+            mode = image.mode
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+    if mode not in ('L', 'P'):
+        raise ValueError(
+            f'{path} has the mode {mode}: a label map has one channel of class ids, 8-bit gray or palette'
+        )
+    if label.shape != shape:
+        size = lambda shape: f'{shape[1]} x {shape[0]}'
+        raise ValueError(
+            f"{path} is {size(label.shape)} pixels, the image's label {size(shape)}: give its own size"
+        )
+    if label.max() >= classes:
+        raise ValueError(
+            f'{path} has the value {label.max()}: class ids go from 0 to {classes - 1}'
+        )
+    return label
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluates the training of a work directory and writes its label maps."""
+    parser = errors.Parser(__doc__)
+    parser.add_argument('--workdir', type=Path, required=True, help='folder that train.py wrote')
+    parser.add_argument(
+        '--out', type=Path, help='folder for the predicted label maps (default: they are not kept)'
+    )
+    parser.add_argument(
+        '--checkpoint', default='best', help="'best', 'latest' or a step (default: best)"
+    )
+    given = parser.parse_args(arguments)
+    with errors.plain_errors():
+        evaluate_run(None, given.workdir, given.checkpoint, given.out)
+
+
+if __name__ == '__main__':
+    main()

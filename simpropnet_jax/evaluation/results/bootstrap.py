@@ -1,0 +1,387 @@
+"""Is one method better than another, or was it luck? A paired bootstrap over the query images of two results.
+
+    python -m simpropnet_jax.evaluation.results.bootstrap A.json B.json [--shot 1] [--label-size own]
+
+Both results must be of the same episodes. Query images are drawn again and again, with replacement, as many as there
+are; an image brings all its episodes, of every class and seed, with both methods' counts. Each time mIoU is computed
+anew for A and for B. The interval holds the middle 95 % of their differences; if 0 is in it, the result is undecided.
+A draw that leaves a class without a pixel is drawn again. Numbers are percent; mIoU is that of the result files: the
+mean over the classes of (sum of intersections / sum of unions), and over the seeds.
+
+The interval is about the images: other query images of these classes, the same weights. What another training of the
+same method would give is not in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES
+from simpropnet_jax.evaluation.results import episode_counts
+from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.results.result_file import read_result
+from simpropnet_jax.evaluation.results.tables import SAME, method_words
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.runtime import errors
+
+# What two results must have in common besides their episodes.
+COMMON = {**SAME, 'fold': lambda r: r['fold']}
+# Draws of an image that are held in memory at a time: 8 bytes each, three times.
+CELLS = 2**21
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of A and of B, as fractions of one, and the interval of B - A."""
+
+    images: int  # query images behind it
+    a: float
+    b: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """'A is better', 'B is better' or 'undecided': the interval holds 0."""
+        if self.low <= 0 <= self.high:
+            return 'undecided'
+        return 'B is better' if self.low > 0 else 'A is better'
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of mIoU and of each class's IoU, by class id."""
+
+    miou: Difference
+    per_class: dict[int, Difference]
+    episodes: int
+    resamples: int
+    confidence: float
+
+
+def paired_bootstrap(
+    a: EpisodeCounts,
+    b: EpisodeCounts,
+    *,
+    label_size: str = 'square',
+    resamples: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Compares two methods on the same episodes, by resampling query images.
+
+    Args:
+      a, b: the same episodes, in any order.
+      label_size: 'square' or 'own': which counts are compared.
+      resamples: how often images are drawn; the interval's ends are as rough as they are few.
+      seed: of the draws.
+      confidence: the part of the differences that the interval holds, e.g. 0.95.
+    Raises:
+      ValueError: an argument out of range, different episodes, or a class with a single query image.
+    """
+    _check(a, b, label_size, resamples, seed, confidence)
+    orders = _common_order(a, b)
+    sums, shown, classes = _per_image(
+        [_ordered(*one, label_size) for one in zip((a, b), orders, strict=True)]
+    )
+    few = _few_images(shown, classes)
+    if few:
+        raise ValueError(
+            f'classes {few} have a single query image, so there is nothing to draw: use more episodes'
+        )
+    measured = _class_iou(sums.sum(0))
+    resampled = _resample(sums, resamples, seed)
+
+    def difference(count, scores, drawn):
+        low, high = np.quantile(drawn[:, 1] - drawn[:, 0], _tails(confidence))
+        return Difference(int(count), float(scores[0]), float(scores[1]), float(low), float(high))
+
+    per_class = {
+        int(c): difference(shown[:, i].sum(), measured[:, i], resampled[:, :, i])
+        for i, c in enumerate(classes)
+    }
+    miou = difference(len(shown), measured.mean(-1), resampled.mean(-1))
+    return Comparison(miou, per_class, len(orders[0]), resamples, confidence)
+
+
+def compare_trainings(
+    a: Sequence[EpisodeCounts],
+    b: Sequence[EpisodeCounts],
+    *,
+    label_size: str = 'square',
+    resamples: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Difference:
+    """Compares the mean mIoU of several trainings of two methods; the interval covers query images and trainings.
+
+    Images are resampled as in `paired_bootstrap`, the same draw for every training. To each resampled difference comes
+    a draw of what other trainings would give: Student's t with n_a + n_b - 2 degrees of freedom, times the pooled
+    standard deviation of the trainings' mIoU, times sqrt(1 / n_a + 1 / n_b). A bootstrap over three trainings would be
+    too narrow. With one training each, nothing is known of others, and the interval covers the images alone.
+
+    Args:
+      a, b: one or more trainings of each method, all on the same episodes.
+    Raises:
+      ValueError: see `paired_bootstrap`.
+    """
+    every = [*a, *b]
+    for one in every:
+        _check(every[0], one, label_size, resamples, seed, confidence)
+    orders = [_common_order(every[0], one) for one in every]
+    first = orders[0][0]
+    ordered = [
+        _ordered(one, order, label_size) for one, (_, order) in zip(every, orders, strict=True)
+    ]
+    sums, shown, _ = _per_image([_ordered(every[0], first, label_size), *ordered[1:]])
+    of_a, of_b = slice(0, len(a)), slice(len(a), None)
+    scores = _class_iou(sums.sum(0)).mean(-1)
+    drawn = _resample(sums, resamples, seed).mean(-1)
+    differences = drawn[:, of_b].mean(1) - drawn[:, of_a].mean(1)
+    freedom = len(every) - 2
+    if freedom:
+        squares = sum(np.square(part - part.mean()).sum() for part in (scores[of_a], scores[of_b]))
+        error = (squares / freedom * (1 / len(a) + 1 / len(b))) ** 0.5
+        differences = differences + error * np.random.default_rng([seed, 1]).standard_t(
+            freedom, resamples
+        )
+    low, high = np.quantile(differences, _tails(confidence))
+    return Difference(
+        len(shown), float(scores[of_a].mean()), float(scores[of_b].mean()), float(low), float(high)
+    )
+
+
+def miou_interval(
+    counts: EpisodeCounts,
+    label_size: str,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[float] | None:
+    """The interval of one method's mIoU, [low, high] as fractions of one, by the same resampling of query images.
+
+    None where a class has a single query image, or no pixel at all: there is nothing to draw from.
+    """
+    _check(counts, counts, label_size, resamples, seed, confidence)
+    sums, shown, classes = _per_image([_ordered(counts, slice(None), label_size)])
+    if _few_images(shown, classes) or np.isnan(_class_iou(sums.sum(0))).any():
+        return None
+    drawn = _resample(sums, resamples, seed)[:, 0].mean(-1)
+    return np.quantile(drawn, _tails(confidence)).tolist()
+
+
+def with_intervals(
+    shots: Mapping[str, Mapping], episodes: Mapping[int, EpisodeCounts]
+) -> dict[str, dict]:
+    """The `shots` of a result, with `miou_interval` beside every `miou`."""
+    found = {shot: dict(one) for shot, one in shots.items()}
+    for shot, counts in episodes.items():
+        for name in counts.counts:
+            found[str(shot)][name] = {
+                **found[str(shot)][name],
+                'miou_interval': miou_interval(counts, name),
+            }
+    return found
+
+
+def _ordered(counts, order, label_size):
+    part = counts.counts[label_size]
+    return [
+        x[order]
+        for x in (counts.query, counts.seed, counts.class_id, part.intersection, part.union)
+    ]
+
+
+def _per_image(methods):
+    """Sums of every query image [N, M, 2, S, C] (intersection and union), where it has a class [N, C], and classes [C].
+
+    Args:
+      methods: of each of the M methods, query, seed, class, intersection and union of the same E episodes, [E] each.
+    """
+    (images, image), (seeds, seed), (classes, class_id) = (
+        np.unique(column, return_inverse=True) for column in methods[0][:3]
+    )
+    shown = np.zeros((len(images), len(classes)), bool)
+    shown[image, class_id] = True
+    sums = np.zeros((len(images), len(methods), 2, len(seeds), len(classes)))
+    for number, (*_, intersection, union) in enumerate(methods):
+        for part, values in enumerate((intersection, union)):
+            np.add.at(sums[:, number, part], (image, seed, class_id), values)
+    return sums, shown, classes
+
+
+def _tails(confidence):
+    return (1 - confidence) / 2, (1 + confidence) / 2
+
+
+def _common_order(a, b):
+    """Orders in which a and b have the same episodes."""
+    orders, keys = [], []
+    for one in (a, b):
+        listed = list(
+            zip(*(getattr(one, name).tolist() for name in episode_counts.COLUMNS), strict=True)
+        )
+        orders.append(np.array(sorted(range(len(listed)), key=listed.__getitem__)))
+        keys.append(sorted(listed))
+    if keys[0] != keys[1]:
+        raise ValueError(
+            f'the two results are of different episodes ({len(keys[0])} and {len(keys[1])}), so their difference says '
+            'nothing: evaluate both with the same data, fold, --inputs and config.eval'
+        )
+    return orders
+
+
+def _resample(sums, resamples, seed):
+    """Class IoUs of the draws, [R, M, C] of M methods: every image counts as often as it was drawn."""
+    rng, n = np.random.default_rng(seed), len(sums)
+    found, missing = [], resamples
+    while missing:
+        rows = min(missing, max(CELLS // n, 1))
+        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+        totals = (times @ sums.reshape(n, -1)).reshape(
+            rows, *sums.shape[1:]
+        )  # whole numbers below 2^53: exact
+        iou = _class_iou(totals)
+        found.append(iou[~np.isnan(iou).any((1, 2))])
+        missing -= len(found[-1])
+    return np.concatenate(found)
+
+
+def _class_iou(totals):
+    """IoU of each class, [..., M, C], of totals [..., M, 2, S, C]: the mean over the seeds that have pixels of it."""
+    intersection, union = totals[..., 0, :, :], totals[..., 1, :, :]
+    seen = union > 0
+    iou = np.divide(intersection, union, out=np.zeros_like(union), where=seen)
+    seeds = seen.sum(-2)
+    return np.divide(iou.sum(-2), seeds, out=np.full(seeds.shape, np.nan), where=seeds > 0)
+
+
+def _check(a, b, label_size, resamples, seed, confidence):
+    for one in (a, b):
+        if label_size not in one.counts:
+            there = ' or '.join(repr(name) for name in one.counts)
+            raise ValueError(
+                f'a result has no counts at the label size {label_size!r}, only {there}'
+            )
+    if resamples < 100:
+        raise ValueError(f'resamples must be 100 or more, got {resamples}')
+    if seed < 0:
+        raise ValueError(f'seed must be 0 or more, got {seed}')
+    if not 0 < confidence < 1:
+        raise ValueError(f'confidence must be between 0 and 1, such as 0.95, got {confidence}')
+
+
+def _few_images(shown, classes):
+    """Classes with a single query image."""
+    return [int(c) for c, images in zip(classes, shown.sum(0), strict=True) if images < 2]
+
+
+def load(path: str | Path, shot: int = 1) -> tuple[dict[str, Any], EpisodeCounts]:
+    """A result file and its episodes of one shot.
+
+    Raises:
+      FileNotFoundError, ValueError: a file that is missing, damaged, or of another evaluation than the other.
+    """
+    record = read_result(path)
+    if not record.get('episodes_file'):
+        raise ValueError(
+            f'{path} was written without its episodes, by an earlier version: evaluate again'
+        )
+    file = Path(path).with_name(record['episodes_file'])
+    counts = episode_counts.read(file, shot)
+    if not _gives(counts, record['shots'].get(str(shot), {})):
+        raise ValueError(f'{file} does not give the numbers of {path}: evaluate again')
+    return record, counts
+
+
+def _gives(counts, by_label_size):
+    """Whether the counts are those that the scores of a result file were made of."""
+    classes, same = np.unique(counts.class_id).tolist(), []
+    try:
+        for label_size, per_episode in counts.counts.items():
+            for seed in np.unique(counts.seed):
+                rows = counts.seed == seed
+                one = metrics.Counts(*(values[rows] for values in per_episode))
+                iou = metrics.class_iou(metrics.accumulate(one, counts.class_id[rows], classes))
+                written = by_label_size[label_size]['seeds'][str(seed)]['per_class'].values()
+                same.append(np.allclose(iou, list(written), rtol=1e-9, atol=0))
+    except (KeyError, ValueError):  # other label sizes, seeds or classes
+        return False
+    return all(same)
+
+
+def table(comparison: Comparison, record: dict[str, Any]) -> str:
+    """A row for mIoU and one for each class; percent."""
+    interval = f'{100 * comparison.confidence:g} % interval'
+    rows = []
+    names = zip(
+        ['mIoU', *record['classes']], [comparison.miou, *comparison.per_class.values()], strict=True
+    )
+    for name, one in names:
+        a, b, low, high = (100 * value for value in (one.a, one.b, one.low, one.high))
+        rows.append(
+            [
+                name,
+                str(one.images),
+                f'{a:.2f}',
+                f'{b:.2f}',
+                f'{b - a:+.2f}',
+                f'{low:+.2f} to {high:+.2f}',
+                one.verdict,
+            ]
+        )
+    return aligned(['', 'images', 'A', 'B', 'B - A', interval, 'verdict'], rows)
+
+
+def _check_comparable(a, b, label_size):
+    common = COMMON if label_size == 'own' else {**COMMON, 'label size': lambda r: r['label_size']}
+    for name, get in common.items():
+        if get(a) != get(b):
+            raise ValueError(
+                f'results with different {name} ({get(a)} and {get(b)}) cannot be compared'
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compares two result files and prints the table."""
+    parser = errors.Parser(__doc__)
+    parser.add_argument('a', metavar='A.json', help='written by eval.py, in WORKDIR/eval/')
+    parser.add_argument('b', metavar='B.json', help='the same episodes by another method')
+    parser.add_argument('--shot', type=int, default=1, help='which episodes (default: 1)')
+    parser.add_argument(
+        '--label-size', choices=LABEL_SIZES, help="which masks (default: the protocol's)"
+    )
+    parser.add_argument(
+        '--resamples', type=int, default=10_000, help='draws of the images (default: 10000)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
+    parser.add_argument(
+        '--confidence', type=float, default=0.95, help='of the interval (default: 0.95)'
+    )
+    given = parser.parse_args(arguments)
+    with errors.plain_errors():
+        (a, counts_a), (b, counts_b) = load(given.a, given.shot), load(given.b, given.shot)
+        label_size = given.label_size or ('own' if a.get('resolution') == 'own' else 'square')
+        _check_comparable(a, b, label_size)
+        found = paired_bootstrap(
+            counts_a,
+            counts_b,
+            label_size=label_size,
+            resamples=given.resamples,
+            seed=given.seed,
+            confidence=given.confidence,
+        )
+    facts = ', '.join(f'{name} {get(a)}' for name, get in COMMON.items())
+    print(f'A  {method_words(a)}, {given.a}\nB  {method_words(b)}, {given.b}')
+    print(f'{given.shot}-shot, labels {label_size}, {facts}, {found.episodes} episodes\n')
+    print(table(found, a), end='')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,100 @@
+"""The pixel counts of every episode, in a file beside the result: what a mIoU is made of, to compare methods with.
+
+eval/NAME.json has its episodes in eval/NAME.episodes.npz. NumPy alone reads it; for each shot K evaluated it has
+
+    K/seed      int [E]      the set of episodes that the episode is of
+    K/query     str [E]      image id
+    K/supports  str [E, K]   image ids
+    K/class_id  int [E]
+    K/square    int [E, 4]   foreground intersection and union, background intersection and union, in pixels
+    K/own       int [E, 4]   the same at each label's own size, where that was evaluated
+"""
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES
+from simpropnet_jax.evaluation.engine.metrics import Counts
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime.paths import AnyPath
+
+SUFFIX = '.episodes.npz'
+COLUMNS = ('seed', 'query', 'supports', 'class_id')
+
+
+class EpisodeCounts(NamedTuple):
+    """The E episodes of one shot, set after set, and their counts.
+
+    Attributes:
+      seed: int [E].
+      query: [E] image numbers, or image ids.
+      supports: [E, K], as the query.
+      class_id: int [E].
+      counts: of each label size, int [E] each.
+    """
+
+    seed: np.ndarray
+    query: np.ndarray
+    supports: np.ndarray
+    class_id: np.ndarray
+    counts: dict[str, Counts]
+
+    def named(self, ids: Sequence[str]) -> 'EpisodeCounts':
+        """The same with image ids in place of image numbers; `ids` are the Index's."""
+        names = np.array(ids)
+        return self._replace(query=names[self.query], supports=names[self.supports])
+
+
+def file_beside(result: str | os.PathLike) -> AnyPath:
+    """Where the episodes of a result file are."""
+    return paths.given(result).with_suffix(SUFFIX)
+
+
+def write(path: AnyPath, shots: Mapping[int, EpisodeCounts]) -> None:
+    """Writes the episodes of every shot, with image ids, all of the file or none of it."""
+    arrays = {}
+    for shot, one in shots.items():
+        arrays |= {f'{shot}/{name}': getattr(one, name) for name in COLUMNS}
+        arrays |= {
+            f'{shot}/{label_size}': np.stack(counts, -1)
+            for label_size, counts in one.counts.items()
+        }
+    unfinished = path.with_name(path.name + '.unfinished')
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    unfinished.write_bytes(file.getvalue())
+    unfinished.replace(path)
+
+
+def read(path: Path, shot: int) -> EpisodeCounts:
+    """The episodes of one shot.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, or has nothing of this shot.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'there is no file {path} with the episodes of the result: evaluate again'
+        )
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        shots = sorted({int(name.partition('/')[0]) for name in arrays})
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f'{path} is not a readable file of episodes ({error}): evaluate again'
+        ) from error
+    if shot not in shots:
+        there = ', '.join(f'{one}-shot' for one in shots)
+        raise ValueError(f'{path} has no {shot}-shot episodes, only {there}: choose another --shot')
+    label_sizes = [name for name in LABEL_SIZES if f'{shot}/{name}' in arrays]
+    counts = {name: Counts(*arrays[f'{shot}/{name}'].T) for name in label_sizes}
+    return EpisodeCounts(*(arrays[f'{shot}/{name}'] for name in COLUMNS), counts)

@@ -1,0 +1,209 @@
+"""The convolutions of backbone and heads in the form that each backend runs fastest."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from simpropnet_jax.ops import convolve_gpu, winograd
+
+_platform = contextvars.ContextVar('platform', default=None)  # None: this process's
+
+
+@contextlib.contextmanager
+def tracing_for(platform: str) -> Iterator[None]:
+    """What is traced within is for this platform, 'any' being all of JAX's: each then gets its own fastest form."""
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
+
+
+def convolve(
+    x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c d'], dilation: int = 1, stride: int = 1
+) -> Float[Array, 'b _ _ d']:
+    """Convolution with zero padding that, at stride 1, keeps the size.
+
+    On a CPU, 1x1 are matrix products, and 3x3 at stride 1 are computed in whatever way is fastest there: in float32 by
+    Winograd's algorithm, but where dilation is wide by sums of taps, as taps that would only read padding cost nothing
+    then; never with XLA's gradient of the kernel, which takes three times as long as ours. Products of bfloat16 are
+    summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU. Elsewhere they are XLA's, on a GPU in
+    the forms of `convolve_xla`.
+    """
+    size = kernel.shape[0]
+    # With fewer channels a product per tap takes longer than XLA's convolution.
+    enough = x.shape[-1] >= (128 if size == 3 and x.dtype == jnp.float32 else 16)
+    platform = _platform.get() or jax.default_backend()
+    if platform == 'gpu':
+        return convolve_gpu.for_gpu(x, kernel, dilation, stride)
+    elsewhere = partial(convolve_gpu.plain, dilation=dilation, stride=stride)
+    if (
+        platform not in ('cpu', 'any')
+        or not enough
+        or not (size == 1 or (size == 3 and stride == 1))
+    ):
+        return elsewhere(x, kernel)
+    on_cpu = lambda x, kernel: _fastest(x[:, ::stride, ::stride], kernel, dilation)
+    if platform == 'cpu':
+        return on_cpu(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def convolve_constant(
+    vector: Float[Array, 'b c'],
+    kernel: Float[Array, 'k k c d'],
+    size: tuple[int, int],
+    dilation: int = 1,
+) -> Float[Array, 'b h w d']:
+    """Convolution (stride 1, zero padding) of a map of this size that has the vector at every position, in float32.
+
+    Only how many taps see the map, and not padding, differs between positions.
+    """
+    at_taps = jnp.einsum('bc,rscd->brsd', vector.astype(jnp.float32), kernel.astype(jnp.float32))
+    reach = kernel.shape[0] // 2
+    offsets = dilation * jnp.arange(-reach, reach + 1)
+    inside = lambda n: (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(
+        jnp.float32
+    )
+    return jnp.einsum(
+        'hr,ws,brsd->bhwd', inside(size[0]), inside(size[1]), at_taps, precision='highest'
+    )
+
+
+def _taps(shape, kernel, dilation):
+    """(row, column) in the kernel and (down, right) in the map, of each tap that sees any of the map."""
+    reach = kernel.shape[0] // 2
+    for row in range(kernel.shape[0]):
+        for column in range(kernel.shape[1]):
+            down, right = (row - reach) * dilation, (column - reach) * dilation
+            if abs(down) < shape[1] and abs(right) < shape[2]:
+                yield row, column, down, right
+
+
+def _window(x, down, right):
+    """The part of a map [B, h, w, ...] that a tap at this offset reads; at the opposite offset, that it writes."""
+    height, width = x.shape[1:3]
+    return x[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
+
+
+def _flat(x):
+    """A map as a matrix [B*h*w, C]: XLA's products over several dimensions, and their gradients, are slow on a CPU."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _sum_of_taps(x, kernel, dilation):
+    total = 0
+    for row, column, down, right in _taps(x.shape, kernel, dilation):
+        seen = _window(x, down, right)
+        product = jnp.dot(_flat(seen), kernel[row, column], preferred_element_type=jnp.float32)
+        product = product.reshape(*seen.shape[:3], -1)
+        margins = ((max(-down, 0), max(down, 0)), (max(-right, 0), max(right, 0)))
+        total = total + jnp.pad(product, ((0, 0), *margins, (0, 0)))
+    return total.astype(x.dtype)
+
+
+def _padded_share(shape, kernel, dilation):
+    """Positions that all taps read, padding of `_kernel_gradient_looped` and all, over those that are of the map."""
+    seen = sum(
+        (shape[1] - abs(down)) * (shape[2] - abs(right))
+        for _, _, down, right in _taps(shape, kernel, dilation)
+    )
+    return kernel.shape[0] ** 2 * (shape[1] + dilation) * (shape[2] + dilation) / seen
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _fastest(x, kernel, dilation):
+    """With a backward pass of its own: JAX's multiplies bfloat16 in float32, and XLA's of a kernel is slow."""
+    if _by_winograd(x, kernel, dilation):
+        return winograd.convolve(x, kernel, dilation)
+    in_float32 = x.dtype == jnp.float32
+    if kernel.shape[0] > 1 and (in_float32 or (dilation <= 2 and kernel.shape[2] >= 512)):
+        return _image_by_image(x, kernel, dilation)
+    return _sum_of_taps(x, kernel, dilation)
+
+
+def _by_winograd(x, kernel, dilation):
+    """Where its transformations, of x and of the result, cost little beside its products, of both."""
+    return (
+        x.dtype == jnp.float32
+        and kernel.shape[0] == 3
+        and dilation <= 2
+        and min(kernel.shape[2:]) >= 128
+    )
+
+
+def _image_by_image(x, kernel, dilation):
+    """The sum of taps; where they are many and large, so that the products of one image stay in the cache."""
+    return jax.lax.map(lambda image: _sum_of_taps(image[None], kernel, dilation)[0], x)
+
+
+def _forward(x, kernel, dilation):
+    return _fastest(x, kernel, dilation), (x, kernel)
+
+
+def _backward(dilation, saved, gradient):
+    x, kernel = saved
+    of_x = _fastest(gradient, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), dilation)
+    return of_x, _kernel_gradient(x, gradient, kernel, dilation).astype(kernel.dtype)
+
+
+def _kernel_gradient(x, gradient, kernel, dilation):
+    if _by_winograd(x, kernel, dilation):
+        return winograd.kernel_gradient(x, gradient, dilation)
+    if kernel.shape[0] == 1:
+        return jnp.dot(_flat(x).astype(jnp.float32).T, _flat(gradient).astype(jnp.float32))[
+            None, None
+        ]
+    if x.dtype == jnp.bfloat16 and _padded_share(x.shape, kernel, dilation) < 3:
+        return _kernel_gradient_looped(x, gradient, kernel, dilation)
+    return _kernel_gradient_by_taps(x, gradient, kernel, dilation)
+
+
+_fastest.defvjp(_forward, _backward)
+
+
+def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
+    """Image by image, as `_image_by_image`."""
+    taps = list(_taps(x.shape, kernel, dilation))
+
+    def add(totals, one):
+        x, gradient = (array[None].astype(jnp.float32) for array in one)
+        of_taps = [
+            _flat(_window(x, down, right)).T @ _flat(_window(gradient, -down, -right))
+            for _, _, down, right in taps
+        ]
+        return [total + product for total, product in zip(totals, of_taps, strict=True)], None
+
+    totals, _ = jax.lax.scan(add, [jnp.zeros(kernel.shape[2:])] * len(taps), (x, gradient))
+    rows, columns, *_ = zip(*taps, strict=True)
+    return jnp.zeros(kernel.shape).at[jnp.array(rows), jnp.array(columns)].set(jnp.stack(totals))
+
+
+def _kernel_gradient_looped(x, gradient, kernel, dilation):
+    """By a product that is fast, in bfloat16 above all, only where its left factor lies in memory row by row.
+
+    XLA undoes a transposition before a product, unless a loop is between them: here, over the taps. All positions
+    are in one line, with zeros between rows and images, so that a tap is an offset in the line.
+    """
+    margins = ((0, 0), (0, dilation), (0, dilation), (0, 0))
+    x, gradient = jnp.pad(x, margins), jnp.pad(gradient, margins)
+    width = x.shape[2]
+    line = x.reshape(-1, x.shape[-1])
+    furthest = dilation * (width + 1)
+    transposed = jnp.moveaxis(gradient, -1, 0).reshape(gradient.shape[-1], -1)
+    transposed = jnp.pad(transposed, ((0, 0), (furthest, furthest)))
+    reach = range(-1, 2)
+    starts = jnp.array(
+        [furthest - dilation * (row * width + column) for row in reach for column in reach]
+    )
+
+    def tap(start):
+        moved = jax.lax.dynamic_slice(transposed, (0, start), (transposed.shape[0], line.shape[0]))
+        return jnp.dot(moved, line, preferred_element_type=jnp.float32)
+
+    return jnp.swapaxes(jax.lax.map(tap, starts), 1, 2).reshape(kernel.shape)

@@ -1,1 +1,0 @@
-"""What a person looks at: pictures, curves, and a page of all results."""

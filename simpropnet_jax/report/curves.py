@@ -1,0 +1,213 @@
+"""Validation mIoU over the training of several runs, as a picture, and how soon each run is nearly at its best.
+
+    python -m simpropnet_jax.report.curves runs/baseline runs/tpc --out curves.png
+
+As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation", of the scores that select the
+checkpoint. The table and the bars say after how many epochs a run first had 95 % of its best mIoU: how fast it learns.
+A conditioning phase comes before epoch 0. All is in steps where an older run does not say how long its epochs are.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.runtime import errors
+
+NEARLY = 0.95  # of the best mIoU
+SCORES = ('novel_val_miou', 'base_val_miou', 'val_miou')
+EPOCH, CONDITIONING = 'steps_per_epoch', 'conditioning_steps'
+FEW = 50  # selections that are drawn as points on the line, too
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Scores of one run after its conditioning phase.
+
+    Attributes:
+      label: name of the run.
+      score: which score, one of `SCORES`.
+      steps: int [N], ascending, counted from the end of the conditioning phase.
+      miou: float [N], as fractions of one.
+      conditioning: length of that phase in steps; 0: the run has none.
+      epoch: length of an epoch in steps; 0: an older run, which does not say.
+    """
+
+    label: str
+    score: str
+    steps: np.ndarray
+    miou: np.ndarray
+    conditioning: int
+    epoch: int
+
+    @property
+    def nearly_best(self) -> int:
+        """Step of the first selection with 95 % of the best mIoU."""
+        return int(self.steps[np.argmax(self.miou >= NEARLY * self.miou.max())])
+
+
+def read_curve(run: str | Path, label: str) -> Curve:
+    """The validation scores of a work directory.
+
+    Raises:
+      FileNotFoundError: there is no such run.
+      ValueError: it has no validation score yet.
+    """
+    path = Path(run) / 'metrics.jsonl'
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'there is no run in {run}: it has no metrics.jsonl, which train.py writes'
+        )
+    rows = [
+        row
+        for row in map(_row, path.read_text(errors='replace').splitlines())
+        if any(s in row for s in SCORES)
+    ]
+    epoch, conditioning = (
+        max((int(row.get(name, 0)) for row in rows), default=0) for name in (EPOCH, CONDITIONING)
+    )
+    score = next((name for name in SCORES for row in rows if name in row), SCORES[0])
+    scores = {int(row['step']) - conditioning: row[score] for row in rows if score in row}
+    steps = sorted(step for step in scores if step >= 0)
+    if not steps:
+        after = f' after its conditioning phase of {conditioning} steps' if conditioning else ''
+        raise ValueError(
+            f'{path} has no validation score ({" or ".join(SCORES)}){after}: train until a selection'
+        )
+    return Curve(
+        label, score, np.array(steps), np.array([scores[s] for s in steps]), conditioning, epoch
+    )
+
+
+def _row(line):
+    """A line of metrics; nothing of half a line, which a killed run leaves."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return row if isinstance(row, dict) and 'step' in row else {}
+
+
+def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None) -> list[Curve]:
+    """The curves of several runs.
+
+    Args:
+      labels: their names; by default those of the folders, or the whole paths where folders share a name.
+    Raises:
+      FileNotFoundError, ValueError: as `read_curve`; or labels that do not fit, or scores of different classes.
+    """
+    names = [Path(run).resolve().name for run in runs]
+    labels = labels or (
+        names if len(set(names)) == len(names) else [str(Path(run)) for run in runs]
+    )
+    if len(labels) != len(runs):
+        raise ValueError(f'there are {len(labels)} labels for {len(runs)} runs: give one for each')
+    curves = [read_curve(run, label) for run, label in zip(runs, labels, strict=True)]
+    for curve in curves:
+        if curve.score != curves[0].score:
+            raise ValueError(
+                f'{curves[0].label} has {curves[0].score}, {curve.label} has {curve.score}: scores of different '
+                'classes do not belong in one figure'
+            )
+    return curves
+
+
+def table(curves: Sequence[Curve]) -> str:
+    """A row per run: its best mIoU, when it had it, and when it first had 95 % of it."""
+    return aligned(*table_rows(curves))
+
+
+def table_rows(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of `table`."""
+    unit, lengths = _unit(curves)
+    header = ['run', 'selections', 'best mIoU', f'{unit} to it', f'{unit} to 95 % of it']
+    header += ['steps to 95 % of it'] if unit == 'epochs' else []
+    rows = []
+    for curve, length in zip(curves, lengths, strict=True):
+        best = int(np.argmax(curve.miou))
+        row = [curve.label, str(len(curve.steps)), f'{100 * curve.miou[best]:.2f}']
+        row += [_number(curve.steps[best] / length), _number(curve.nearly_best / length)]
+        row += [str(curve.nearly_best)] if unit == 'epochs' else []
+        rows.append([*row, _number(curve.conditioning / length)])
+    return [*header, f'conditioning {unit}'], rows
+
+
+def _unit(curves):
+    """The unit of the axis, and its length in steps for each curve."""
+    if all(curve.epoch for curve in curves):
+        return 'epochs', [curve.epoch for curve in curves]
+    return 'steps', [1] * len(curves)
+
+
+def _number(value):
+    """A whole number, or one with a decimal: a selection may be within an epoch."""
+    return f'{value:.1f}'.removesuffix('.0')
+
+
+def draw(curves: Sequence[Curve], path: str | Path) -> None:
+    """Draws the curves and, beside them, a bar for each run; the file is of the kind that its name ends with.
+
+    Raises:
+      ValueError: no picture ends so.
+      OSError: it cannot be written.
+    """
+    from matplotlib.figure import Figure  # by itself it needs no screen
+
+    unit, lengths = _unit(curves)
+    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    left, right = figure.subplots(1, 2, width_ratios=(2.4, 1))
+    colors = []
+    for i, (curve, length) in enumerate(zip(curves, lengths, strict=True)):
+        label = curve.label
+        if curve.conditioning:
+            label += f' (after {_number(curve.conditioning / length)} {unit} of conditioning)'
+        style = ('-', '--', ':')[i // 10 % 3]  # colours come again after ten
+        marker = '.' if len(curve.steps) <= FEW else ''
+        (line,) = left.plot(
+            curve.steps / length, 100 * curve.miou, style, marker=marker, label=label
+        )
+        colors.append(line.get_color())
+    left.set(xlabel=unit, ylabel=f'mIoU on {curves[0].score.removesuffix("_miou")}, %')
+    left.set_xlim(left=0)
+    left.grid(alpha=0.3)
+    left.legend(fontsize='small')
+
+    places, nearly = np.arange(len(curves)), [curve.nearly_best for curve in curves]
+    values = [step / length for step, length in zip(nearly, lengths, strict=True)]
+    bars = right.barh(places, values, color=colors)
+    counted = [f' ({step})' if unit == 'epochs' else '' for step in nearly]
+    right.bar_label(
+        bars,
+        [_number(value) + steps for value, steps in zip(values, counted, strict=True)],
+        padding=3,
+    )
+    right.set_yticks(places, [curve.label for curve in curves], fontsize='small')
+    right.invert_yaxis()
+    right.margins(x=0.4)  # room for the numbers behind the bars
+    words = 'epochs (steps)' if unit == 'epochs' else unit
+    right.set(xlabel=unit, title=f'{words}\nto 95 % of the best mIoU')
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table and writes the picture."""
+    parser = errors.Parser(__doc__)
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='folder that train.py wrote')
+    parser.add_argument('--out', required=True, help='picture to write: .png, .pdf or .svg')
+    parser.add_argument(
+        '--labels', nargs='+', metavar='LABEL', help='a name for each run (default: its folder)'
+    )
+    given = parser.parse_args(arguments)
+    with errors.plain_errors():
+        curves = read_curves(given.runs, given.labels)
+        draw(curves, given.out)
+    print(table(curves), end='')
+
+
+if __name__ == '__main__':
+    main()

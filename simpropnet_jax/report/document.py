@@ -1,0 +1,110 @@
+"""A page of headings, sentences, tables and pictures, as Markdown and as HTML: one content, two forms."""
+
+import html
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+STYLE = (
+    'body{font:16px/1.5 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}'
+    'table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}'
+    'th,td{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}'
+    'th{border-bottom:2px solid #666}th:first-child,td:first-child{text-align:left}'
+    'img{max-width:100%}figure{margin:1em 0}pre{overflow-x:auto}'
+)
+
+
+class Table(NamedTuple):
+    """Cells of text; the first column is set to the left, the others to the right."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Printed(NamedTuple):
+    """What a command prints, its tables of aligned columns; shown as it is."""
+
+    text: str
+
+
+class Picture(NamedTuple):
+    """A file beside the page.
+
+    Attributes:
+      path: relative to the page, of letters, digits, '.', '-', '_' and '/' only.
+      caption: what it shows.
+    """
+
+    path: str
+    caption: str
+
+
+class Section(NamedTuple):
+    """A heading and what stands below it, in order: sentences, tables, what commands print, pictures."""
+
+    title: str
+    parts: Sequence[str | Table | Printed | Picture]
+
+
+def markdown(title: str, sections: Sequence[Section]) -> str:
+    """The page as Markdown, with tables of pipes."""
+    blocks = [f'# {_plain(title)}']
+    for section in sections:
+        blocks += [f'## {_plain(section.title)}', *map(_markdown_part, section.parts)]
+    return '\n\n'.join(blocks) + '\n'
+
+
+def to_html(title: str, sections: Sequence[Section]) -> str:
+    """The page as HTML, which needs nothing but its pictures."""
+    blocks = [f'<h1>{html.escape(title)}</h1>']
+    for section in sections:
+        blocks += [f'<h2>{html.escape(section.title)}</h2>', *map(_html_part, section.parts)]
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n'
+        + '\n'.join(blocks)
+        + '\n</body></html>\n'
+    )
+
+
+def _markdown_part(part):
+    if isinstance(part, Table):
+        line = lambda cells: f'| {" | ".join(map(_plain, cells))} |'
+        return '\n'.join(
+            [
+                line(part.header),
+                '|' + '|'.join([':--', *['--:'] * (len(part.header) - 1)]) + '|',
+                *map(line, part.rows),
+            ]
+        )
+    if isinstance(part, Printed):
+        return textwrap.indent(part.text.rstrip(), '    ')  # a block in which no sign is markup
+    if isinstance(part, Picture):
+        return f'![{_plain(part.caption)}]({part.path})\n\n{_plain(part.caption)}'
+    return _plain(part)
+
+
+def _html_part(part):
+    if isinstance(part, Table):
+        line = lambda kind, cells: (
+            '<tr>' + ''.join(f'<{kind}>{html.escape(c)}</{kind}>' for c in cells) + '</tr>'
+        )
+        body = '\n'.join(line('td', row) for row in part.rows)
+        return f'<table><thead>{line("th", part.header)}</thead><tbody>\n{body}\n</tbody></table>'
+    if isinstance(part, Printed):
+        return f'<pre>{html.escape(part.text.rstrip())}</pre>'
+    if isinstance(part, Picture):
+        caption = html.escape(part.caption)
+        image = f'<img src="{part.path}" alt="{caption}" loading="lazy">'
+        return f'<figure>{image}<figcaption>{caption}</figcaption></figure>'
+    return f'<p>{html.escape(part)}</p>'
+
+
+def _plain(text):
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(
+        r'([\\`*\[\]|#]|(?<!\w)_|_(?!\w))',
+        r'\\\1',
+        html.escape(' '.join(text.split()), quote=False),
+    )

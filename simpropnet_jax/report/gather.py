@@ -1,0 +1,223 @@
+"""What a folder of work directories holds: results, studies, curves, pictures; and which files cannot be read."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from simpropnet_jax.analysis import background, hierarchy_table, overlap, similarity
+from simpropnet_jax.evaluation.results import result_file, tables
+from simpropnet_jax.report import curves, study_table
+from simpropnet_jax.report.curves import Curve
+
+# What a file that is damaged, or of another program, can lead to.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    SyntaxError,
+)  # the last: Pillow's
+PICTURES = ('.jpg', '.jpeg', '.png')
+SKIPPED = ('checkpoints',)  # folders
+# What prints a record of a premise experiment, which may have any name: by the fields that tell it from other JSON.
+PREMISES = (
+    ({'by_class', 'by_image'}, overlap.table),
+    ({'ratio', 'cosine'}, similarity.table),
+    ({'more_alike', 'mean'}, background.table),
+)
+
+
+class Result(NamedTuple):
+    """A file of eval/, supervised/, a study, or a premise experiment.
+
+    Attributes:
+      path: relative to the folder of results.
+      record: what it holds.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def workdir(self) -> str:
+        """The work directory, relative too."""
+        return self.path.parent.parent.as_posix()
+
+
+class RunCurve(NamedTuple):
+    """The validation scores of a run, with its fold and data; None where its config.json does not say."""
+
+    curve: Curve
+    fold: int | None
+    data: str | None
+
+
+@dataclass
+class Found:
+    """Everything that belongs on a page.
+
+    Attributes:
+      results: of episodes; hpascal: those with partitions; supervised: of whole images; studies; premises:
+        what the commands of `analysis` measured.
+      curves: of the runs with validation scores.
+      pictures: paths, relative to the folder.
+      left_out: (path, why) of files that were found and cannot be used.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    hpascal: list[Result] = field(default_factory=list)
+    supervised: list[Result] = field(default_factory=list)
+    studies: list[Result] = field(default_factory=list)
+    premises: list[Result] = field(default_factory=list)
+    curves: list[RunCurve] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def gather(folder: Path, without: Path) -> Found:
+    """Reads WORKDIR/eval/*.json, supervised/*.json, metrics.jsonl and figures/, study.json, and pictures in `folder`.
+
+    Of other JSON files those of premise experiments are taken, and the rest is none of the page's. A file is taken if a
+    table (a curve, a picture) can be made of it alone; if not, it is left out and named.
+
+    Args:
+      without: a folder that is not looked into: that of the page.
+    """
+    found = Found()
+    for path in _files(folder, without):
+        name = path.relative_to(folder)
+        kept, read = _kind(name, found)
+        if read is None:
+            continue
+        try:
+            one = read(folder, name)
+        except UNREADABLE as error:
+            found.left_out.append((name, _reason(error)))
+            continue
+        if one is not None:
+            (
+                found.hpascal if isinstance(one, Result) and 'partitions' in one.record else kept
+            ).append(one)
+    return found
+
+
+def _files(folder: Path, without: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        kept = (
+            f
+            for f in folders
+            if f not in SKIPPED and (Path(parent) / f).resolve() != without.resolve()
+        )
+        folders[:] = sorted(kept)
+        yield from (Path(parent) / name for name in sorted(files))
+
+
+def _kind(name: Path, found: Found) -> tuple[list, Callable | None]:
+    """Where a file goes, by its place, and what reads it."""
+    if name.suffix == '.json' and name.parent.name in ('eval', 'supervised'):
+        return (
+            (found.results, _result)
+            if name.parent.name == 'eval'
+            else (found.supervised, _supervised)
+        )
+    if name.name == 'study.json':
+        return found.studies, _study
+    if name.name == 'metrics.jsonl':
+        return found.curves, _curve
+    if name.suffix == '.json':
+        return found.premises, _premise
+    if name.suffix.lower() in PICTURES and ('figures' in name.parts or len(name.parts) == 1):
+        return found.pictures, _picture
+    return [], None
+
+
+def _result(folder, name):
+    record = result_file.read_result(folder / name)
+    if record['fold'] not in range(record.get('folds', 4)):  # earlier versions knew PASCAL-5i alone
+        raise ValueError(
+            f'it is of fold {record["fold"]!r}: there are {record.get("folds", 4)}, from 0 on'
+        )
+    tables.class_rows(record)
+    tables.fold_rows([record])
+    tables.heading([record], '')
+    if 'resolution' in record:  # earlier versions wrote none
+        tables.protocol_table([record])
+    if 'partitions' in record:
+        hierarchy_table.parts([record])
+    return Result(name, record)
+
+
+def _supervised(folder, name):
+    record = json.loads((folder / name).read_text())
+    needed = (
+        'method',
+        'data',
+        'size',
+        'images',
+        'list',
+        'miou',
+        'pixel_accuracy',
+        'per_class',
+        'weak_oracle',
+    )
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise ValueError(f'it is not a result of evaluation.oracle: it has no {", ".join(missing)}')
+    scores = [record['miou'], record['pixel_accuracy'], *record['per_class'].values()]
+    if not all(score is None or isinstance(score, float | int) for score in scores):
+        raise ValueError('it holds scores that are no numbers')
+    return Result(name, record)
+
+
+def _study(folder, name):
+    record = json.loads((folder / name).read_text())
+    study_table.table(record)
+    return Result(name, record)
+
+
+def _premise(folder, name):
+    """None of other JSON, such as a config."""
+    record = json.loads((folder / name).read_text())
+    if premise_table(record) is None:
+        return None
+    premise_table(record)(record)
+    return Result(name, record)
+
+
+def premise_table(record: Any) -> Callable[[dict[str, Any]], str] | None:
+    """The function that prints a record of a premise experiment; None: it is no such record."""
+    there = set(record) if isinstance(record, dict) else set()
+    return next((table for fields, table in PREMISES if fields <= there), None)
+
+
+def _curve(folder, name):
+    run = folder / name.parent
+    curve = curves.read_curve(
+        run, name.parent.as_posix() if name.parent.name else folder.resolve().name
+    )
+    if not np.issubdtype(curve.miou.dtype, np.number):
+        raise ValueError('it holds scores that are no numbers')
+    config = json.loads((run / 'config.json').read_text()) if (run / 'config.json').exists() else {}
+    return RunCurve(curve, config.get('fold'), config.get('data', {}).get('name'))
+
+
+def _picture(folder, name):
+    with Image.open(folder / name) as picture:
+        picture.verify()
+    return name
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be used, on one line."""
+    if isinstance(error, KeyError):
+        return f'it has no {error}'
+    text = ' '.join(str(error).split())[:300]
+    return text if isinstance(error, ValueError | OSError) else f'it is built otherwise ({text})'

@@ -1,0 +1,390 @@
+"""A folder of results as one page, in Markdown and in HTML: tables, curves and pictures.
+
+    python -m simpropnet_jax.report.page runs/ --out report/
+
+writes report/report.md, report/report.html and report/figures/, which need nothing else. Tables are those of both
+papers: folds by method, the parts of SimPropNet (its Table 4), identical inputs, empty support masks, the partitions of
+H-PASCAL-5i, studies; one method under several protocols; and, beside the papers' numbers, what the commands overlap,
+similarity and background of simpropnet_jax.analysis wrote into the folder (--out runs/overlap.json). Results stand in
+one table only if they can be compared. Files that are damaged, or of another program, are named at the end of the page.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from simpropnet_jax.analysis import background, hierarchy_table
+from simpropnet_jax.evaluation.results import tables
+from simpropnet_jax.report import curves, document, partition_bars, study_table
+from simpropnet_jax.report.document import Picture, Printed, Section, Table
+from simpropnet_jax.report.gather import Found, Result, RunCurve, gather, premise_table
+from simpropnet_jax.runtime import errors
+
+T = TypeVar('T')
+
+# Rows of SimPropNet's Table 4, in its order, the last with ICA, too; they stand first in every table.
+PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'SimPropNet')
+TITLES = {
+    ('episodes', 'predictions'): 'mIoU by fold',
+    ('identical',): 'Identical inputs: the query is its own support',
+    ('zero_mask',): 'Empty support masks',
+    ('other_class',): 'Supports of another class',
+}
+
+
+def write_page(folder: Path, out: Path) -> Found:
+    """Writes the page of a folder of work directories.
+
+    Args:
+      out: folder of the page; report.md, report.html and pictures that are in it are written anew.
+    Returns:
+      What was found.
+    Raises:
+      ValueError: there is nothing in the folder to make a page of, or `out` holds the folder.
+      OSError: the folder is not there, or the page cannot be written.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f'there is no folder {folder}: give one that holds work directories of train.py'
+        )
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f'--out {out} holds the results themselves: give another folder, such as {out / "report"}'
+        )
+    found = gather(folder, out)
+    if not any((*_records(found), found.studies, found.curves, found.pictures)):
+        left = f' ({len(found.left_out)} files cannot be read)' if found.left_out else ''
+        raise ValueError(f'{folder} has no results{left}: eval.py writes WORKDIR/eval/*.json')
+    sections = [s for s in _sections(found, folder, out) if s.parts]
+    out.mkdir(parents=True, exist_ok=True)
+    title = f'Results of {folder.resolve().name}'
+    (out / 'report.md').write_text(document.markdown(title, sections))
+    (out / 'report.html').write_text(document.to_html(title, sections))
+    return found
+
+
+def _records(found: Found) -> list[Result]:
+    return [*found.results, *found.hpascal, *found.supervised, *found.premises]
+
+
+def _sections(found: Found, folder: Path, out: Path) -> list[Section]:
+    return [
+        *(
+            Section(title, _fold_tables(_of_inputs(found.results, *inputs)))
+            for inputs, title in TITLES.items()
+        ),
+        Section(
+            'Parts of SimPropNet (its Table 4)',
+            _parts_tables(_of_inputs(found.results, 'episodes')),
+        ),
+        Section('One method under several protocols', _protocol_tables(found.results)),
+        Section('H-PASCAL-5i by partition', _partition_tables(found.hpascal, out)),
+        Section('Studies', _study_tables(found.studies)),
+        Section('mIoU by class', _class_tables(found.results)),
+        Section('Where the errors are', _premise_tables(found.premises, out)),
+        Section('Supervised networks', _supervised_tables(found.supervised)),
+        Section('Training', _curve_figures(found.curves, out)),
+        Section('Pictures', _pictures(found.pictures, folder, out)),
+        Section('Where the numbers come from', _origins(found)),
+        Section('Left out', [f'{path.as_posix()}: {why}' for path, why in found.left_out]),
+    ]
+
+
+def _of_inputs(results: Sequence[Result], *inputs: str) -> list[Result]:
+    return [r for r in results if r.record.get('inputs', 'episodes') in inputs]
+
+
+def _groups(items: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
+    """The items with one key together, in the order of the first of each."""
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(json.dumps(key(item), sort_keys=True), []).append(item)
+    return list(groups.values())
+
+
+def _comparable(result: Result) -> list:
+    """What must be the same in results of one table: protocol, data, void rule, and how many episodes were drawn."""
+    record = result.record
+    drawn = next(iter(record['shots'].values())).get('episodes')
+    counted = (
+        None
+        if record.get('inputs') == 'identical' or record.get('eval', {}).get('episodes_file')
+        else drawn
+    )
+    return [*(get(record) for get in tables.SAME.values()), counted]
+
+
+def distinct(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The records, those of SimPropNet's parts first; methods that have two of a fold are told apart by their folders.
+
+    In the folder's name '*' stands for the fold: results of runs/a0 and runs/a1 are one row, those of runs/b0 another.
+    """
+    records = []
+    for group in _groups(results, lambda r: r.record['method']):
+        for words in (lambda r: '', _series, lambda r: r.path.with_suffix('').as_posix()):
+            named = [_renamed(r, words(r)) for r in group]
+            places = [place for record in named for place in _places(record)]
+            if len(set(places)) == len(places):
+                break
+        records += [(group[0].record['method'], record) for record in named]
+    order = {name: i for i, name in enumerate(PARTS)}
+    return [record for _, record in sorted(records, key=lambda one: order.get(one[0], len(PARTS)))]
+
+
+def _renamed(result, words):
+    return {**result.record, 'method': f'{result.record["method"]}{f" ({words})" if words else ""}'}
+
+
+def _places(record):
+    """Where a record stands in a table of folds: one place for each shot."""
+    return [
+        (tables.method_words(record), record['size'], record['fold'], shot)
+        for shot in record['shots']
+    ]
+
+
+def _series(result):
+    """The work directory, without the number that is its fold."""
+    return re.sub(rf'(?<!\d){result.record["fold"]}(?!\d)', '*', result.workdir)
+
+
+def _fold_tables(results: Sequence[Result]) -> list[str | Table]:
+    made = []
+    for group in _groups(results, _comparable):
+        records = distinct(group)
+        made += [
+            tables.heading(records, _episodes(records)).strip(),
+            Table(*tables.fold_rows(records)),
+        ]
+    return made
+
+
+def _episodes(records):
+    """How many episodes there are of each seed, where all records have as many."""
+    first = next(iter(records[0]['shots'].values())).get('episodes', {})
+    counts = set(first.values())
+    same = all(
+        one.get('episodes') == first for record in records for one in record['shots'].values()
+    )
+    return f'{len(first)} x {counts.pop()} episodes' if same and len(counts) == 1 else 'Percent'
+
+
+def _parts_tables(results: Sequence[Result]) -> list[str | Table]:
+    """Of one shot and one size of labels, as the paper has it; where there are two parts to compare."""
+    made = []
+    for group in _groups((r for r in results if r.record['method'] in PARTS), _comparable):
+        records = distinct(group)
+        header, rows = tables.fold_rows(records)
+        shot, label_size = header.index('shot'), header.index('labels')
+        rows = [row for row in rows if row[shot] == '1' and (row[label_size] != 'own')]
+        kept = [i for i, name in enumerate(header) if name not in ('shot', 'labels', 'FB-IoU')]
+        if len({record['method'] for record in records}) > 1:
+            cells = [[row[i] for i in kept] for row in rows]
+            made += [
+                tables.heading(records, 'One-shot').strip(),
+                Table([header[i] for i in kept], cells),
+            ]
+    return made
+
+
+def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
+    """What eval.py --protocols prints, of the same weights."""
+    made = []
+    same = ('fold', 'data', 'size', 'checkpoint', 'weights')
+    key = lambda r: [
+        r.workdir,
+        tables.method_words(r.record),
+        *(r.record.get(name) for name in same),
+    ]
+    for group in _groups((r for r in results if 'resolution' in r.record), key):
+        if len({r.record['protocol']['name'] for r in group}) > 1:
+            made += [group[0].workdir, Printed(tables.protocol_table([r.record for r in group]))]
+    return made
+
+
+def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table | Picture]:
+    made: list = []
+    alike = lambda r: [
+        *(get(r.record) for get in hierarchy_table.ALIKE.values()),
+        r.record['label_size'],
+        r.record['hpascal'].get('sha256'),
+    ]
+    for number, group in enumerate(_groups(results, alike), 1):
+        records = distinct(group)
+        for label_size in records[0]['cmps']:
+            if not all(label_size in record['cmps'] for record in records):
+                continue
+            for parts in (
+                hierarchy_table.parts(records, label_size),
+                hierarchy_table.cmps_parts(records, label_size),
+            ):
+                made += [
+                    parts.heading.strip(),
+                    *parts.legend.splitlines(),
+                    Table(parts.header, parts.rows),
+                ]
+                made += parts.notes.splitlines()
+        name = f'figures/partitions_{number}.png'
+        partition_bars.draw(records, out / name)
+        made.append(Picture(name, 'mIoU by partition, the mean over the splits that have it'))
+    return made
+
+
+def _study_tables(studies: Sequence[Result]) -> list[str | Table]:
+    made = []
+    for study in studies:
+        made += [
+            f'{study.path.as_posix()}: intervals are of the differences, 95 %, over other query images'
+        ]
+        made += [Table(*study_table.table_rows(study.record))]
+    return made
+
+
+def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed | Picture]:
+    """What the command of each file printed; of backgrounds the bars, too, as the paper has them."""
+    made: list = []
+    for number, (path, record) in enumerate(premises, 1):
+        table = premise_table(record)
+        made += [path.as_posix(), Printed(table(record))]
+        if table is background.table:
+            name = f'figures/background_{number}.png'
+            background.draw(record, out / name)
+            made.append(Picture(name, 'Similarity of objects and of backgrounds, by class'))
+    return made
+
+
+def _class_tables(results: Sequence[Result]) -> list[str | Table]:
+    made = []
+    key = lambda r: [
+        r.record['fold'],
+        r.record['classes'],
+        r.record.get('inputs', 'episodes'),
+        _comparable(r),
+    ]
+    for group in sorted(_groups(results, key), key=lambda one: one[0].record['fold']):
+        records, rows = distinct(group), []
+        for record in records:
+            header, cells = tables.class_rows(record)
+            first = {
+                'method': tables.method_words(record),
+                'input': str(record['size'] or tables.ABSENT),
+            }
+            rows += [first | dict(zip(header, row, strict=True)) for row in cells]
+        columns = list(max(rows, key=len))  # earlier versions wrote no intervals
+        made.append(tables.heading(records, f'split-{records[0]["fold"] + 1}').strip())
+        made.append(
+            Table(columns, [[row.get(name, tables.ABSENT) for name in columns] for row in rows])
+        )
+    return made
+
+
+def _supervised_tables(results: Sequence[Result]) -> list[str | Table]:
+    made = []
+    percent = lambda value: tables.ABSENT if value is None else f'{100 * value:.2f}'
+    for group in _groups(
+        results, lambda r: [r.record['data'], r.record['list'], list(r.record['per_class'])]
+    ):
+        first = group[0].record
+        rows = [['mIoU', *(percent(r.record['miou']) for r in group)]]
+        rows += [
+            [name, *(percent(r.record['per_class'][name]) for r in group)]
+            for name in first['per_class']
+        ]
+        rows += [['pixel accuracy', *(percent(r.record['pixel_accuracy']) for r in group)]]
+        names = [f'{r.record["method"]} ({r.path.with_suffix("").as_posix()})' for r in group]
+        made.append(
+            f'IoU in percent; data {first["data"]}, {first["images"]} images of {first["list"]}'
+        )
+        made.append(Table(['class', *names], rows))
+        made += [
+            f'{name} is a weak oracle.'
+            for name, r in zip(names, group, strict=True)
+            if r.record['weak_oracle']
+        ]
+    return made
+
+
+def _curve_figures(runs: Sequence[RunCurve], out: Path) -> list[str | Table | Picture]:
+    made: list = []
+    for group in _groups(runs, lambda r: [r.curve.score, r.fold, r.data]):
+        first, drawn = group[0], [r.curve for r in group]
+        words = [first.curve.score.removesuffix('_miou')] + (
+            [] if first.fold is None else [f'fold {first.fold}']
+        )
+        words += [f'data {first.data}'] if first.data else []
+        name = _file_name('curves ' + ' '.join(words)) + '.png'
+        curves.draw(drawn, out / 'figures' / name)
+        caption = f'Validation mIoU over the training: {", ".join(words)}'
+        made += [Picture(f'figures/{name}', caption), Table(*curves.table_rows(drawn))]
+    return made
+
+
+def _pictures(paths: Sequence[Path], folder: Path, out: Path) -> list[Picture]:
+    """Copies of the pictures, beside the page."""
+    made, taken = [], set()
+    for path in paths:
+        stem, number = _file_name(path.with_suffix('').as_posix()), 1
+        name = stem + path.suffix.lower()
+        while name in taken:
+            number += 1
+            name = f'{stem}-{number}{path.suffix.lower()}'
+        taken.add(name)
+        target = out / 'figures' / 'of_runs' / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path, target)
+        made.append(Picture(f'figures/of_runs/{name}', path.as_posix()))
+    return made
+
+
+def _file_name(words):
+    return re.sub(r'[^A-Za-z0-9.-]+', '_', words)
+
+
+def _origins(found: Found) -> list[str | Table]:
+    """A row a result file, and fold of it: checkpoint, episodes, software, hardware."""
+    rows = []
+    facts = [
+        (path, {**record, **one})
+        for path, record in _records(found)
+        for one in record.get('folds', [{}])
+    ]
+    for path, record in sorted(facts, key=lambda one: one[0]):
+        checkpoint, device = record.get('checkpoint') or {}, record.get('device') or {}
+        step = tables.ABSENT if checkpoint.get('step') is None else str(checkpoint['step'])
+        rows.append(
+            [
+                path.as_posix(),
+                *(str(record.get(name, tables.ABSENT)) for name in ('method', 'fold', 'data')),
+                step,
+                str(checkpoint.get('selection', tables.ABSENT)),
+                (record.get('protocol') or {}).get('hash', tables.ABSENT),
+                f'{device.get("count", "?")} x {device.get("kind", "?")}',
+                (record.get('versions') or {}).get('jax', '?'),
+            ]
+        )
+    header = ['file', 'method', 'fold', 'data', 'step', 'selection', 'episodes', 'device', 'jax']
+    return [Table(header, rows)] if rows else []
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the page and says what is left out of it."""
+    parser = errors.Parser(__doc__)
+    parser.add_argument('folder', type=Path, help='that holds work directories, however deep')
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder of the page; it is made if it is not there'
+    )
+    given = parser.parse_args(arguments)
+    with errors.plain_errors():
+        found = write_page(given.folder, given.out)
+    for path, why in found.left_out:
+        print(f'left out: {path}: {why}', file=sys.stderr)
+    counted = f'{len(_records(found))} results, {len(found.curves)} curves, {len(found.pictures)} pictures'
+    print(f'{given.out / "report.html"}: {counted}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,354 @@
+"""Pictures of what methods segment: a query with supports of growing similarity, and two methods side by side.
+
+    python -m simpropnet_jax.report.pictures similar --workdir runs/fold2 --out runs/fold2/figures/similar.jpg
+    python -m simpropnet_jax.report.pictures side_by_side --workdir runs/canet2 --workdir runs/fold2 --out ab.jpg
+
+As Figures 4 and 5 of SimPropNet; a row for each novel class of the fold. Truth is green, predictions are red; IoU is
+that of the picture, at the network's input size. The best, median and worst episodes of one method are drawn by
+eval.py, in WORKDIR/figures/; pictures in that folder come into the page of simpropnet_jax.report.page.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from simpropnet_jax.backbones.extractor import NETWORKS, load_extractor, pool
+from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.datasets.source import Source
+from simpropnet_jax.episodes.episode_files import Sets
+from simpropnet_jax.episodes.protocols import Protocol
+from simpropnet_jax.episodes.sampler import Episode
+from simpropnet_jax.evaluation.engine.image_bank import ImageBank, load_bank
+from simpropnet_jax.evaluation.panels import PanelMaker, Segmented, cases
+from simpropnet_jax.evaluation.run import ProgressBar
+from simpropnet_jax.io import overlay
+from simpropnet_jax.runtime import errors, sharding
+from simpropnet_jax.setup import experiment
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = ('.png', '.jpg')
+OWN = 'own'  # features of the method's own encoder
+CASES = ('best', 'median', 'worst')
+BATCH = 8  # images encoded at a time
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a work directory segments, by what."""
+
+    name: str
+    method: experiment.Method
+    variables: dict
+    source: Source
+    protocol: Protocol
+    sets: Sets
+
+    @property
+    def episodes(self) -> dict[int, list[Episode]]:
+        """Class id -> the episodes of the first set at the fewest shots, in order."""
+        chosen = self.sets[min(self.sets)]
+        return {
+            c: [e for e in chosen if e.class_id == c] for c in sorted({e.class_id for e in chosen})
+        }
+
+
+def open_run(workdir: Path, which: str = 'best') -> Run:
+    """The method, weights and episodes of a work directory, as its own config says: train.py's, or eval.py's.
+
+    Args:
+      which: checkpoint, 'best', 'latest' or a step.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong.
+    """
+    if not (workdir / 'config.json').exists():
+        raise ValueError(
+            f'{workdir} has no config.json: train there first, or evaluate there what needs no training, with eval.py '
+            '--config'
+        )
+    method = experiment.prepare_method(experiment.stored_config(workdir), workdir)
+    experiment.require_few_shot(method, workdir)
+    source = experiment.open_data(method.config)
+    protocol, sets = experiment.prepare_evaluation(method.config, source)
+    variables, _ = experiment.load_variables(method, workdir, which, sharding.make_mesh())
+    return Run(str(workdir), method, variables, source, protocol, sets)
+
+
+def similar(
+    workdir: Path,
+    which: str = 'best',
+    *,
+    columns: int = 5,
+    candidates: int = 50,
+    features: str = OWN,
+    weights: str = 'keras',
+) -> UInt8[np.ndarray, 'H W 3']:
+    """One query of each class with supports from the least to the most similar: SimPropNet, Figure 4.
+
+    Similarity is the L2 distance of pooled features. Of the class's supports in the episodes, `candidates` are ranked;
+    those shown are evenly spread over the ranks, the first and the last among them.
+
+    Args:
+      workdir, which: see `open_run`.
+      columns: supports shown for a query.
+      candidates: supports ranked for a query.
+      features: 'own': of the method's encoder; or one of `backbones.extractor.NETWORKS`.
+      weights: of such a network, see `experiment.given_weights`.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled.
+    """
+    if not 2 <= columns <= candidates:
+        raise ValueError(
+            f'columns must be from 2 to the number of candidates, {candidates}, got {columns}'
+        )
+    run = open_run(workdir, which)
+    if features == OWN:
+        encode = _own_encoder(run)
+    else:
+        encode = _pooled(load_extractor(features, experiment.given_weights(weights)))
+    pools = {c: _candidates(episodes, candidates) for c, episodes in run.episodes.items()}
+    bank = _bank(run, {(1, c): pool for c, pool in pools.items()})
+    described = _describe(encode, bank.images)
+    make, rows = _panel_maker(run, bank), []
+    for class_id, found in pools.items():
+        ranked = _ranked(bank, described, found)
+        places = np.unique(np.linspace(0, len(ranked) - 1, columns).round().astype(int))
+        shown = [(make.segment(run.variables, ranked[i]), i + 1) for i in places]
+        rows += _similar_rows(shown, len(ranked), columns, run, class_id)
+    return overlay.below(rows)
+
+
+def side_by_side(
+    workdirs: Sequence[Path], which: str = 'best', *, case: str = 'median', episodes: int = 20
+) -> UInt8[np.ndarray, 'H W 3']:
+    """Two methods on the same episode of each class: SimPropNet, Figure 5.
+
+    Args:
+      workdirs: of A and B; the episodes are those that A is evaluated on.
+      which: checkpoint of both, see `open_run`.
+      case: the episode, by how much B's IoU is above A's: 'best', 'median' (what to expect) or 'worst'.
+      episodes: of each class, among which it is chosen: the first ones.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled.
+    """
+    if len(workdirs) != 2:
+        raise ValueError(
+            f'two work directories are set side by side, got {len(workdirs)}: give --workdir twice'
+        )
+    if case not in CASES:
+        raise ValueError(f'case must be one of {", ".join(CASES)}, got {case!r}')
+    if episodes < 1:
+        raise ValueError(f'episodes must be 1 or more, got {episodes}')
+    a, b = (open_run(workdir, which) for workdir in workdirs)
+    _check_alike(a, b)
+    chosen = [e for listed in a.episodes.values() for e in listed[:episodes]]
+    bank = _bank(a, {(len(chosen[0].supports), 0): chosen})
+    found = []
+    for run in (a, b):
+        make = _panel_maker(run, bank)
+        found.append({e: make.segment(run.variables, e) for e in chosen})
+    void = a.protocol.void
+    gains = [(e, iou(found[1][e], void) - iou(found[0][e], void)) for e in dict.fromkeys(chosen)]
+    return overlay.below(
+        [
+            _side_row([one[e] for one in found], (a, b), e)
+            for e in cases(gains, sorted(a.episodes))[case]
+        ]
+    )
+
+
+def iou(one: Segmented, void: str = 'ignore') -> float:
+    """IoU of the foreground in a picture; 1 where neither truth nor prediction has any."""
+    known = np.ones_like(one.prediction) if void == 'background' else one.query_label != 255
+    truth, predicted = (one.query_label == 1) & known, one.prediction & known
+    union = int((truth | predicted).sum())
+    return float((truth & predicted).sum() / union) if union else 1.0
+
+
+def _check_alike(a, b):
+    get = {
+        'fold': lambda c: c.fold,
+        'data.name': lambda c: c.data.name,
+        'eval.size': lambda c: c.eval.size,
+    }
+    for name, value in get.items():
+        one, other = value(a.method.config), value(b.method.config)
+        if one != other:
+            raise ValueError(
+                f'config.{name} is {one!r} in {a.name}, but {other!r} in {b.name}: side by side stand methods of one '
+                'fold, data set and input size'
+            )
+
+
+def _candidates(episodes, count):
+    """One-shot episodes of the first query of these, with each of their supports but itself."""
+    query, class_id = episodes[0].query, episodes[0].class_id
+    supports = dict.fromkeys(s for e in episodes for s in e.supports if s != query)
+    return [Episode(query, (s,), class_id, episodes[0].pair) for s in list(supports)[:count]]
+
+
+def _bank(run, sets) -> ImageBank:
+    config = run.method.config
+    return load_bank(
+        run.source,
+        sets,
+        size=config.eval.size,
+        label_sizes=('square',),
+        backend=config.data.loader,
+        progress=ProgressBar(),
+    )
+
+
+def _panel_maker(run, bank):
+    return PanelMaker(
+        run.method.module, bank, run.method.config.model.convention, run.protocol.void
+    )
+
+
+def _own_encoder(run) -> Callable:
+    """images u8 [N,S,S,3] -> pooled features [N, c] of the method's encoder, of all levels where it has several."""
+    module, convention = run.method.module, run.method.config.model.convention
+
+    @jax.jit
+    def encode(variables, images):
+        features = module.apply(variables, normalise(images, convention), method='encode')
+        return jnp.concatenate([pool(level) for level in jax.tree.leaves(features)], -1)
+
+    return lambda images: encode(run.variables, images)
+
+
+def _pooled(extractor):
+    return lambda images: pool(extractor(images))
+
+
+def _describe(encode, images) -> Float[np.ndarray, 'n c']:
+    """Pooled features of the images; batches have one shape, so that they are compiled once."""
+    padded = np.concatenate([images, np.repeat(images[-1:], -len(images) % BATCH, 0)])
+    done = [np.asarray(encode(padded[i : i + BATCH])) for i in range(0, len(padded), BATCH)]
+    return np.concatenate(done)[: len(images)]
+
+
+def _ranked(bank, described, episodes):
+    """The episodes by their support, from the least to the most similar to the query."""
+    at = lambda number: described[bank.positions([number])[0]]
+    distance = [float(np.linalg.norm(at(e.query) - at(e.supports[0]))) for e in episodes]
+    return [episodes[i] for i in np.argsort(distance, kind='stable')[::-1]]
+
+
+def _truth(image, label):
+    return overlay.overlay(image, label == 1, overlay.TRUTH, label == 255)
+
+
+def _similar_rows(shown, candidates, columns, run, class_id):
+    """The query and its supports, and below each support what comes of it."""
+    first = shown[0][0]
+    blank = np.full_like(overlay.captioned(first.query, ''), 255)
+    name = run.source.class_names[class_id]
+    supports = [
+        overlay.captioned(_truth(one.support, one.support_label), f'support {rank} of {candidates}')
+        for one, rank in shown
+    ]
+    predictions = [_prediction(one, '', run.protocol.void) for one, _ in shown]
+    rest = [blank] * (columns - len(shown))
+    query = overlay.captioned(_truth(first.query, first.query_label), f'{name}: query')
+    return [overlay.beside([query, *supports, *rest]), overlay.beside([blank, *predictions, *rest])]
+
+
+def _side_row(pair: Sequence[Segmented], runs: Sequence[Run], episode: Episode):
+    first, name = pair[0], runs[0].source.class_names[episode.class_id]
+    return overlay.beside(
+        [
+            overlay.captioned(_truth(first.support, first.support_label), f'{name}: support'),
+            overlay.captioned(_truth(first.query, first.query_label), 'query'),
+            *(
+                _prediction(one, f'{Path(run.name).name}: ', runs[0].protocol.void)
+                for one, run in zip(pair, runs, strict=True)
+            ),
+        ]
+    )
+
+
+def _prediction(one, words, void):
+    picture = overlay.overlay(one.query, one.prediction, overlay.PREDICTION)
+    return overlay.captioned(picture, f'{words}IoU {100 * iou(one, void):.1f}')
+
+
+def _parser() -> errors.Parser:
+    parser = errors.Parser(__doc__)
+    kinds = parser.add_subparsers(dest='kind', required=True)
+    named = lambda name, what: kinds.add_parser(name, help=what, description=what)
+    one = named('similar', 'one query of each class, supports from least to most similar')
+    one.add_argument(
+        '--workdir', type=Path, required=True, help='folder that train.py or eval.py wrote'
+    )
+    one.add_argument(
+        '--columns', type=int, default=5, help='supports shown for a query (default: %(default)s)'
+    )
+    one.add_argument(
+        '--candidates',
+        type=int,
+        default=50,
+        help='supports ranked for a query (default: %(default)s)',
+    )
+    one.add_argument(
+        '--features',
+        choices=[OWN, *NETWORKS],
+        default=OWN,
+        help="distances are of these features; own: the method's encoder (default: %(default)s)",
+    )
+    one.add_argument(
+        '--weights',
+        default='keras',
+        help="of another network than own: 'keras', a file, a work directory (default: %(default)s)",
+    )
+    two = named('side_by_side', 'two methods on the same episodes')
+    two.add_argument(
+        '--workdir',
+        type=Path,
+        action='append',
+        required=True,
+        help='folder that train.py or eval.py wrote; twice',
+    )
+    two.add_argument(
+        '--case',
+        choices=CASES,
+        default='median',
+        help='which episode, by what the second method gains in IoU (default: %(default)s)',
+    )
+    two.add_argument(
+        '--episodes',
+        type=int,
+        default=20,
+        help='of each class, to choose from (default: %(default)s)',
+    )
+    for kind in (one, two):
+        kind.add_argument(
+            '--out', type=Path, required=True, help=f'picture to write: {" or ".join(ENDINGS)}'
+        )
+        kind.add_argument(
+            '--checkpoint', default='best', help="'best', 'latest' or a step (default: %(default)s)"
+        )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draws the picture that is asked for."""
+    given = vars(_parser().parse_args(arguments))
+    kind, out, which, workdir = (
+        given.pop(name) for name in ('kind', 'out', 'checkpoint', 'workdir')
+    )
+    draw: Mapping[str, Callable] = {'similar': similar, 'side_by_side': side_by_side}
+    with errors.plain_errors():
+        if out.suffix.lower() not in ENDINGS:
+            raise ValueError(f'--out must end in {" or ".join(ENDINGS)}, got {out}')
+        overlay.save(draw[kind](workdir, which, **given), out)
+
+
+if __name__ == '__main__':
+    main()

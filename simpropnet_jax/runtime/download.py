@@ -1,0 +1,274 @@
+"""Published files: downloads that go on where they broke off and are checked, unpacking that is whole or not there."""
+
+import fcntl
+import hashlib
+import http.client
+import logging
+import os
+import re
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 30  # without a byte
+ATTEMPTS = 4  # in a row that bring nothing new, for each address
+PAUSE_S = 2.0  # before the second attempt; twice, three times that before the next ones
+_BLOCK = 1 << 16  # bytes
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file.
+
+    Attributes:
+      name: the file's name on this machine.
+      urls: addresses of the same bytes; the next is tried where one fails.
+      md5: its hash in hexadecimal (the only one that the publishers of these files give).
+      size: bytes, or None where that is known to the server alone.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    md5: str
+    size: int | None = None
+
+
+class _BrokeOff(Exception):
+    """Worth another attempt at this address."""
+
+
+class _Refused(Exception):
+    """Not worth another attempt at this address."""
+
+
+def fetch(remote: Remote, folder: Path) -> Path:
+    """The file in `folder`, downloaded where it is not there, or as far as it is not there.
+
+    What has come is kept in NAME.part until all of it is there and its hash is right. Processes that fetch the same
+    file wait for each other.
+
+    Raises:
+      OSError: no address gave the file, it cannot be written, or it is not what was published; one sentence.
+    """
+    target = folder / remote.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not target.is_file():
+        with _open_alone(_part(target)) as file:
+            if not target.is_file():
+                _complete(remote, file, target)
+                return target
+            _part(target).unlink()  # another process was faster
+    with open(target, 'rb') as file:
+        if (found := _md5(file)) != remote.md5:
+            raise OSError(
+                f'{target} is not the file that was published: its MD5 is {found}, expected {remote.md5}; '
+                'delete it to download it anew'
+            )
+    return target
+
+
+def fetched(remote: Remote, folder: Path) -> int:
+    """How many bytes of the file, complete or not, are in `folder`."""
+    target = folder / remote.name
+    return max(
+        (path.stat().st_size for path in (target, _part(target)) if path.is_file()), default=0
+    )
+
+
+def unpack(archive: Path, target: Path, wanted: Callable[[str], bool]) -> None:
+    """Unpacks files of a .tar.gz so that the folder `target` is there complete or not at all.
+
+    Args:
+      archive: its top folder is called as `target` is.
+      target: is left alone where it exists.
+      wanted: whether to unpack the file of this name.
+
+    Raises:
+      OSError: the archive is damaged, has a file that would lie outside, or has no wanted file; one sentence.
+    """
+    if target.is_dir():
+        return
+    temporary = target.with_name(f'{target.name}.unpacking')
+    shutil.rmtree(temporary, ignore_errors=True)  # what an interruption left
+    try:
+        with open(archive, 'rb') as file, tarfile.open(fileobj=file, mode='r|gz') as tar:
+            with _bar(f'unpacking {archive.name}', archive.stat().st_size) as bar:
+                for member in tar:
+                    if member.isfile() and wanted(member.name):
+                        tar.extract(member, temporary, filter='data')
+                    bar.update(file.tell() - bar.n)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise OSError(f'{archive} cannot be unpacked: {error}') from error
+    if not (temporary / target.name).is_dir():
+        raise OSError(f'{archive} has no file of {target.name} that is needed')
+    os.replace(temporary / target.name, target)
+    shutil.rmtree(temporary)
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f'{target.name}.part')
+
+
+@contextmanager
+def _open_alone(path: Path) -> Iterator[BinaryIO]:
+    """The file, opened to append and to read, once no other process has it so."""
+    while True:
+        file = open(path, 'a+b')
+        with suppress(OSError):  # some file systems know no locks: then without
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.warning('waiting for another process that downloads %s', path)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()  # renamed or deleted by the one who had it
+    with file:
+        yield file
+
+
+def _complete(remote: Remote, file: BinaryIO, target: Path) -> None:
+    """Downloads what `file` lacks and renames it to `target`; a wrong one is deleted."""
+    part = _part(target)
+    try:
+        _download(remote, file)
+    except OSError:
+        if not _size(file):
+            part.unlink()
+        raise
+    if (found := _md5(file)) != remote.md5:
+        part.unlink()
+        raise OSError(
+            f'{remote.name} was downloaded, but it is not the file that was published: its MD5 is {found}, expected '
+            f'{remote.md5}; it was deleted, and the same command downloads it anew'
+        )
+    os.replace(part, target)
+
+
+def _download(remote: Remote, file: BinaryIO) -> None:
+    reasons = []
+    for url in remote.urls:
+        try:
+            return _download_from(url, remote, file)
+        except _Refused as error:
+            reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {error}')
+    of = '' if remote.size is None else f' of {remote.size:,}'
+    raise OSError(
+        f'{remote.name} could not be downloaded ({"; ".join(reasons)}); {_size(file):,}{of} bytes are there, '
+        'and the same command goes on from them'
+    )
+
+
+def _download_from(url: str, remote: Remote, file: BinaryIO) -> None:
+    attempts, most = 0, _size(file)
+    while True:
+        try:
+            return _request(url, remote, file)
+        except _BrokeOff as error:
+            attempts = 1 if _size(file) > most else attempts + 1
+            most = max(most, _size(file))
+            if attempts >= ATTEMPTS:
+                raise _Refused(error) from error
+            logger.warning(
+                '%s at %s bytes: %s; trying again', remote.name, f'{_size(file):,}', error
+            )
+            time.sleep(PAUSE_S * attempts)
+
+
+def _request(url: str, remote: Remote, file: BinaryIO) -> None:
+    """One request for what `file` lacks, appended to it; all of it anew where the server cannot leave out a part."""
+    have = _size(file)
+    if remote.size is not None and have > remote.size:
+        file.truncate(have := 0)
+    if have == remote.size:
+        return
+    headers = {'User-Agent': 'simpropnet_jax'} | ({'Range': f'bytes={have}-'} if have else {})
+    try:
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
+        )
+    except urllib.error.HTTPError as error:
+        if (
+            error.code == 416
+            and error.headers.get('Content-Range') == f'bytes */{have}'
+            and remote.size is None
+        ):
+            return
+        kind = _BrokeOff if error.code in (408, 429) or error.code >= 500 else _Refused
+        raise kind(f'HTTP status {error.code} {error.reason}') from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokeOff(str(getattr(error, 'reason', error))) from error
+    with response:
+        start, total = _extent(response, have)
+        if remote.size not in (
+            None,
+            total,
+        ):  # a web page that excuses itself must not replace what is there
+            raise _Refused(
+                f'its file has {total or "an unknown number of"} bytes, expected {remote.size}'
+            )
+        if start == 0:
+            file.truncate(0)
+        with _bar(remote.name, total, start) as bar:
+            _copy(response, file, bar)
+    if total is not None and _size(file) < total:
+        raise _BrokeOff('the connection ended too early')
+
+
+def _extent(response, have: int) -> tuple[int, int | None]:
+    """Where the bytes that are sent start, and how many the whole file has; None where the server does not say."""
+    if response.status != 206:  # the whole file, or no HTTP at all
+        length = response.headers.get('Content-Length')
+        return 0, int(length) if length else None
+    sent = response.headers.get('Content-Range', '')
+    match = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', sent)
+    if not match or int(match[1]) != have:
+        raise _Refused(f'asked for the bytes from {have} on, it sent {sent or "others"!r}')
+    return have, int(match[2])
+
+
+def _copy(response, file: BinaryIO, bar: tqdm) -> None:
+    while True:
+        try:
+            block = response.read(_BLOCK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _BrokeOff(str(error)) from error
+        if not block:
+            return
+        try:
+            file.write(block)
+            file.flush()
+        except OSError as error:
+            raise OSError(
+                f'{file.name} cannot be written ({error.strerror}) after {_size(file):,} bytes; '
+                'mend that, and the same command goes on from them'
+            ) from error
+        bar.update(len(block))
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _md5(file: BinaryIO) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _bar(what: str, total: int | None, done: int = 0) -> tqdm:
+    pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few
+    return tqdm(desc=what, total=total, initial=done, unit='B', unit_scale=True, mininterval=pause)

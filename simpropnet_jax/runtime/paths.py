@@ -1,0 +1,83 @@
+"""Folders of a run on this machine or in a cloud's storage, by one interface: pathlib's.
+
+Local paths are pathlib's own, with all that a file system promises. URLs (gs://bucket/runs/fold2) go through
+etils.epath, as in orbax, which writes the checkpoints: by TensorFlow where it is installed, else by gcsfs.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from etils import epath
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ('gs', 's3')
+
+AnyPath = Path | epath.Path
+
+
+def given(text: str | os.PathLike) -> AnyPath:
+    """The path that a user gave: a file system's, ~ being the home folder, or an epath with the same interface.
+
+    Raises:
+      ValueError: a URL of another kind.
+    """
+    scheme, separator, _ = os.fspath(text).partition('://')
+    if not separator:
+        return Path(text).expanduser()
+    if scheme not in SCHEMES:
+        kinds = ' and '.join(f'{one}://' for one in SCHEMES)
+        raise ValueError(
+            f'{os.fspath(text)} cannot be read or written: of URLs only {kinds} can, or give a folder'
+        )
+    return epath.Path(text)
+
+
+def is_url(path: AnyPath) -> bool:
+    """Whether it is in a cloud's storage: no locks, no renaming in one step, no appending."""
+    return '://' in os.fspath(path)
+
+
+def on_this_machine(folder: AnyPath, part: str) -> AnyPath:
+    """A folder of which a part can be read at random: itself, or of one in a cloud's storage a copy with that part.
+
+    A copy is made once, in SIMPROPNET_CACHE (by default ~/.cache/simpropnet_jax), and then taken to be right. A part
+    that is not there is not in the copy either.
+    """
+    if not is_url(folder):
+        return folder
+    cache = Path(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax').expanduser()
+    root = cache / hashlib.sha256(os.fspath(folder).encode()).hexdigest()[:16]
+    copy = root / part
+    if not copy.is_dir() and (folder / part).is_dir():
+        logger.info('copying %s to %s: this once', folder / part, copy)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='unfinished_', dir=copy.parent) as unfinished:
+            _copy(folder / part, Path(unfinished, copy.name))
+            try:
+                os.rename(Path(unfinished, copy.name), copy)
+            except OSError:
+                if (
+                    not copy.is_dir()
+                ):  # else another process of this machine was faster, with the same bytes
+                    raise
+    return root
+
+
+def remove(folder: AnyPath) -> None:
+    """Removes a folder and all in it."""
+    folder.rmtree() if is_url(folder) else shutil.rmtree(folder)
+
+
+def _copy(folder, to):
+    to.mkdir()
+    for path in folder.iterdir():
+        if path.is_dir():
+            _copy(path, to / path.name)
+        else:
+            with path.open('rb') as source, (to / path.name).open('wb') as target:
+                shutil.copyfileobj(source, target)

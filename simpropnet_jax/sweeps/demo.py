@@ -1,0 +1,99 @@
+"""The main job from end to end: train on base classes, evaluate on held-out ones, compare with simpler answers."""
+
+import logging
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from simpropnet_jax.evaluation import trivial
+from simpropnet_jax.evaluation.engine.evaluator import evaluate
+from simpropnet_jax.evaluation.run import evaluate_run, label_sizes
+from simpropnet_jax.models.prototype import Prototype
+from simpropnet_jax.runtime import sharding
+from simpropnet_jax.setup import experiment
+from simpropnet_jax.training.loop import train_and_evaluate
+
+logger = logging.getLogger(__name__)
+
+NEXT = """
+Next:
+  python eval.py --workdir {workdir} --checkpoint latest        the evaluation alone, with the IoU of each class
+  python demo.py --config configs/shapes.py:fold=1 --workdir runs/demo1      five other classes held out
+  tensorboard --logdir {workdir}                                the losses
+  README.md, "Prepare PASCAL-5i"                                the same on photographs
+"""
+
+
+def run_demo(
+    backbone: ConfigDict, config: ConfigDict, workdir: Path
+) -> dict[str, dict[str, float]]:
+    """Trains, evaluates and prints the comparison; a second call goes on where the first was stopped.
+
+    Args:
+      backbone: the config of the backbone's training, in workdir/backbone; config: that of what stands on it.
+    Returns:
+      Name of the answer -> {shot: mIoU, as a fraction of one}.
+    Raises:
+      ValueError, OSError: what a user can mend.
+    """
+    started = time.monotonic()
+    logger.info(
+        '1 of 3: a narrow ResNet, end to end on the base classes (no ImageNet weights without a download)'
+    )
+    train_and_evaluate(backbone, workdir / 'backbone')
+    config.model.weights = str(workdir / 'backbone')
+    logger.info('2 of 3: SimPropNet on the frozen ResNet, by episodes of the base classes')
+    train_and_evaluate(config, workdir)
+    logger.info('3 of 3: classes that were held out')
+    record = evaluate_run(None, workdir, 'latest')
+    scores = {'SimPropNet': {shot: one['square']['miou'] for shot, one in record['shots'].items()}}
+    scores |= _simpler_answers(config, workdir)
+    shots = [str(shot) for shot in config.eval.shots]
+    print(f'\nmIoU in percent, on the held-out classes: {", ".join(record["classes"])}\n')
+    print(f'{"":38}' + ''.join(f'{f"{shot}-shot":>9}' for shot in shots))
+    for name, miou in scores.items():
+        print(f'{name:38}' + ''.join(f'{100 * miou[shot]:9.1f}' for shot in shots))
+    print(f'\nPictures (support, truth, attention, answer): {workdir / "figures" / "latest"}')
+    print(NEXT.format(workdir=workdir))
+    logger.info('the demo took %.1f minutes', (time.monotonic() - started) / 60)
+    return scores
+
+
+def _simpler_answers(config, workdir):
+    """The training-free prototype on the same encoder, and the trivial answers, on the same episodes."""
+    method = experiment.prepare_method(config, workdir)
+    source, mesh = experiment.open_data(config), sharding.make_mesh()
+    protocol, episodes = experiment.prepare_evaluation(config, source)
+    classes, (_, side) = source.index.novel_classes(config.fold), label_sizes(config.eval, protocol)
+    variables, _ = experiment.restore_variables(
+        method, workdir, 'latest', sharding.replicated(mesh)
+    )
+    encoder = {'params': {'backbone': variables['params']['backbone']}}
+    prototype = Prototype(width=config.model.width, stride_on=method.module.stride_on)
+    found = evaluate(
+        prototype,
+        encoder,
+        source,
+        episodes,
+        classes=classes,
+        convention=method.config.model.convention,
+        size=config.eval.size,
+        label_size=side,
+        mesh=mesh,
+        label_sizes=('square',),
+        batch=config.eval.batch,
+        void=protocol.void,
+        backend=config.data.loader,
+        class_names=source.class_names,
+    )
+    scores = {
+        'prototype on the same encoder': {
+            s: one['square']['miou'] for s, one in found['shots'].items()
+        }
+    }
+    for shot in config.eval.shots:
+        chosen = [e for (k, _), one in episodes.items() if k == shot for e in one]
+        for name, miou in trivial.score(source, chosen, classes, side).items():
+            scores.setdefault(name, {})[str(shot)] = miou
+    return scores

@@ -1,0 +1,97 @@
+"""COCO's annotations: the same object as polygon and as run lengths of both kinds; sentences about broken ones."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as runs
+
+from simpropnet_jax.io import coco
+
+PICTURE = coco.Picture('dogs/a.jpg', height=10, width=20)
+SQUARE = np.zeros((10, 20), np.uint8)
+SQUARE[2:6, 3:9] = 1
+POLYGON = [[3, 2, 9, 2, 9, 6, 3, 6]]
+
+
+def annotation(segmentation) -> coco.Annotation:
+    return coco.Annotation(17, 1, 1, False, segmentation)
+
+
+def test_polygons_and_run_lengths_give_the_same_mask():
+    counts = [32, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 114]  # by columns, background first
+    packed = runs.encode(np.asfortranarray(SQUARE))['counts'].decode()
+    two = [[3, 2, 6, 2, 6, 6, 3, 6], [6, 2, 9, 2, 9, 6, 6, 6]]
+    for one in (
+        POLYGON,
+        two,
+        {'size': [10, 20], 'counts': counts},
+        {'size': [10, 20], 'counts': packed},
+    ):
+        np.testing.assert_array_equal(coco.mask(annotation(one), PICTURE), SQUARE)
+
+
+def test_runs_are_those_of_the_library():
+    rng = np.random.default_rng(0)
+    for height, width in ((1, 1), (7, 5), (60, 81)):
+        for share in (0, 0.1, 0.9, 1):
+            mask = np.repeat(rng.random((height, width)) < share, 9, 0)
+            found = coco.run_lengths(mask)
+            np.testing.assert_array_equal(runs.decode(found['segmentation']), mask)
+            picture = coco.Picture('a.jpg', *mask.shape)
+            np.testing.assert_array_equal(
+                coco.mask(annotation(found['segmentation']), picture), mask
+            )
+            assert found['area'] == mask.sum()
+
+
+@pytest.mark.parametrize(
+    'segmentation, sentence',
+    [
+        ([], 'annotation 17 of dogs/a.jpg has no segmentation; a box is not enough'),
+        ([[1, 2, 3, 4]], 'a polygon needs three points or more'),
+        ([1, 2, 3, 4, 5, 6], 'cannot be decoded'),
+        ([[0, 0, 1e12, 0, 0, 5]], 'far outside the picture'),
+        ([[0, 0, float('nan'), 0, 0, 5]], 'far outside the picture'),
+        (
+            {'size': [20, 10], 'counts': [200]},
+            r'its size is \[20, 10\], the picture has height 10 and width 20',
+        ),
+        (
+            {'size': [10, 20], 'counts': [150, 20]},
+            r'its runs are not whole numbers that sum up to 10 \* 20 pixels',
+        ),
+        ({'size': [10, 20], 'counts': [5, -5, 200]}, 'its runs are not whole numbers'),
+        ({'size': [10, 20], 'counts': '5'}, 'its runs are not whole numbers'),
+        ({'size': [10, 20], 'counts': 'o' * 100_000}, 'its compressed runs are damaged'),
+    ],
+)
+def test_a_broken_outline_is_named(segmentation, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        coco.mask(annotation(segmentation), PICTURE)
+
+
+def test_a_file_is_read_and_held_against_itself(tmp_path):
+    path = tmp_path / 'instances.json'
+    image = {'id': 1, 'file_name': 'dogs/a.jpg', 'height': 10, 'width': 20}
+    row = {'id': 17, 'image_id': 1, 'category_id': 3, 'iscrowd': 1, 'segmentation': POLYGON}
+    good = {'images': [image], 'categories': [{'id': 3, 'name': 'dog'}], 'annotations': [row]}
+    path.write_text(json.dumps(good))
+    assert coco.read(path) == ({1: PICTURE}, {3: 'dog'}, [coco.Annotation(17, 1, 3, True, POLYGON)])
+
+    def refused(content, sentence):
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        with pytest.raises(ValueError, match=sentence):
+            coco.read(path)
+
+    refused('{', "cannot be read as COCO's JSON")
+    refused([1], "cannot be read as COCO's JSON")
+    refused('[' * 100_000, "cannot be read as COCO's JSON")
+    refused({'images': [image], 'categories': []}, "lacks 'annotations'")
+    refused(good | {'images': [image, image]}, '2 entries of image ids, but only 1')
+    refused(
+        good | {'annotations': [row | {'category_id': 4}]},
+        'annotation 17 names the category 4, which',
+    )
+    with pytest.raises(FileNotFoundError, match='there is no file'):
+        coco.read(tmp_path / 'other.json')

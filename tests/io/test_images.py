@@ -1,0 +1,199 @@
+"""One picture in every mode that a file may have, and every kind of mask."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simpropnet_jax.io.images import mask_label, pictures_in, read_image, read_mask
+
+RAMP = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)  # 0 to 235
+GRAY = np.repeat(RAMP[..., None], 3, -1)
+RGB = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], -1)
+LEFT = np.arange(8) < 4  # transparent where the test says so
+ON_WHITE = np.where(LEFT[None, :, None], 255, RGB).astype(np.uint8)
+ALPHA = np.where(LEFT, 0, 255).astype(np.uint8) * np.ones((6, 1), np.uint8)
+
+
+def palette_picture(**changes):
+    """Index i is the gray 5 i."""
+    image = Image.frombytes('P', (8, 6), (RAMP // 5).tobytes())
+    image.putpalette([5 * i for i in range(51) for _ in range(3)])
+    image.info.update(changes)
+    return image
+
+
+def big_endian(pixels):
+    return Image.frombytes(
+        'I;16B', (8, 6), (pixels.astype(np.uint16) * 257).astype('>u2').tobytes()
+    )
+
+
+def with_alpha(pixels):
+    return Image.fromarray(np.concatenate([pixels, ALPHA[..., None]], -1))
+
+
+MODES = {
+    '1': ('png', lambda: Image.fromarray(RAMP > 99), np.where(GRAY > 99, 255, 0)),
+    'L': ('png', lambda: Image.fromarray(RAMP), GRAY),
+    'LA': ('png', lambda: with_alpha(RAMP[..., None]), np.where(LEFT[:, None], 255, GRAY)),
+    'P': ('png', palette_picture, GRAY),
+    'P with a transparent index': (
+        'png',
+        lambda: palette_picture(transparency=0),
+        np.where(GRAY == 0, 255, GRAY),
+    ),
+    'RGB': ('png', lambda: Image.fromarray(RGB), RGB),
+    'RGBA': ('png', lambda: with_alpha(RGB), ON_WHITE),
+    'CMYK': ('tif', lambda: Image.fromarray(RGB).convert('CMYK'), RGB),
+    'I;16': ('png', lambda: Image.fromarray(RAMP.astype(np.uint16) * 257), GRAY),
+    'I;16B': ('tif', lambda: big_endian(RAMP), GRAY),
+    'I of 8 bits': ('tif', lambda: Image.fromarray(RAMP.astype(np.int32)), GRAY),
+    'I of 16 bits': ('tif', lambda: Image.fromarray(RAMP.astype(np.int32) * 257), GRAY),
+    'F from 0 to 1': ('tif', lambda: Image.fromarray(RAMP.astype(np.float32) / 255), GRAY),
+    'F from 0 to 255': ('tif', lambda: Image.fromarray(RAMP.astype(np.float32)), GRAY),
+}
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_picture_reads_the_same_in_every_mode(mode, tmp_path):
+    ending, make, expected = MODES[mode]
+    image = make()
+    assert image.mode == mode.split()[0]
+    image.save(
+        tmp_path / f'x.{ending}', **({'transparency': 0} if 'transparency' in image.info else {})
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / f'x.{ending}'), expected)
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    Image.fromarray(RGB).save(tmp_path / 'turned.png', exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / 'turned.png'), np.rot90(RGB, -1))
+
+
+def test_the_first_frame_of_an_animation_counts(tmp_path):
+    first, second = Image.fromarray(GRAY), Image.fromarray(255 - GRAY)
+    first.save(tmp_path / 'x.gif', save_all=True, append_images=[second])
+    np.testing.assert_array_equal(read_image(tmp_path / 'x.gif'), GRAY)
+    first.save(tmp_path / 'x.webp', save_all=True, append_images=[second], lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / 'x.webp'), GRAY)
+
+
+def test_what_cannot_be_read_is_named_in_one_sentence(tmp_path):
+    (tmp_path / 'text.jpg').write_text('no picture')
+    Image.fromarray(np.repeat(np.repeat(RGB, 30, 0), 30, 1)).save(tmp_path / 'cut.jpg')
+    (tmp_path / 'cut.jpg').write_bytes((tmp_path / 'cut.jpg').read_bytes()[:-900])
+    Image.fromarray(np.full((2, 2), 1e6, np.float32)).save(tmp_path / 'huge.tif')
+    for name, error, sentence in (
+        ('none.jpg', FileNotFoundError, 'there is no file .*none.jpg'),
+        ('', ValueError, 'is a folder, not a picture'),
+        ('text.jpg', ValueError, 'text.jpg is not a picture of any known format'),
+        ('cut.jpg', ValueError, 'cut.jpg cannot be read as a picture: .*truncated'),
+        (
+            'huge.tif',
+            ValueError,
+            r'huge.tif cannot be read as a picture: its values go up to 1000000.0; convert',
+        ),
+    ):
+        with pytest.raises(error, match=sentence):
+            read_image(tmp_path / name)
+
+
+OBJECT, EDGE = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
+OBJECT[1:4, 2:5], EDGE[4, 2:5] = True, True
+
+
+def filled(background, foreground, edge):
+    """A mask: void (or more foreground) is a line below the object."""
+    return np.select([OBJECT, EDGE], [foreground, edge], background).astype(np.uint8)
+
+
+def indexed(values):
+    image = Image.frombytes('P', (8, 6), values.tobytes())
+    image.putpalette([*range(256)] * 3)
+    return image
+
+
+PLAIN, BOTH, WITH_VOID = filled(0, 1, 0), filled(0, 1, 1), filled(0, 1, 255)
+MASKS = {
+    'black and white': (lambda: Image.fromarray(OBJECT), PLAIN),
+    'gray of 0 and 255': (lambda: Image.fromarray(filled(0, 255, 255)), BOTH),
+    'gray of 0 and 1': (lambda: Image.fromarray(filled(0, 1, 0)), PLAIN),
+    'gray with a class and void': (lambda: Image.fromarray(filled(0, 15, 255)), WITH_VOID),
+    '16 bits': (lambda: Image.fromarray(filled(0, 1, 1).astype(np.uint16) * 65535), BOTH),
+    'a VOC palette': (lambda: indexed(filled(0, 15, 255)), WITH_VOID),
+    'a palette of two classes': (lambda: indexed(filled(0, 15, 3)), BOTH),
+    'alpha': (lambda: Image.fromarray(np.dstack([RGB, filled(0, 255, 1)])), BOTH),
+    'one alpha, colours': (
+        lambda: Image.fromarray(np.dstack([filled(0, 9, 0)] * 3 + [filled(255, 255, 255)])),
+        PLAIN,
+    ),
+    'one alpha, gray': (
+        lambda: Image.fromarray(np.dstack([filled(0, 15, 255), filled(255, 255, 255)])),
+        WITH_VOID,
+    ),
+    'colours': (
+        lambda: Image.fromarray(np.dstack([filled(0, 0, 7), filled(0, 9, 0), filled(0, 0, 0)])),
+        BOTH,
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', MASKS)
+def test_a_mask_of_every_kind(kind, tmp_path):
+    make, expected = MASKS[kind]
+    make().save(tmp_path / 'mask.png')
+    np.testing.assert_array_equal(read_mask(tmp_path / 'mask.png'), expected)
+
+
+def test_a_palette_mask_that_looks_inverted_is_refused(tmp_path):
+    for zero, one, values in (
+        (255, 0, filled(0, 1, 1)),
+        (255, 0, filled(1, 0, 0)),
+        (0, 255, filled(0, 1, 1)),
+    ):
+        mask = indexed(values)
+        mask.putpalette([zero] * 3 + [one] * 3)
+        mask.save(tmp_path / 'mask.png')
+        if zero:
+            with pytest.raises(
+                ValueError,
+                match=r'mask.png has a palette in which 0, .* the colour \(255, 255, 255\)',
+            ):
+                read_mask(tmp_path / 'mask.png')
+        else:
+            np.testing.assert_array_equal(read_mask(tmp_path / 'mask.png'), BOTH)
+
+
+def test_a_colour_mask_in_cmyk_has_a_black_background(tmp_path):
+    Image.fromarray(np.dstack([filled(0, 255, 255)] * 3)).convert('CMYK').save(
+        tmp_path / 'mask.tif'
+    )
+    np.testing.assert_array_equal(read_mask(tmp_path / 'mask.tif'), BOTH)
+
+
+def test_shades_of_gray_are_refused_because_255_would_be_void(tmp_path):
+    soft = Image.fromarray(filled(0, 255, 255)).resize((80, 60), Image.BILINEAR)
+    soft.save(tmp_path / 'soft.png')
+    with pytest.raises(
+        ValueError, match='soft.png has shades of gray .* save it with two values, 0 and 255'
+    ):
+        read_mask(tmp_path / 'soft.png')
+
+
+def test_a_label_stays_what_it_is():
+    np.testing.assert_array_equal(mask_label(WITH_VOID), WITH_VOID)
+    np.testing.assert_array_equal(mask_label(OBJECT), PLAIN)
+
+
+def test_pictures_of_a_folder(tmp_path):
+    for name in ('b.JPG', 'a.png', 'notes.txt', '._a.png', 'deeper/c.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in pictures_in(tmp_path)] == ['a.png', 'b.JPG']
+    (tmp_path / 'none').mkdir()
+    with pytest.raises(
+        ValueError, match='there are no pictures in .*none: no file there ends in .avif, '
+    ):
+        pictures_in(tmp_path / 'none')
