@@ -37,6 +37,7 @@ from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.external import predictions
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.results.naming import result_name, weights_word
 from simpropnet_jax.runtime import hosts, sharding
 from simpropnet_jax.setup import experiment
 
@@ -127,11 +128,7 @@ def evaluate_hierarchy(
         progress,
     )
     result = evaluator.run(variables, progress)
-    out = (
-        workdir
-        / 'eval'
-        / run.result_name(asked.config, run.weights_word(method, which, step), inputs)
-    )
+    out = workdir / 'eval' / result_name(asked.config, weights_word(method, which, step), inputs)
     counts = evaluator.episode_counts[shot].named(asked.source.ids)
     return _write(
         out, asked, result | {'inputs': inputs}, counts, run.provenance(method, workdir, step)

@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,25 +17,20 @@ from simpropnet_jax.evaluation.engine.evaluator import Evaluator
 from simpropnet_jax.evaluation.engine.image_bank import Progress, load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
 from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
+from simpropnet_jax.evaluation.results.naming import (
+    INPUTS,
+    evaluation_words,
+    method_name,
+    result_name,
+    training_words,
+    weights_word,
+)
 from simpropnet_jax.io import overlay
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup import experiment
 
 logger = logging.getLogger(__name__)
-
-# What tables call methods and what is added to their training.
-METHODS = {
-    'simpropnet': 'SimPropNet',
-    'canet': 'CANet',
-    'panet': 'PANet',
-    'sgone': 'SG-One',
-    'cofcn': 'co-FCN',
-    'amp': 'AMP',
-    'oslsm': 'OSLSM',
-}
-CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
-INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
 
 
 def evaluate_run(
@@ -105,7 +99,7 @@ def evaluate_run(
     }
     result |= {
         'folds': len(source.index.held_out),
-        'trained': experiment.training_words(config, step),
+        'trained': training_words(config, step),
     }
     result['shots'] = bootstrap.with_intervals(result['shots'], counts)
     experiment.store_config(config, workdir)
@@ -118,29 +112,11 @@ def evaluate_run(
         **provenance(method, workdir, step),
     )
     print(tables.class_table(record))
-    if pictures and not _changes(
-        config.eval, inputs
-    ):  # PanelMaker segments as an ordinary evaluation does
+    # PanelMaker segments as a plain evaluation does.
+    if pictures and not evaluation_words(config.eval, inputs):
         _draw_cases(evaluator, variables, method, workdir / 'figures' / weights, protocol.void)
     logger.info('result: %s', workdir / 'eval' / name)
     return record
-
-
-def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> str:
-    """The name of a result file: protocol, fold, size and weights, and how it differs from an ordinary evaluation.
-
-    A file of episodes stands for the protocol.
-    """
-    words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
-    words += (
-        ['union'] if config.model.get('shots') == 'union' else []
-    )  # SG-One's, of weights that do not know it
-    return '_'.join(words + _changes(config.eval, inputs)) + '.json'
-
-
-def protocol_word(config: ConfigDict) -> str:
-    """The first word of a result file's name: the protocol, or the file of episodes."""
-    return Path(config.eval.episodes_file).stem or config.eval.protocol
 
 
 def evaluate_protocols(
@@ -181,18 +157,11 @@ def evaluate_protocols(
     return records
 
 
-def weights_word(method: experiment.Method, which: str, step: int | None) -> str:
-    """What names of files call the weights: the checkpoint, 'imported' or 'untrained'."""
-    if step is not None:
-        return which
-    return 'imported' if method.pretrained.keys() - {'backbone'} else 'untrained'
-
-
 def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) -> dict[str, Any]:
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     config, trained, start = method.config, step is not None, method.config.train.start
     return {
-        'method': method_name(config) + ' + fine-tuned' * bool(trained and start),
+        'method': method_name(config, trained),
         'fold': config.fold,
         'data': experiment.data_word(config),
         'selection': config.select.on if trained else 'none',
@@ -260,38 +229,6 @@ def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, 
     if protocol.resolution == 'own':
         return ('own', 'square'), evaluation.size
     return ('square', 'own') if evaluation.own_size else ('square',), protocol.resolution
-
-
-def _changes(evaluation, inputs):
-    """How an evaluation differs from the ordinary one, in words of a file's name."""
-    words = [inputs] if inputs != 'episodes' else []
-    words += (
-        ['scales' + '-'.join(map(str, evaluation.scales))]
-        if tuple(evaluation.scales) != (1.0,)
-        else []
-    )
-    words += ['random_support'] if evaluation.random_support else []
-    words += [f'refined_{evaluation.refinement}'] if evaluation.refinement != 'fixed' else []
-    words += [f'self_support{evaluation.self_support}'] if evaluation.self_support else []
-    return words
-
-
-def method_name(config: ConfigDict) -> str:
-    """What tables call the method: without all its parts, SimPropNet's row of Table 4; and what a training adds."""
-    names = [METHODS.get(config.model.name, config.model.name)]
-    if config.model.name == 'simpropnet':
-        parts = [
-            ('DPr', config.train.dual_prediction),
-            ('FBAF', config.model.fbaf),
-            ('ICA', config.train.ica > 0),
-        ]
-        used = [name for name, there in parts if there]
-        names = names if len(used) == len(parts) else used or ['baseline']
-    shots = config.model.get('shots', 'average')
-    names += [shots] if shots != 'average' else []
-    names += ['CRC'] if config.train.crc else []
-    names += [CONDITIONED[config.tpc.when]] if config.tpc.when != 'never' else []
-    return ' + '.join(names)
 
 
 def _draw_cases(evaluator, variables, method, folder, void):

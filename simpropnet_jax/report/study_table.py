@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from simpropnet_jax.evaluation.results.naming import INPUTS
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.evaluation.run import INPUTS
 
 
 def table(found: Mapping[str, Mapping]) -> str:

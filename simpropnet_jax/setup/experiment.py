@@ -388,13 +388,6 @@ def data_word(config: ConfigDict) -> str:
     return f'{name}/{paths.given(config.data.dir).name}' if name == 'folder' else name
 
 
-def training_words(config: ConfigDict, step: int | None) -> dict | None:
-    """What a result file says of the training: the classes it was on and from where it started. None: there is none."""
-    if step is None:
-        return None
-    return {'classes': config.train.classes, 'start': config.train.start or None}
-
-
 def stored_config(workdir: AnyPath) -> ConfigDict:
     """The config that a work directory was started with.
 

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from simpropnet_jax.config import field_help
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.results.naming import INPUTS, method_name
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.evaluation.run import INPUTS, method_name
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup import experiment
 from simpropnet_jax.sweeps.study import evaluated, parameters, training_minutes
@@ -82,7 +82,7 @@ def run_all(
 
     Args:
       workdir: each run's is the folder of its name in it, its result NAME.json.
-      inputs: what they are evaluated on, of `evaluation.run.INPUTS`.
+      inputs: what they are evaluated on, of `naming.INPUTS`.
       minutes: to stop before; None: not to stop.
     Raises:
       ValueError, OSError, ImportError: what a user can mend, for every run before the first is trained.

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.results import bootstrap, result_file
-from simpropnet_jax.evaluation.run import INPUTS, evaluate_run, method_name, result_name
+from simpropnet_jax.evaluation.results.naming import INPUTS, method_name, result_name
+from simpropnet_jax.evaluation.run import evaluate_run
 from simpropnet_jax.report.study_table import table
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup import experiment
@@ -63,7 +64,7 @@ def run_study(
     Args:
       rows: name -> config, and the name of the row that it is compared with.
       workdir: each row's is the folder of its name in it. All rows so far go to study.json.
-      inputs: what they are evaluated on, of `evaluation.run.INPUTS`.
+      inputs: what they are evaluated on, of `naming.INPUTS`.
       shots: of episodes on which they are evaluated, too.
       seeds: trainings of each row, with `config.seed`, `config.seed` + 1, ...; the later ones in folders NAME_seed1,
         NAME_seed2, ... A row that has more already keeps them.

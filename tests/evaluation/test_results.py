@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs import simpropnet
+from simpropnet_jax.evaluation.results.naming import result_name
 from simpropnet_jax.evaluation.results.result_file import read_result, write_result
 from simpropnet_jax.evaluation.results.tables import class_table, fold_table, main, method_words
-from simpropnet_jax.evaluation.run import result_name
 
 
 def scores(*mious):

@@ -9,7 +9,7 @@ from configs import common
 from configs import sgone as sgone_config
 from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.evaluation.run import method_name, result_name
+from simpropnet_jax.evaluation.results.naming import method_name, result_name
 from simpropnet_jax.models import sgone
 from simpropnet_jax.models.sgone import SGOne
 from simpropnet_jax.training import objectives

@@ -34,7 +34,7 @@ from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.image_bank import Progress
 from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
-from simpropnet_jax.evaluation.run import protocol_word
+from simpropnet_jax.evaluation.results.naming import protocol_word
 from simpropnet_jax.io import images
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup import experiment

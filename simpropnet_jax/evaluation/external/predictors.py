@@ -21,6 +21,7 @@ from simpropnet_jax.evaluation import run
 from simpropnet_jax.evaluation.engine.image_bank import Progress
 from simpropnet_jax.evaluation.external.predictions import Predictions
 from simpropnet_jax.evaluation.results import tables
+from simpropnet_jax.evaluation.results.naming import method_name
 from simpropnet_jax.io import images
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.setup import experiment
@@ -154,7 +155,9 @@ def _of_run(config, workdir, which, count, progress) -> Predictor:
         'step': step,
         'selection': 'none' if step is None else config.select.on,
     }
-    name = tables.method_words({'method': run.method_name(config), 'eval': config.eval.to_dict()})
+    name = tables.method_words(
+        {'method': method_name(config, step is not None), 'eval': config.eval.to_dict()}
+    )
     return Predictor(name, source, config.fold, protocol, episodes, predict, checkpoint)
 
 

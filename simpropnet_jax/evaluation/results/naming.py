@@ -1,0 +1,119 @@
+"""Names of methods and of result files. Tables, pages and files all take their names from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
+
+if TYPE_CHECKING:
+    from simpropnet_jax.setup.experiment import Method
+
+# What a method can be evaluated on.
+INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
+# What tables call methods and what is added to their training.
+METHODS = {
+    'simpropnet': 'SimPropNet',
+    'canet': 'CANet',
+    'panet': 'PANet',
+    'sgone': 'SG-One',
+    'cofcn': 'co-FCN',
+    'amp': 'AMP',
+    'oslsm': 'OSLSM',
+}
+CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
+# Rows of SimPropNet's Table 4 in the paper's order. The last row has all three parts: ICA too.
+PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'SimPropNet')
+
+
+def method_name(config: ConfigDict, trained: bool = True) -> str:
+    """Return what tables call a run: its method, the parts in use, and what the training adds.
+
+    SimPropNet without all of its parts has the name of its row in the paper's Table 4, see `PARTS`.
+
+    Args:
+      config: of the run.
+      trained: whether the weights come from a training of this run. Only then can they be fine-tuned.
+    """
+    name = METHODS.get(config.model.name, config.model.name)
+    names = [name] if config.model.name != 'simpropnet' else [_simpropnet_name(config)]
+    shots = config.model.get('shots', 'average')
+    names += [shots] if shots != 'average' else []
+    names += ['CRC'] if config.train.crc else []
+    names += [CONDITIONED[config.tpc.when]] if config.tpc.when != 'never' else []
+    names += ['fine-tuned'] if trained and config.train.start else []
+    return ' + '.join(names)
+
+
+def _simpropnet_name(config: ConfigDict) -> str:
+    parts = {
+        'DPr': config.train.dual_prediction,
+        'FBAF': config.model.fbaf,
+        'ICA': config.train.ica > 0,
+    }
+    if all(parts.values()):
+        return METHODS['simpropnet']
+    return ' + '.join(name for name, used in parts.items() if used) or 'baseline'
+
+
+def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> str:
+    """Return the name of a result file: protocol, fold, size, weights, and how the evaluation differs from a plain one.
+
+    A file of episodes stands for the protocol.
+
+    Args:
+      config: of the evaluation.
+      weights: what `weights_word` returned.
+      inputs: one of `INPUTS`.
+    """
+    words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
+    # Of SG-One, whose weights do not depend on it.
+    words += ['union'] if config.model.get('shots') == 'union' else []
+    return '_'.join(words + evaluation_words(config.eval, inputs)) + '.json'
+
+
+def protocol_word(config: ConfigDict) -> str:
+    """Return the first word of a result file's name: the protocol, or the file of episodes."""
+    return Path(config.eval.episodes_file).stem or config.eval.protocol
+
+
+def weights_word(method: Method, which: str, step: int | None) -> str:
+    """Return what file names call the weights: the checkpoint, 'imported' or 'untrained'.
+
+    Args:
+      method: the method with its pretrained weights.
+      which: checkpoint, 'best', 'latest' or a step.
+      step: of the checkpoint; None where the weights come from no training.
+    """
+    if step is not None:
+        return which
+    return 'imported' if method.pretrained.keys() - {'backbone'} else 'untrained'
+
+
+def evaluation_words(evaluation: ConfigDict, inputs: str) -> list[str]:
+    """Return how an evaluation differs from a plain one, as words of a file name; empty for a plain one.
+
+    Args:
+      evaluation: `config.eval`.
+      inputs: one of `INPUTS`.
+    """
+    words = [inputs] if inputs != 'episodes' else []
+    if tuple(evaluation.scales) != (1.0,):
+        words.append('scales' + '-'.join(map(str, evaluation.scales)))
+    words += ['random_support'] if evaluation.random_support else []
+    words += [f'refined_{evaluation.refinement}'] if evaluation.refinement != 'fixed' else []
+    words += [f'self_support{evaluation.self_support}'] if evaluation.self_support else []
+    return words
+
+
+def training_words(config: ConfigDict, step: int | None) -> dict | None:
+    """Return what a result file says of the training: its classes and the run it started from.
+
+    Args:
+      config: of the run.
+      step: of the checkpoint; None where the weights come from no training, and so is what is returned.
+    """
+    if step is None:
+        return None
+    return {'classes': config.train.classes, 'start': config.train.start or None}
