@@ -34,14 +34,17 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from simpropnet_jax import models
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config.rules import FREE
+from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.evaluation import run
 from simpropnet_jax.runtime import checkpoint
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.data import evaluation_episodes, open_data
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import prepare_method
+from simpropnet_jax.setup.weights import load_variables
 
 # What a config may not change, as the peer has nothing else.
 FIXED = {'eval.scales': (1.0,), 'eval.random_support': False, 'eval.refinement': 'fixed'}
@@ -51,9 +54,9 @@ TOLERANCE = 1e-3  # of mIoU, and of the share of pixels that may differ
 
 
 class Work(NamedTuple):
-    """What is evaluated; `protocol` and `sets` as `experiment.prepare_evaluation` gives them, but one set a shot."""
+    """What is evaluated; `protocol` and `sets` as `evaluation_episodes` gives them, but one set a shot."""
 
-    method: experiment.Method
+    method: Method
     params: dict
     source: Any
     protocol: Any
@@ -139,13 +142,13 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
         raise ValueError(
             '--config is missing; --help says what it is (or give --workdir, a training with its own)'
         )
-    config = ConfigDict((experiment.stored_config(workdir) if config is None else config).to_dict())
+    config = ConfigDict((stored_config(workdir) if config is None else config).to_dict())
     measure.refuse_what_the_peer_lacks(config, FIXED)
     config.eval.own_size = False
     with tempfile.TemporaryDirectory() as nothing:
-        method = experiment.prepare_method(config, workdir or Path(nothing))
-    source = experiment.open_data(method.config)
-    protocol, sets = experiment.prepare_evaluation(method.config, source)
+        method = prepare_method(config, workdir or Path(nothing))
+    source = open_data(method.config)
+    protocol, sets = evaluation_episodes(method.config, source)
     if protocol.resolution == 'own':
         raise ValueError(
             f'the benchmark compares masks on squares: the protocol {protocol.name!r} does not'
@@ -154,9 +157,7 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
     if workdir is None:
         params = random_params(method, source, next(iter(sets.values())))
     else:
-        params = experiment.load_variables(method, workdir, 'best', measure.one_device())[0][
-            'params'
-        ]
+        params = load_variables(method, workdir, 'best', measure.one_device())[0]['params']
     return Work(
         method,
         params,
@@ -166,7 +167,7 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
     )
 
 
-def random_params(method: experiment.Method, source, episodes: Sequence) -> dict:
+def random_params(method: Method, source, episodes: Sequence) -> dict:
     """A random head whose logits say foreground for half of the pixels: or all pixels would be one class's.
 
     Args:
@@ -197,7 +198,7 @@ class Ours:
     def __init__(self, work: Work, shot: int, dtype: str, count: int | None = None):
         config = ConfigDict(work.method.config.to_dict())
         config.model.dtype = dtype
-        method = experiment.Method(config, models.build(config), {}, None)
+        method = Method.from_config(config)
         sets = {key: drawn[:count] for key, drawn in work.sets.items() if key[0] == shot}
         mesh, classes = (
             measure.one_device(),
@@ -342,7 +343,8 @@ def facts(work: Work) -> dict[str, Any]:
         'size': size,
         'images': len(used),
         'feature_bytes_per_image': {
-            one.model.name: feature_bytes(models.build(one), size) for one in (own, widest)
+            one.model.name: feature_bytes(Method.from_config(one).module, size)
+            for one in (own, widest)
         },
     }
 

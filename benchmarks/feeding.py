@@ -32,12 +32,12 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from simpropnet_jax import models
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.evaluation.run import ProgressBar
 from simpropnet_jax.runtime import checkpoint, sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime.progress import ProgressBar
+from simpropnet_jax.setup.data import open_data, training_sampler
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.state import init_state
 from simpropnet_jax.training.trainer import prepare_history, prepare_trainer
@@ -49,7 +49,7 @@ THERE = 'a batch that is there'
 class Work(NamedTuple):
     """What is trained, on what."""
 
-    method: experiment.Method
+    method: Method
     source: Any
     sampler: Any
     mesh: jax.sharding.Mesh
@@ -99,9 +99,9 @@ def prepare(config: ConfigDict) -> Work:
     config = ConfigDict(config.to_dict())
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
-    method = experiment.Method(config, models.build(config), {}, None)
-    source = experiment.open_data(config)
-    return Work(method, source, experiment.prepare_sampler(config, source), sharding.make_mesh())
+    method = Method.from_config(config)
+    source = open_data(config)
+    return Work(method, source, training_sampler(config, source), sharding.make_mesh())
 
 
 def prepare_feeds(work: Work) -> dict[str, Feed]:
@@ -116,7 +116,7 @@ def prepare_feeds(work: Work) -> dict[str, Feed]:
             config.data.update(resident='never', loader=name)
             config.train.steps_per_dispatch = 1
         try:
-            feeds[name] = Feed(experiment.Method(config, work.method.module, {}, None), *work[1:])
+            feeds[name] = Feed(Method(config, work.method.module, {}, None), *work[1:])
         except ValueError as error:
             print(f'{name} is left out: {error}')
             continue

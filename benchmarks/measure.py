@@ -161,7 +161,7 @@ def random_params(method, seed: int = 0) -> dict:
     So the signal neither grows nor fades, and outputs differ enough between pixels to be compared.
 
     Args:
-      method: an experiment.Method.
+      method: a setup.method.Method.
     """
     rng = np.random.default_rng(seed)
 

@@ -19,7 +19,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from benchmarks import measure
-from simpropnet_jax import models
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.folds import CLASS_NAMES
@@ -27,7 +26,7 @@ from simpropnet_jax.episodes.protocols import get_protocol
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import run
 from simpropnet_jax.runtime import checkpoint
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 
 SIZE = (375, 500)  # of VOC's images, most often
 DIFFERENT = 16  # images of noise; reading the same one again costs the same
@@ -77,7 +76,7 @@ def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, 
     config = ConfigDict(config.to_dict())
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
-    method = experiment.Method(config, models.build(config), {}, None)
+    method = Method.from_config(config)
     source, step = Noise(images), len(CLASSES)
     support = lambda n: (
         n + step if n + step < images else n % step

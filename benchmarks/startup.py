@@ -23,10 +23,11 @@ from PIL import Image
 
 from benchmarks import measure
 from simpropnet_jax.config import command_line
+from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.runtime import checkpoint, errors
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.data import evaluation_episodes, open_data
 
 ROOT = Path(__file__).parent.parent
 FURTHER = 10  # queries
@@ -76,9 +77,9 @@ def timed(run, cache: Path, repeats: int) -> dict[str, Any]:
 
 def pictures(workdir: Path, folder: Path) -> tuple[tuple[Path, Path], list[Path]]:
     """An episode's support, (image, mask), and 1 + FURTHER queries, as files."""
-    config = experiment.stored_config(workdir)
-    source = experiment.open_data(config)
-    _, sets = experiment.prepare_evaluation(config, source)
+    config = stored_config(workdir)
+    source = open_data(config)
+    _, sets = evaluation_episodes(config, source)
     episodes = next(iter(sets.values()))
     number = episodes[0].supports[0]
     label = binary_label(own_labels(source, [number])[0], episodes[0].class_id)

@@ -25,11 +25,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from simpropnet_jax import models
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import checkpoint, sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import history, objectives
 from simpropnet_jax.training.state import TrainState, from_variables, make_optimizer, make_step
 
@@ -120,7 +119,7 @@ def main(
     return record
 
 
-def plain_method(config: ConfigDict) -> experiment.Method:
+def plain_method(config: ConfigDict) -> Method:
     """The config's method without its weights and without augmentation.
 
     Raises:
@@ -132,10 +131,10 @@ def plain_method(config: ConfigDict) -> experiment.Method:
     config.train.update(support_scale=1.0, support_flip=False, ica=0.0)
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
-    return experiment.Method(config, models.build(config), {}, None)
+    return Method.from_config(config)
 
 
-def random_batch(method: experiment.Method, size: int) -> dict[str, np.ndarray]:
+def random_batch(method: Method, size: int) -> dict[str, np.ndarray]:
     """Pairs as the loader gives them: noise, with a square object, void around it, and for CANet a history."""
     config, rng = method.config, np.random.default_rng(0)
     shots, side = config.train.shot, config.train.size
@@ -160,7 +159,7 @@ def random_batch(method: experiment.Method, size: int) -> dict[str, np.ndarray]:
     return batch
 
 
-def our_objective(method: experiment.Method):
+def our_objective(method: Method):
     config = method.config
     return objectives.episodic(
         method.module,
@@ -193,7 +192,7 @@ def check(method, params, batch, peer_loops, device) -> dict[str, float]:
     config = ConfigDict(method.config.to_dict())
     config.model.update(dropout=0.0, dtype='float32')
     config.train.history_drop = 0.0 if 'history' in batch else 1.0
-    exact = experiment.Method(config, models.build(config), {}, None)
+    exact = Method.from_config(config)
     own, past = our_batch(batch)
     state = from_variables(
         {'params': params}, config.train.frozen, make_optimizer(config.train, 1), past
@@ -231,9 +230,9 @@ class OurSteps:
     def __init__(self, method, params, batch, dtype):
         config = ConfigDict(method.config.to_dict())
         config.model.dtype = dtype
-        module, mesh = models.build(config), measure.one_device()
+        module, mesh = Method.from_config(config).module, measure.one_device()
         optimizer = make_optimizer(config.train, 1000)
-        objective = our_objective(experiment.Method(config, module, {}, None))
+        objective = our_objective(Method(config, module, {}, None))
         self.step = make_step(objective, optimizer, seed=config.seed, mesh=mesh)
         own, past = our_batch(batch)
         self.batch = sharding.to_devices(mesh, own)

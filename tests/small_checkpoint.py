@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import simpropnet
-from simpropnet_jax import models
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 from tests.fakes import SMALL
 
 
@@ -27,8 +27,8 @@ def write_checkpoint(workdir, steps=(1,), recipe=simpropnet, **model):
         for name, value in ({'convention': 'torchvision'} | gain | model).items()
     }
     config.update_from_flattened_dict(SMALL | own)
-    method = experiment.Method(config, models.build(config), {}, None)
-    experiment.store_config(config, workdir)
+    method = Method.from_config(config)
+    store_config(config, workdir)
     weights = {step: random_weights(method, step) for step in steps}
     with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
         for step in steps:

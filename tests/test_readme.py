@@ -22,13 +22,13 @@ from configs import hpascal, simpropnet
 from simpropnet_jax.app import __main__ as app
 from simpropnet_jax.config import field_help
 from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folder import __main__ as own_folder
 from simpropnet_jax.datasets.packed import __main__ as packed
 from simpropnet_jax.datasets.pascal5i import __main__ as pascal5i
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.evaluation.results import tables
-from simpropnet_jax.setup import experiment
 from simpropnet_jax.sweeps import budget, demo
 from tests.app import screenshot
 from tests.fakes import SMALL, fake_source
@@ -102,7 +102,7 @@ def started(folder):
     """A folder in which runs/fold2 was begun."""
     (folder / 'runs' / 'fold2').mkdir(parents=True)
     (folder / 'configs').symlink_to(ROOT / 'configs')
-    experiment.store_config(simpropnet.get_config('fold=2'), folder / 'runs' / 'fold2')
+    store_config(simpropnet.get_config('fold=2'), folder / 'runs' / 'fold2')
     return folder
 
 

@@ -33,7 +33,7 @@ from simpropnet_jax.episodes.loader import BACKENDS, own_labels
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.runtime import checkpoint, paths
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.weights import backbone_weights
 
 logger = logging.getLogger(__name__)
 
@@ -211,9 +211,7 @@ def main():
     check(config, out)
     source = open_source(config.data.name, paths.given(config.data.dir))
     how = config.features
-    extractor = load_extractor(
-        how.network, experiment.given_weights(how.weights), levels=tuple(how.levels)
-    )
+    extractor = load_extractor(how.network, backbone_weights(how.weights), levels=tuple(how.levels))
     record = measure(config, extractor, source)
     draw(record, out)
     checkpoint.write_json(out.with_suffix('.json'), record)

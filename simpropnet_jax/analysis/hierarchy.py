@@ -29,6 +29,7 @@ from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.config.rules import FREE
+from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
@@ -39,7 +40,11 @@ from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.naming import result_name, weights_word
 from simpropnet_jax.runtime import hosts, sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime.progress import ProgressBar
+from simpropnet_jax.setup.data import open_data
+from simpropnet_jax.setup.method import require_few_shot
+from simpropnet_jax.setup.run import EvaluationRun, prepare_method
+from simpropnet_jax.setup.weights import load_variables
 
 logger = logging.getLogger(__name__)
 
@@ -106,29 +111,31 @@ def evaluate_hierarchy(
     """
     if inputs not in GIVEN:
         raise ValueError(f'inputs must be one of {", ".join(GIVEN)}, got {inputs!r}')
-    method = experiment.prepare_method(
-        experiment.stored_config(workdir) if config is None else config, workdir
-    )
-    experiment.require_few_shot(method, workdir)
-    asked, mesh, progress = (
-        _asked(method.config, path, shot),
-        sharding.make_mesh(),
-        run.ProgressBar(),
-    )
+    method = prepare_method(config, workdir)
+    require_few_shot(method, workdir)
+    asked, mesh, progress = _asked(method.config, path, shot), sharding.make_mesh(), ProgressBar()
     method = replace(method, config=asked.config)
-    variables, step = experiment.load_variables(method, workdir, which, mesh)
+    variables, step = load_variables(method, workdir, which, mesh)
     evaluator = run.prepare_evaluator(
-        method,
-        asked.source,
-        asked.protocol,
-        {(shot, 0): asked.episodes},
-        asked.classes,
+        EvaluationRun(
+            method,
+            asked.source,
+            workdir,
+            inputs,
+            asked.protocol,
+            {(shot, 0): asked.episodes},
+            tuple(asked.classes),
+            None,
+        ),
         mesh,
-        inputs == 'zero_mask',
         progress,
     )
     result = evaluator.run(variables, progress)
-    out = workdir / 'eval' / result_name(asked.config, weights_word(method, which, step), inputs)
+    out = (
+        workdir
+        / 'eval'
+        / result_name(asked.config, weights_word(method.pretrained, which, step), inputs)
+    )
     counts = evaluator.episode_counts[shot].named(asked.source.ids)
     return _write(
         out, asked, result | {'inputs': inputs}, counts, run.provenance(method, workdir, step)
@@ -150,7 +157,7 @@ def evaluate_hierarchy_predictions(
     Raises:
       ValueError, OSError: in one sentence, what is wrong, before anything is written.
     """
-    config = experiment.stored_config(workdir) if config is None else config
+    config = stored_config(workdir) if config is None else config
     config_rules.validate(config, devices=1)
     asked = _asked(config, path, shot)
     result, counts = predictions.score_predictions(
@@ -159,7 +166,7 @@ def evaluate_hierarchy_predictions(
         {(shot, 0): asked.episodes},
         asked.protocol,
         config.fold,
-        run.ProgressBar(),
+        ProgressBar(),
         asked.classes,
     )
     out = predictions.result_path(asked.config, workdir, folder)
@@ -171,7 +178,7 @@ def _asked(config, path, shot) -> Asked:
     """Raises ValueError, OSError: the file or the data is not there, or the file does not fit the config."""
     file, source, config = (
         hpascal_file.read(path),
-        experiment.open_data(config),
+        open_data(config),
         ConfigDict(config.to_dict()),
     )
     partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)

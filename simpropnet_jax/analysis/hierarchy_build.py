@@ -29,7 +29,7 @@ from simpropnet_jax.evaluation.oracle import oracle_iou, oracle_quality
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.io import overlay
 from simpropnet_jax.runtime import paths
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.weights import backbone_weights
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +67,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
     oracle = Path(config.oracle).expanduser()
     scores = {fold: oracle_iou(oracle, source, one) for fold, one in pairs.items()}
     quality = oracle_quality(oracle, source)
-    extractor = load_extractor(
-        config.features.network, experiment.given_weights(config.features.weights)
-    )
+    extractor = load_extractor(config.features.network, backbone_weights(config.features.weights))
     folds, found = {}, {}
     for fold, one in pairs.items():
         sizes = bounding_boxes(source, one)

@@ -39,7 +39,7 @@ from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.runtime import checkpoint, hosts
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.weights import backbone_weights
 
 logger = logging.getLogger(__name__)
 
@@ -265,7 +265,7 @@ def main():
     hosts.start()
     given = flags.FLAGS
     predictors = masks.from_flags(CONFIG.value, None)
-    extractor = load_extractor(given.features, experiment.given_weights(given.weights))
+    extractor = load_extractor(given.features, backbone_weights(given.weights))
     record = measure(
         predictors,
         extractor,

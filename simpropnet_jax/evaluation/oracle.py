@@ -27,7 +27,8 @@ from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.runtime import checkpoint, errors, sharding
 from simpropnet_jax.runtime.paths import AnyPath
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.run import Run, prepare
+from simpropnet_jax.setup.weights import restore_variables
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def class_iou(matrix: Int[np.ndarray, 'k k']) -> Float[np.ndarray, ' k']:
     return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
-def evaluate(predictor: Predictor, source, variables, out: Path | None = None) -> dict:
+def score(predictor: Predictor, source, variables, out: Path | None = None) -> dict:
     """Scores the label maps of the val images at their own sizes, void ignored, as PASCAL VOC does.
 
     Args:
@@ -149,11 +150,19 @@ def evaluate(predictor: Predictor, source, variables, out: Path | None = None) -
 def evaluate_run(
     config: ConfigDict | None, workdir: AnyPath, which: str = 'best', out: Path | None = None
 ) -> dict:
-    """Evaluates a trained supervised network on the val list, at `config.eval.size`, and prints a table.
+    """Evaluate a trained supervised network on the val list. See `evaluate`.
 
     Args:
-      config: None: the work directory's own.
-      workdir: of the training; the result goes to supervised/ in it.
+      config: None: the run folder's own.
+    """
+    return evaluate(prepare(config, workdir), which, out)
+
+
+def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
+    """Evaluate a trained supervised network on the val list, at `config.eval.size`, and print a table.
+
+    Args:
+      run: of a supervised network. The result goes to supervised/ in its folder.
       which: checkpoint, 'best', 'latest' or a step.
       out: folder for the predicted label maps; None: they are not kept.
     Returns:
@@ -161,18 +170,13 @@ def evaluate_run(
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
-    method = experiment.prepare_method(
-        experiment.stored_config(workdir) if config is None else config, workdir
-    )
-    config = method.config
+    method, config, source, workdir = run.method, run.config, run.source, run.workdir
     if not method.supervised:
         raise ValueError(
-            f'{workdir} holds {config.model.name}, which names no classes: eval.py evaluates it'
+            f'{workdir} holds {config.model.name}, which names no classes. Evaluate it with simpropnet eval'
         )
-    source, mesh = experiment.open_data(config), sharding.make_mesh()
-    variables, step = experiment.restore_variables(
-        method, workdir, which, sharding.replicated(mesh)
-    )
+    mesh = sharding.make_mesh()
+    variables, step = restore_variables(method, workdir, which, sharding.replicated(mesh))
     predictor = Predictor(
         method.module,
         source,
@@ -184,7 +188,7 @@ def evaluate_run(
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    found = evaluate(predictor, source, variables, out)
+    found = score(predictor, source, variables, out)
     record = {
         'method': config.model.name,
         'data': config.data.name,

@@ -1,24 +1,22 @@
 """The evaluation of one work directory: weights, episodes, result file, table, pictures."""
 
 import logging
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.episodes import protocols
-from simpropnet_jax.episodes.episode_files import Sets
+from simpropnet_jax.config.stored import store_config, stored_config
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
 from simpropnet_jax.evaluation import oracle
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator
-from simpropnet_jax.evaluation.engine.image_bank import Progress, load_bank
+from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
 from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
 from simpropnet_jax.evaluation.results.naming import (
-    INPUTS,
     evaluation_words,
     method_name,
     result_name,
@@ -28,7 +26,12 @@ from simpropnet_jax.evaluation.results.naming import (
 from simpropnet_jax.io import overlay
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.paths import AnyPath
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime.progress import Progress, ProgressBar
+from simpropnet_jax.setup.data import data_word
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.refusals import check_inputs
+from simpropnet_jax.setup.run import EvaluationRun, prepare, with_episodes
+from simpropnet_jax.setup.weights import load_variables
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +43,13 @@ def evaluate_run(
     inputs: str = 'episodes',
     pictures: bool = True,
 ) -> dict:
-    """Evaluates a trained method, or one without parameters, as `config.eval` says.
+    """Evaluate a trained method, or one without parameters, as `config.eval` says.
 
-    A supervised network is evaluated on whole images, by `supervised.evaluate_run`.
+    A supervised network is evaluated on whole images, by `oracle.evaluate`.
 
     Args:
-      config: None: the work directory's own.
-      workdir: of the training; the result goes to eval/ in it, and the config, where no training left one.
+      config: None: the run folder's own.
+      workdir: the run folder. The result goes to eval/ in it, and the config, if no training left one.
       which: checkpoint, 'best', 'latest' or a step.
       inputs: what the method is given: 'episodes'; 'identical': every image-class pair once, the query being its own
         support (SimPropNet, Tables 2 and 5; Improved Similarity Propagation, Tables 2 and 6); 'zero_mask': the
@@ -58,63 +61,45 @@ def evaluate_run(
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
-    if inputs not in INPUTS:
-        raise ValueError(f'inputs must be one of {", ".join(INPUTS)}, got {inputs!r}')
-    method = experiment.prepare_method(
-        experiment.stored_config(workdir) if config is None else config, workdir
-    )
-    config = method.config
-    if not method.few_shot and inputs == 'episodes':
-        return oracle.evaluate_run(config, workdir, which)
-    experiment.require_few_shot(method, workdir)
-    source = experiment.open_data(config)
-    protocol, episodes = experiment.prepare_evaluation(config, source, inputs == 'identical')
-    if inputs == 'other_class':
-        change = lambda one: protocols.other_class_episodes(
-            one, protocol, source.index, config.fold
-        )
-        episodes = {key: change(drawn) for key, drawn in episodes.items()}
+    check_inputs(inputs)
+    run = prepare(config, workdir)
+    if inputs == 'episodes' and not run.method.few_shot:
+        return oracle.evaluate(run, which)
+    return evaluate(with_episodes(run, inputs), which, pictures)
+
+
+def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> dict:
+    """Evaluate a prepared run. See `evaluate_run`."""
+    config, source, workdir, inputs = run.config, run.source, run.workdir, run.inputs
     mesh, progress = sharding.make_mesh(), ProgressBar()
-    variables, step = experiment.load_variables(method, workdir, which, mesh)
-    classes = source.index.novel_classes(config.fold)
-    evaluator = prepare_evaluator(
-        method,
-        source,
-        protocol,
-        episodes,
-        classes,
-        mesh,
-        inputs == 'zero_mask',
-        progress,
-        protocols.next_class(classes) if inputs == 'other_class' else None,
-    )
+    variables, step = load_variables(run.method, workdir, which, mesh)
+    evaluator = prepare_evaluator(run, mesh, progress)
     result = evaluator.run(variables, progress)
-    weights = weights_word(method, which, step)
+    weights = weights_word(run.method.pretrained, which, step)
     name = result_name(config, weights, inputs)
     counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
     result |= {
         'inputs': inputs,
         'eval': config_rules.plain(config.eval),
-        'resolution': protocol.resolution,
-    }
-    result |= {
+        'resolution': run.protocol.resolution,
         'folds': len(source.index.held_out),
         'trained': training_words(config, step),
     }
     result['shots'] = bootstrap.with_intervals(result['shots'], counts)
-    experiment.store_config(config, workdir)
+    store_config(config, workdir)
+    drawn = (episode for episodes in run.episodes.values() for episode in episodes)
     record = result_file.write_result(
         workdir / 'eval' / name,
         result,
         episodes=counts,
-        protocol=protocol.name,
-        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),
-        **provenance(method, workdir, step),
+        protocol=run.protocol.name,
+        protocol_hash=protocol_hash(drawn, source.ids),
+        **provenance(run.method, workdir, step),
     )
     print(tables.class_table(record))
-    # PanelMaker segments as a plain evaluation does.
+    # PanelMaker segments as an ordinary evaluation does.
     if pictures and not evaluation_words(config.eval, inputs):
-        _draw_cases(evaluator, variables, method, workdir / 'figures' / weights, protocol.void)
+        _draw_cases(evaluator, variables, run, workdir / 'figures' / weights)
     logger.info('result: %s', workdir / 'eval' / name)
     return record
 
@@ -139,31 +124,30 @@ def evaluate_protocols(
       ValueError, OSError, ImportError: in one sentence, what is wrong, with any of them, before the first is evaluated.
     """
     as_they_are = {'episodes': 0, 'seeds': (), 'label_size': 0} if config is None else {}
-    config = experiment.stored_config(workdir) if config is None else config
+    config = stored_config(workdir) if config is None else config
     if config.eval.episodes_file:
         raise ValueError(
             "config.eval.episodes_file must be '' for several protocols, as a file has one of its own"
         )
-    experiment.require_few_shot(experiment.prepare_method(config, workdir), workdir)
-    configs, source = [], experiment.open_data(config)
+    run, configs = prepare(config, workdir), []
     for name in names:
         get_protocol(name)
         one = ConfigDict(config.to_dict())
         one.eval.update({'protocol': name, **as_they_are})
-        experiment.prepare_evaluation(one, source, inputs == 'identical')
+        with_episodes(replace(run, method=replace(run.method, config=one)), inputs)
         configs.append(one)
     records = [evaluate_run(one, workdir, which, inputs, pictures=False) for one in configs]
     print('\n' + tables.protocol_table(records), end='')
     return records
 
 
-def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) -> dict[str, Any]:
+def provenance(method: Method, workdir: AnyPath, step: int | None) -> dict[str, Any]:
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     config, trained, start = method.config, step is not None, method.config.train.start
     return {
         'method': method_name(config, trained),
         'fold': config.fold,
-        'data': experiment.data_word(config),
+        'data': data_word(config),
         'selection': config.select.on if trained else 'none',
         'checkpoint_step': step,
         'checkpoint': str(workdir) if trained else None,
@@ -172,25 +156,11 @@ def provenance(method: experiment.Method, workdir: AnyPath, step: int | None) ->
 
 
 def prepare_evaluator(
-    method: experiment.Method,
-    source,
-    protocol: Protocol,
-    episodes: Sets,
-    classes: Sequence[int],
-    mesh: jax.sharding.Mesh,
-    zero_mask: bool = False,
-    progress: Progress | None = None,
-    support_class: Mapping[int, int] | None = None,
+    run: EvaluationRun, mesh: jax.sharding.Mesh, progress: Progress | None = None
 ) -> Evaluator:
-    """The evaluator of the episodes, by the protocol and `config.eval`, with all images read.
-
-    Args:
-      episodes: {(shot, seed): episodes}.
-      classes: class ids that the mIoU averages over; each needs an episode in every set.
-      zero_mask: the supports' masks are emptied.
-      support_class: class of the supports of each class's episodes, where it is not the same.
-    """
-    config, (sizes, side) = method.config, label_sizes(method.config.eval, protocol)
+    """Return the evaluator of a run's episodes, with all images read."""
+    config, protocol, source, episodes = run.config, run.protocol, run.source, run.episodes
+    sizes, side = label_sizes(config.eval, protocol)
     bank = load_bank(
         source,
         episodes,
@@ -203,21 +173,21 @@ def prepare_evaluator(
         random_supports=config.eval.random_support,
     )
     return Evaluator(
-        method.module,
+        run.method.module,
         bank,
         episodes,
-        classes=classes,
+        classes=run.classes,
         convention=config.model.convention,
         mesh=mesh,
         label_sizes=sizes,
         batch=config.eval.batch,
         void=protocol.void,
         class_names=source.class_names,
-        zero_mask=zero_mask,
+        zero_mask=run.inputs == 'zero_mask',
         refinement=config.eval.refinement,
         self_support=config.eval.self_support,
         memory=config.eval.memory,
-        support_class=support_class,
+        support_class=run.support_class,
     )
 
 
@@ -231,41 +201,12 @@ def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, 
     return ('square', 'own') if evaluation.own_size else ('square',), protocol.resolution
 
 
-def _draw_cases(evaluator, variables, method, folder, void):
-    """Pictures of the best, median and worst episode of each class, at the fewest shots evaluated."""
-    shot = min(evaluator.episode_iou)
-    make = PanelMaker(method.module, evaluator.bank, method.config.model.convention, void)
+def _draw_cases(evaluator, variables, run, folder):
+    """Draw the best, median and worst episode of each class, at the fewest shots evaluated."""
+    shot, convention = min(evaluator.episode_iou), run.config.model.convention
+    make = PanelMaker(run.method.module, evaluator.bank, convention, run.protocol.void)
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
         picture = make(variables, chosen)
         if jax.process_index() == 0:
             overlay.save(picture, folder / f'{shot}shot_{name}.jpg')
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)
-
-
-class ProgressBar:
-    """A bar with the time left, one for each stage."""
-
-    def __init__(self):
-        self.stage = self.bar = None
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if what != self.stage:
-            pause = (
-                0.1 if sys.stderr.isatty() else 30
-            )  # seconds between two updates; a log file needs few
-            self.stage, self.bar = (
-                what,
-                tqdm(
-                    total=total,
-                    desc=what,
-                    leave=False,
-                    mininterval=pause,
-                    disable=jax.process_index() != 0,
-                ),
-            )
-        self.bar.update(done - self.bar.n)
-        if done >= total:
-            self.bar.close()
-            self.stage = None  # a stage may come again: images are read and encoded at each size

@@ -12,7 +12,9 @@ from simpropnet_jax.io import images
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.paths import AnyPath
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method, require_few_shot
+from simpropnet_jax.setup.run import prepare_method
+from simpropnet_jax.setup.weights import load_variables
 
 OPEN = ('batch', 'shots')
 """Sizes that may be another in every call."""
@@ -29,7 +31,7 @@ class EntryPoint:
     outputs: Arrays
 
 
-def load_method(workdir: AnyPath, which: str) -> tuple[experiment.Method, dict, int | None]:
+def load_method(workdir: AnyPath, which: str) -> tuple[Method, dict, int | None]:
     """The few-shot method of a work directory, its variables on the host, and the step of the checkpoint.
 
     Args:
@@ -37,18 +39,18 @@ def load_method(workdir: AnyPath, which: str) -> tuple[experiment.Method, dict, 
     Raises:
       ValueError: it is not a work directory, holds a supervised network, or no such checkpoint or no readable one.
     """
-    method = experiment.prepare_method(experiment.stored_config(workdir), workdir)
-    experiment.require_few_shot(method, workdir)
-    variables, step = experiment.load_variables(method, workdir, which, sharding.make_mesh())
+    method = prepare_method(None, workdir)
+    require_few_shot(method, workdir)
+    variables, step = load_variables(method, workdir, which, sharding.make_mesh())
     return method, jax.device_get(variables), step
 
 
-def in_float32(method: experiment.Method) -> experiment.Method:
+def in_float32(method: Method) -> Method:
     """The method computing in float32, whatever its config says."""
     return replace(method, module=method.module.clone(dtype=jnp.float32))
 
 
-def entry_points(method: experiment.Method, variables: dict) -> dict[str, EntryPoint]:
+def entry_points(method: Method, variables: dict) -> dict[str, EntryPoint]:
     """encode, probe and decode of a method.
 
     encode(images u8 RGB [batch, S, S, 3]) -> features, and an array or two more where the method has such;

@@ -22,14 +22,14 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from simpropnet_jax import models
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.io import images
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.self_support import decode
 from simpropnet_jax.runtime import paths
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.weights import restore_variables
 
 Picture = str | os.PathLike | np.ndarray
 """A file, or an array: an image u8 RGB [H, W, 3], or a mask of bool or numbers [H, W]; see `images`."""
@@ -106,14 +106,14 @@ class Segmenter:
             )
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)
-        method = experiment.Method(config, models.build(config), pretrained={}, weights=None)
-        if method.supervised and not method.imprints:
+        method = Method.from_config(config)
+        if method.supervised and not method.imprinting:
             raise ValueError(
                 f'{workdir} holds {config.model.name}, which was trained to name classes and not to follow examples: '
                 'give the work directory of a few-shot method'
             )
         device = SingleDeviceSharding(jax.local_devices()[0])
-        variables, step = experiment.restore_variables(method, workdir, which, device)
+        variables, step = restore_variables(method, workdir, which, device)
         return cls(
             method.module,
             variables,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.layers import Conv, largest, resize_bilinear, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 
 SCALE = 20.0  # of the cosines at first: CosineSimLayer in the released code, which learns it
 EXCLUDED = -1e4  # a score that no softmax and no maximum sees
@@ -36,6 +37,7 @@ class Proxies(NamedTuple):
     ]  # a class that was trained and is to be met as novel; NONE where there is none
 
 
+@register_method('amp', title='AMP')
 class AMP(FewShotMethod):
     """A network that names the base classes; the weights of a novel one are imprinted from its supports.
 
@@ -45,6 +47,9 @@ class AMP(FewShotMethod):
     behind CANet's 3x3 layer, and layer2 and layer1 behind a 1x1 layer each, as the backbone itself is not trained:
     3,889,155 on top of it. The rows of the fold's novel classes, 5 of 21, are among them but take no part.
     """
+
+    supervised = True
+    imprinting = True
 
     encoder: str = 'resnet50'
     features: int = 256  # of the layer behind the backbone

@@ -10,8 +10,10 @@ from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import DenseComparison
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, Decoder, masked_average, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 
 
+@register_method('canet', title='CANet')
 class CANet(FewShotMethod):
     """Shared encoder, dense comparison with the foreground's average, and a decoder that sees its earlier answer.
 

@@ -5,14 +5,18 @@ from jaxtyping import Array, Float
 
 from simpropnet_jax.models.layers import Conv
 from simpropnet_jax.models.prototype import Prototype
+from simpropnet_jax.models.registry import register_method
 
 
+@register_method('classifier', title='classifier', recipe='shapes')
 class Classifier(Prototype):
     """Trained with supervision on base classes; asked about novel ones, it answers as the prototype does.
 
     For a backbone where no pretrained weights can be had: `config.model.weights` of another method may name the work
     directory of its training.
     """
+
+    supervised = True
 
     classes: int = 21  # background and the 20 classes; those that no label shows stay unused
 

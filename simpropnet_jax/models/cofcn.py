@@ -9,8 +9,10 @@ from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 
 
+@register_method('cofcn', title='co-FCN')
 class CoFCN(FewShotMethod):
     """A fully convolutional network whose last layers also see what the support's annotations mark, of either sign.
 

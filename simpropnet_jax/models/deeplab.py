@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 from simpropnet_jax.backbones.resnet import Conv, ResNet
 from simpropnet_jax.models.layers import resize_bilinear, tile
+from simpropnet_jax.models.method import SupervisedNetwork
+from simpropnet_jax.models.registry import register_method
 
 # Output stride 16: layer4 keeps the resolution and dilates.
 STRIDES = (1, 2, 2, 1)
@@ -60,7 +62,8 @@ class Pyramid(nn.Module):
         return block('fuse', 1)(jnp.concatenate(branches, -1))
 
 
-class DeepLab(nn.Module):
+@register_method('deeplab', title='DeepLab v3+', recipe='deeplabv3plus')
+class DeepLab(SupervisedNetwork):
     """DeepLab v3+ on a ResNet. With three `depths` the pyramid stands on layer3, at output stride 16, too."""
 
     stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's

@@ -23,7 +23,19 @@ class FewShotMethod(nn.Module):
     A method whose supports need image and mask together has the image among its features.
     """
 
+    supervised = False
+    """Whether it is trained on whole labels, not on episodes."""
+
+    few_shot = True
+    """Whether it segments the queries of episodes."""
+
+    imprinting = False
+    """Whether it learns the base classes from whole labels and imprints novel ones from supports: it is told which
+    classes are novel."""
+
     iterative = False
+    """Whether decode refines an earlier prediction."""
+
     backbones = {'backbone': 0}
     """Its parts that begin with ImageNet's weights; how many of a VGG-16's fully connected layers each of them has."""
 
@@ -71,3 +83,13 @@ class FewShotMethod(nn.Module):
         features = self.encode(images)
         each = jax.tree.map(lambda x: x[:, None], features)
         return self.decode(features, self.probe(each, masks[:, None]))
+
+
+class SupervisedNetwork(nn.Module):
+    """A network that names the class of every pixel: logits(images, train), [N, H, W, 3] -> [N, h, w, classes]."""
+
+    supervised = True
+    few_shot = False
+    imprinting = False
+    iterative = False
+    backbones = {'backbone': 0}

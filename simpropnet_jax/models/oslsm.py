@@ -17,6 +17,7 @@ from simpropnet_jax.models.layers import (
     resize_mask,
 )
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 
 CODE = 1000  # numbers that a support is turned into: fc8, which was made for ImageNet's classes
 SIDES = {
@@ -34,6 +35,7 @@ class Regression(NamedTuple):
     bias: Float[Array, 'b k']
 
 
+@register_method('oslsm', title='OSLSM')
 class OSLSM(FewShotMethod):
     """A support with all but its object painted over is turned into the weights of a logistic regression of pixels.
 

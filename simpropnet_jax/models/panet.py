@@ -8,11 +8,13 @@ from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe, attention_maps
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.models.self_support import cosine_probe
 
 SCALE = 20.0  # of the cosines, before the softmax: calDist in the released code
 
 
+@register_method('panet', title='PANet')
 class PANet(FewShotMethod):
     """The nearest of two prototypes, by cosine; nothing is learned but the encoder.
 

@@ -8,9 +8,11 @@ from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
 from simpropnet_jax.models.layers import cosine_similarity
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.models.self_support import cosine_probe
 
 
+@register_method('prototype', title='prototype')
 class Prototype(FewShotMethod):
     """Cosine to the foreground against cosine to the background masked average of layer2 + layer3. No parameters."""
 

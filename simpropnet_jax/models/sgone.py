@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from simpropnet_jax.backbones.encoder import make_backbone
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 
 SIDE = 128  # channels of every layer of the segmentation branch, as released
 
@@ -22,6 +23,7 @@ class Features(NamedTuple):
     side: Float[Array, '*n h w d']
 
 
+@register_method('sgone', title='SG-One')
 class SGOne(FewShotMethod):
     """A query's features of the segmentation branch, weighted by how similar it looks to the support's object.
 

@@ -14,8 +14,10 @@ from simpropnet_jax.models.fusion import (
 )
 from simpropnet_jax.models.layers import ConvReluDropout, Decoder
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.registry import register_method
 
 
+@register_method('simpropnet', title='SimPropNet')
 class SimPropNet(FewShotMethod):
     """Shared encoder, dual probe, attentive fusion, shared decoder: Figure 2 of the paper.
 

@@ -26,10 +26,12 @@ from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank, load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker, Segmented, cases
-from simpropnet_jax.evaluation.run import ProgressBar
 from simpropnet_jax.io import overlay
 from simpropnet_jax.runtime import errors, sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime.progress import ProgressBar
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import prepare, with_episodes
+from simpropnet_jax.setup.weights import backbone_weights, load_variables
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Run:
     """What a work directory segments, by what."""
 
     name: str
-    method: experiment.Method
+    method: Method
     variables: dict
     source: Source
     protocol: Protocol
@@ -72,12 +74,12 @@ def open_run(workdir: Path, which: str = 'best') -> Run:
             f'{workdir} has no config.json: train there first, or evaluate there what needs no training, with eval.py '
             '--config'
         )
-    method = experiment.prepare_method(experiment.stored_config(workdir), workdir)
-    experiment.require_few_shot(method, workdir)
-    source = experiment.open_data(method.config)
-    protocol, sets = experiment.prepare_evaluation(method.config, source)
-    variables, _ = experiment.load_variables(method, workdir, which, sharding.make_mesh())
-    return Run(str(workdir), method, variables, source, protocol, sets)
+    prepared = with_episodes(prepare(None, workdir))
+    method = prepared.method
+    variables, _ = load_variables(method, workdir, which, sharding.make_mesh())
+    return Run(
+        str(workdir), method, variables, prepared.source, prepared.protocol, prepared.episodes
+    )
 
 
 def similar(
@@ -99,7 +101,7 @@ def similar(
       columns: supports shown for a query.
       candidates: supports ranked for a query.
       features: 'own': of the method's encoder; or one of `backbones.extractor.NETWORKS`.
-      weights: of such a network, see `experiment.given_weights`.
+      weights: of such a network, see `backbone_weights`.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled.
     """
@@ -111,7 +113,7 @@ def similar(
     if features == OWN:
         encode = _own_encoder(run)
     else:
-        encode = _pooled(load_extractor(features, experiment.given_weights(weights)))
+        encode = _pooled(load_extractor(features, backbone_weights(weights)))
     pools = {c: _candidates(episodes, candidates) for c, episodes in run.episodes.items()}
     bank = _bank(run, {(1, c): pool for c, pool in pools.items()})
     described = _describe(encode, bank.images)

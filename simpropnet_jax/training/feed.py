@@ -10,8 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from simpropnet_jax.episodes import augment, loader, resident
+from simpropnet_jax.episodes import loader, resident
 from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.progress import Progress
+from simpropnet_jax.setup.data import image_sizes
+from simpropnet_jax.setup.run import TrainingRun
 from simpropnet_jax.training.state import Group, make_group_step, make_step
 
 
@@ -26,37 +29,28 @@ class Feed:
       together: steps of one dispatch, at most.
     """
 
-    def __init__(self, method, source, sampler, mesh):
-        """Nothing is read yet.
-
-        Args:
-          method: an experiment.Method.
-        Raises:
-          ValueError: they are to be resident but do not fit, or several steps a dispatch are asked of streamed ones.
-        """
-        self._config, self._source, self._sampler, self._mesh = method.config, source, sampler, mesh
-        train = method.config.train
-        if not method.episodic:
-            size = train.size if train.turn else augment.labelled_size(train.size)
-            self._sizes = {'size': size}
-            self._stream, self._numbers = loader.supervised_batches, loader.supervised_numbers
-            gather = resident.gather_labelled
-        else:
-            support_size = augment.support_size(train.size, train.support_scale)
-            self._sizes = {'query_size': train.size, 'support_size': support_size}
+    def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh):
+        """Nothing is read yet."""
+        self._config, self._source, self._sampler, self._mesh = (
+            run.config,
+            run.source,
+            run.sampler,
+            mesh,
+        )
+        episodic = run.method.episodic
+        self._sizes = image_sizes(run.config.train, episodic)
+        if episodic:
             self._stream, self._numbers = loader.train_batches, loader.train_numbers
             gather = resident.gather_episodes
+        else:
+            self._stream, self._numbers = loader.supervised_batches, loader.supervised_numbers
+            gather = resident.gather_labelled
         self.gather = functools.partial(gather, **self._sizes)
-        self._listed = np.unique(sampler.pairs.image)
+        self._listed = np.unique(run.sampler.pairs.image)
         self.images = len(self._listed)
         self.bytes = resident.bytes_of(self.images, tuple(self._sizes.values()))
-        self.resident = resident.is_wanted(method.config.data.resident, self.bytes)
-        self.together = train.steps_per_dispatch
-        if self.together > 1 and not self.resident:
-            raise ValueError(
-                f'config.train.steps_per_dispatch must be 1 where images are streamed, got {self.together}: keep them '
-                f"on the device by config.data.resident 'always', which takes {self.bytes:,} bytes of its memory"
-            )
+        self.resident = resident.is_wanted(run.config.data.resident, self.bytes)
+        self.together = run.config.train.steps_per_dispatch
 
     def make_step(self, objective: Callable, optimizer) -> Callable:
         """The jitted (state, batch) -> (state, metrics) that takes what `groups` gives; see state.py."""
@@ -65,7 +59,7 @@ class Feed:
             return make_step(objective, optimizer, **shared)
         return make_group_step(objective, optimizer, self.gather, self.together, **shared)
 
-    def load(self, progress: resident.Progress | None = None) -> None:
+    def load(self, progress: Progress | None = None) -> None:
         """Reads resident images; does nothing where they are streamed.
 
         Args:

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from simpropnet_jax.evaluation.run import ProgressBar
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.runtime.workdir import CannotWrite, is_about_writing, only_run, reason
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.run import TrainingRun, prepare_training
 from simpropnet_jax.training import phases
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.selection import Selection, SupervisedSelection
@@ -49,35 +50,33 @@ def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
       NonFiniteLoss: names the step and the last good checkpoint.
       SystemExit: on SIGTERM, after a checkpoint was saved.
     """
-    method = experiment.prepare_method(config, workdir)
-    config, train = method.config, method.config.train
-    source = experiment.open_data(config)
-    sampler = experiment.prepare_sampler(config, source)
+    return train(prepare_training(config, workdir))
+
+
+def train(run: TrainingRun) -> TrainState:
+    """Train a prepared run. See `train_and_evaluate`."""
+    config, workdir, sampler, options = run.config, run.workdir, run.sampler, run.config.train
     mesh = sharding.make_mesh()
-    feed = Feed(method, source, sampler, mesh)
-    trainer, new_history = (
-        prepare_trainer(method, source, sampler, feed.make_step),
-        prepare_history(method, sampler),
-    )
+    feed = Feed(run, mesh)
+    trainer, new_history = prepare_trainer(run, feed.make_step), prepare_history(run)
     steps = trainer.phases[-1].last
-    selection = _selection(
-        method, source, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch)
-    )
+    kind = Selection if run.method.few_shot else SupervisedSelection
+    selection = kind(run, mesh, phases.lengths(trainer.phases, sampler.steps_per_epoch))
     with (
         only_run(workdir),
         contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints,
         _naming_the_last_good(checkpoints, workdir),
     ):
-        experiment.store_config(config, workdir)
-        state, first = _begin(method, trainer.optimizers[0], checkpoints, mesh, new_history)
+        store_config(config, workdir)
+        state, first = _begin(run.method, trainer.optimizers[0], checkpoints, mesh, new_history)
         every = config.select.every or sampler.steps_per_epoch
-        counts = trainer.counts(first, feed.together, (every, train.log_every))
+        counts = trainer.counts(first, feed.together, (every, options.log_every))
         groups = feed.groups(first, counts)
         if first < steps:
             feed.load(ProgressBar())
         writer = Writer(workdir, first)
         with contextlib.closing(groups), contextlib.closing(writer), _Stop() as stop:
-            log = _Log(writer, checkpoints, trainer, train, steps)
+            log = _Log(writer, checkpoints, trainer, options, steps)
             step, count = first, 1
             while True:
                 stopping = stop.requested or checkpoints.preempted(
@@ -124,11 +123,6 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
     checkpoints.delete_after(step)
     logger.info('resuming from checkpoint %d', step)
     return from_items(items, frozen), step
-
-
-def _selection(method, source, mesh, lengths):
-    kind = Selection if method.few_shot else SupervisedSelection
-    return kind(method.config, method.module, source, mesh, lengths)
 
 
 @contextlib.contextmanager
@@ -187,7 +181,7 @@ class _Stop:
 class _Log:
     """Collects metrics on the device, and writes their means every `log_every` steps."""
 
-    def __init__(self, writer, checkpoints, trainer, train, steps):
+    def __init__(self, writer, checkpoints, trainer, options, steps):
         self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, train, steps
         self.waiting, self.rate = [], trainer.rate
         self.restart_clock()

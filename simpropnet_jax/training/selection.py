@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Mapping
 
+import jax
+
 from simpropnet_jax.evaluation import oracle
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator
 from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker
 from simpropnet_jax.io import overlay
 from simpropnet_jax.runtime.paths import AnyPath
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.data import SELECTION_SEED
+from simpropnet_jax.setup.run import TrainingRun
 
 logger = logging.getLogger(__name__)
 
@@ -19,24 +22,19 @@ PICTURED = 4  # episodes shown at each selection: of four classes, as classes co
 class Selection:
     """Scores states by `config.select`; images are read, and functions compiled, at the first call."""
 
-    def __init__(self, config, module, source, mesh, lengths: Mapping[str, int]):
-        """`lengths`, as `phases.lengths` gives them, are written beside each score: curves are drawn by them.
-
-        Raises:
-          ValueError: a rule for supervised networks.
-        """
-        if config.select.on == 'val':
-            raise ValueError(
-                "config.select.on must be 'novel_val', 'base_val' or 'last' for a few-shot method, got 'val', which is "
-                'for supervised networks'
-            )
+    def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh, lengths: Mapping[str, int]):
+        """`lengths`, as `phases.lengths` gives them, are written beside each score: curves are drawn by them."""
         self.lengths = lengths
-        self.config, self.module, self.source, self.mesh = config, module, source, mesh
-        self.classes, self.episodes = experiment.selection_episodes(config, source)
+        self.config, self.module, self.source = run.config, run.method.module, run.source
+        self.classes, self.episodes, self.mesh = (
+            run.selection_classes,
+            run.selection_episodes,
+            mesh,
+        )
         self._evaluator = None
 
     def _prepare(self):
-        config, key = self.config, (1, experiment.SELECTION_SEED)
+        config, key = self.config, (1, SELECTION_SEED)
         bank = load_bank(
             self.source,
             {key: self.episodes},
@@ -80,17 +78,13 @@ class Selection:
 class SupervisedSelection:
     """Scores the states of a network without episodes by its mIoU over all classes on the val images."""
 
-    def __init__(self, config, module, source, mesh, lengths: Mapping[str, int]):
-        """`lengths` as of `Selection`. Raises ValueError for a rule that needs episodes."""
-        self.rule, self.source, self.lengths = config.select.on, source, lengths
-        if self.rule not in ('val', 'last'):
-            raise ValueError(
-                f"config.select.on must be 'val' or 'last' for {config.model.name}, a supervised network, "
-                f'got {self.rule!r}'
-            )
+    def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh, lengths: Mapping[str, int]):
+        """`lengths` as of `Selection`."""
+        config = run.config
+        self.rule, self.source, self.lengths = config.select.on, run.source, lengths
         self._predictor = oracle.Predictor(
-            module,
-            source,
+            run.method.module,
+            run.source,
             convention=config.model.convention,
             size=config.train.size,
             mesh=mesh,
@@ -101,7 +95,7 @@ class SupervisedSelection:
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:
         """The score of a state, higher is better; it is logged."""
         del workdir  # there are no episodes to picture
-        scores = oracle.evaluate(self._predictor, self.source, state.variables)
+        scores = oracle.score(self._predictor, self.source, state.variables)
         scalars = {'val_miou': scores['miou'], 'val_pixel_accuracy': scores['pixel_accuracy']}
         writer.scalars(step, scalars | self.lengths)
         logger.info('step %d  val mIoU %.2f %% over all classes', step, 100 * scores['miou'])

@@ -7,11 +7,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 from jax.sharding import Mesh
 
 from simpropnet_jax.episodes.resident import Resident
 from simpropnet_jax.runtime import sharding
+from simpropnet_jax.setup.parameters import merge, split
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -27,38 +27,6 @@ class TrainState(flax.struct.PyTreeNode):
     def variables(self) -> dict:
         """Trainable and frozen parameters together, as a module takes them."""
         return {'params': merge(self.params, self.frozen)}
-
-
-def split(params: dict, frozen: Sequence[str]) -> tuple[dict, dict]:
-    """Parameters (trainable, frozen): frozen is every path that begins with one of the prefixes, 'a/b' or 'a'.
-
-    Raises:
-      ValueError: a prefix that no parameter has.
-    """
-    flat = traverse_util.flatten_dict(params, sep='/')
-    chosen = {
-        path
-        for path in flat
-        for prefix in frozen
-        if f'{path}/'.startswith(f'{prefix.rstrip("/")}/')
-    }
-    for prefix in frozen:
-        if not any(f'{path}/'.startswith(f'{prefix.rstrip("/")}/') for path in chosen):
-            known = ', '.join(sorted({path.split('/')[0] for path in flat}))
-            raise ValueError(
-                f'train.frozen names {prefix!r}, but no parameter path begins so; they begin with {known}'
-            )
-    trainable = {path: value for path, value in flat.items() if path not in chosen}
-    kept = {path: value for path, value in flat.items() if path in chosen}
-    return traverse_util.unflatten_dict(trainable, sep='/'), traverse_util.unflatten_dict(
-        kept, sep='/'
-    )
-
-
-def merge(params: dict, frozen: dict) -> dict:
-    """The inverse of `split`."""
-    flat = traverse_util.flatten_dict(params, sep='/') | traverse_util.flatten_dict(frozen, sep='/')
-    return traverse_util.unflatten_dict(flat, sep='/')
 
 
 def learning_rate(train, steps: int) -> optax.Schedule:
@@ -102,7 +70,7 @@ def init_state(
     It is built inside jit, so that it owns its buffers and can be donated.
 
     Args:
-      method: an experiment.Method.
+      method: a setup.method.Method.
       new_history: makes the history masks of an iterative method.
     """
 

@@ -1,49 +1,32 @@
-"""From a config to what trains: a step, an optimizer and a rate for each phase; history masks for methods with them."""
+"""From a run to what trains it: a step, an optimizer and a rate for each phase, and history masks."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from simpropnet_jax.setup.refusals import keeps_history
+from simpropnet_jax.setup.run import TrainingRun
 from simpropnet_jax.training import history, objectives, phases
-from simpropnet_jax.training.state import learning_rate, make_optimizer, split
+from simpropnet_jax.training.state import learning_rate, make_optimizer
 
 
-def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trainer:
-    """The trainer of all phases.
+def prepare_trainer(run: TrainingRun, make_step: Callable) -> phases.Trainer:
+    """Prepare the trainer of all phases.
 
     Args:
-      method: an experiment.Method.
-      source: the data set.
       make_step: (objective, optimizer) -> the jitted step, see feed.py.
-    Raises:
-      ValueError: all classes are to be trained, and the method segments episodes of a benchmark; or a supervised
-        network, whose classes are those of the benchmarks, is to be trained on other data; or train.frozen names
-        what is not there, or all there is.
     """
-    config = method.config
-    supervised = method.supervised
-    if supervised and config.data.name == 'folder':
-        raise ValueError(
-            f'config.model.name is {config.model.name!r}, a supervised network for the classes of PASCAL-5i: on your '
-            'own data train a few-shot method'
-        )
-    some_are_novel = not supervised or method.imprints
-    if config.train.classes == 'all' and some_are_novel and config.data.name != 'folder':
-        raise ValueError(
-            f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
-            'oracle: no class would be novel'
-        )
-    if not split(method.abstract()['params'], config.train.frozen)[0]:
-        raise ValueError(
-            f'config.train.frozen is {config.train.frozen}, which is all of it: nothing would be trained'
-        )
+    config, sampler = run.config, run.sampler
     length = config.train.steps or config.train.epochs * sampler.steps_per_epoch
-    planned = phases.plan(config.tpc if method.episodic else None, length, sampler.steps_per_epoch)
+    planned = phases.plan(
+        config.tpc if run.method.episodic else None, length, sampler.steps_per_epoch
+    )
     lengths = [phase.last - phase.first for phase in planned]
     optimizers = [make_optimizer(config.train, steps) for steps in lengths]
     steps = [
-        make_step(_objective(method, source, sampler, phase), optimizer)
+        make_step(_objective(run, phase), optimizer)
         for phase, optimizer in zip(planned, optimizers, strict=True)
     ]
     return phases.Trainer(
@@ -51,9 +34,9 @@ def prepare_trainer(method, source, sampler, make_step: Callable) -> phases.Trai
     )
 
 
-def _objective(method, source, sampler, phase: phases.Phase) -> Callable:
+def _objective(run: TrainingRun, phase: phases.Phase) -> Callable:
     """What a phase minimises: the loss of whole labels, that of episodes, or their sum."""
-    config, parts = method.config, []
+    method, config, parts = run.method, run.config, []
     if method.supervised:
         parts.append(
             objectives.supervised(
@@ -61,7 +44,7 @@ def _objective(method, source, sampler, phase: phases.Phase) -> Callable:
                 convention=config.model.convention,
                 hidden=()
                 if config.train.classes == 'all'
-                else source.index.novel_classes(config.fold),
+                else run.source.index.novel_classes(config.fold),
                 crop=None if config.train.turn else config.train.size,
                 foreground_weight=config.train.foreground_weight,
                 episodes=method.episodic,
@@ -83,21 +66,19 @@ def _objective(method, source, sampler, phase: phases.Phase) -> Callable:
     return objectives.together(*parts) if len(parts) > 1 else parts[0]
 
 
-def prepare_history(method, sampler) -> Callable:
-    """What makes the history masks: of an iterative method that is to use them, one of every listed pair.
+def prepare_history(run: TrainingRun) -> Callable:
+    """Return what makes the history masks: one for every listed pair, if the method keeps them."""
+    method, train = run.method, run.config.train
+    if not keeps_history(method.module, train):
+        return _no_history
 
-    Raises:
-      ValueError: they are to be used, and episodes are not drawn from the list of pairs.
-    """
-    train = method.config.train
-    if not method.few_shot or not method.module.iterative or train.history_drop == 1:
-        return lambda: None
-    if train.sampling != 'listed_pairs':
-        raise ValueError(
-            f"config.train.sampling must be 'listed_pairs' with history masks, got {train.sampling!r}: other orders "
-            'may have a pair twice in a batch; or set config.train.history_drop to 1, which is without them'
-        )
+    def encode(variables, images):
+        return method.module.apply(variables, images, method='encode')
+
     images = jax.ShapeDtypeStruct((1, train.size, train.size, 3), jnp.float32)
-    encode = lambda variables, images: method.module.apply(variables, images, method='encode')
     features = jax.tree.leaves(jax.eval_shape(encode, method.abstract(), images))[0]
-    return lambda: history.blank(len(sampler.pairs), features.shape[1:3])
+    return partial(history.blank, len(run.sampler.pairs), features.shape[1:3])
+
+
+def _no_history() -> None:
+    return None

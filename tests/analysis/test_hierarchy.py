@@ -34,7 +34,7 @@ from simpropnet_jax.evaluation.engine.evaluator import evaluate
 from simpropnet_jax.evaluation.engine.metrics import Counts
 from simpropnet_jax.evaluation.oracle import oracle_quality, write_label
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup import data
 from tests.fakes import SMALL, FakeSource, fake_source
 from tests.small_checkpoint import write_checkpoint
 
@@ -357,7 +357,7 @@ def test_a_work_directory_is_evaluated_by_partition(
     path, workdir = tmp_path / 'h.json', tmp_path / 'run'
     built = hierarchy_build.build(config, path)
     method, weights = write_checkpoint(workdir)
-    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
     given = evaluate_hierarchy(None, workdir, path)
     assert [p.name for p in (workdir / 'eval').glob('*.json')] == ['hpascal_fold1_33px_best.json']
     table = capsys.readouterr().out
@@ -411,7 +411,7 @@ def asked(config, source, tmp_path, monkeypatch):
     }
     parameters = Parameters(**built['parameters'])
     hpascal_file.write(tmp_path / 'h.json', parameters, {1: built['folds']['1']}, **facts)
-    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
     few_shot = simpropnet.get_config('fold=1')
     few_shot.update_from_flattened_dict(SMALL)
     return few_shot, tmp_path / 'h.json'

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.analysis import overlap
+from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.datasets.source import Source, open_source
@@ -20,7 +21,7 @@ from simpropnet_jax.evaluation import run
 from simpropnet_jax.evaluation.external import predictors
 from simpropnet_jax.evaluation.external.predictions import evaluate_predictions
 from simpropnet_jax.evaluation.external.write_masks import export
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup import data
 from tests.fakes import SMALL, fake_source, records_of
 from tests.small_checkpoint import write_checkpoint
 
@@ -88,8 +89,8 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture
 def config(workdir, source, monkeypatch):
-    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
-    config = experiment.stored_config(workdir)
+    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
+    config = stored_config(workdir)
     config.update_from_flattened_dict(CHANGES | {'eval.protocol': 'pfenet', 'eval.label_size': 0})
     return config
 

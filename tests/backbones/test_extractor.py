@@ -14,14 +14,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import simpropnet
-from simpropnet_jax import models
 from simpropnet_jax.backbones import extractor as features
 from simpropnet_jax.backbones import vgg, weights
 from simpropnet_jax.backbones.extractor import load_extractor, pool
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.backbones.resnet import ResNet
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.weights import backbone_weights
 
 WIDTH = 4
 MEANS = np.array([103.939, 116.779, 123.68])  # of Caffe's BGR
@@ -177,13 +178,13 @@ def test_the_backbone_of_a_work_directory(tmp_path):
     )
     run = tmp_path / 'run'
     run.mkdir()
-    experiment.store_config(config, run)
-    shapes = experiment.Method(config, models.build(config), {}, None).abstract()
+    store_config(config, run)
+    shapes = Method.from_config(config).abstract()
     draw = np.random.default_rng(0).normal
     variables = jax.tree.map(lambda leaf: jnp.asarray(draw(0, 0.2, leaf.shape), leaf.dtype), shapes)
     with contextlib.closing(checkpoint.Checkpoints(run / 'checkpoints')) as checkpoints:
         checkpoints.save(7, {'variables': variables})
-    given = experiment.given_weights(str(run))
+    given = backbone_weights(str(run))
     extractor = load_extractor('resnet50', given, levels=('layer2', 'layer3'))
     network = ResNet('3x3', WIDTH)
     expected = network.apply(
@@ -199,8 +200,8 @@ def test_the_backbone_of_a_work_directory(tmp_path):
     with pytest.raises(ValueError, match='vgg16 has no use for deeplab of .*, a ResNet'):
         load_extractor('vgg16', given)
     with pytest.raises(ValueError, match=f'of {tmp_path}, a folder in which nothing was trained'):
-        experiment.given_weights(str(tmp_path))
-    assert experiment.given_weights('keras') == 'keras'
+        backbone_weights(str(tmp_path))
+    assert backbone_weights('keras') == 'keras'
 
 
 def test_mistakes_in_one_sentence(tmp_path):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from configs import canet, oslsm, panet
-from simpropnet_jax import models
 from simpropnet_jax.backbones.extractor import load_extractor
 from simpropnet_jax.backbones.vgg import DEPTHS, VGG16, load_vgg16
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import prepare_method
+from simpropnet_jax.setup.weights import backbone_weights
 
 torch = pytest.importorskip('torch')
 
@@ -163,8 +165,8 @@ def trained(tmp_path_factory):
     config = panet.get_config('vgg16')
     config.model.weights, config.model.convention, config.model.width = '', 'keras', WIDTH
     run = tmp_path_factory.mktemp('run')
-    experiment.store_config(config, run)
-    shapes = experiment.Method(config, models.build(config), {}, None).abstract()
+    store_config(config, run)
+    shapes = Method.from_config(config).abstract()
     draw = np.random.default_rng(0).normal
     variables = jax.tree.map(lambda leaf: jnp.asarray(draw(0, 0.2, leaf.shape), leaf.dtype), shapes)
     with contextlib.closing(checkpoint.Checkpoints(run / 'checkpoints')) as checkpoints:
@@ -175,7 +177,7 @@ def trained(tmp_path_factory):
 def with_weights(config, weights, workdir, width=WIDTH):
     config.train.batch = 8  # fits the devices of the tests
     config.model.weights, config.model.width = str(weights), width
-    return experiment.prepare_method(config, workdir)
+    return prepare_method(config, workdir)
 
 
 def test_a_work_directory_as_weights(trained, tmp_path):
@@ -200,7 +202,7 @@ def test_a_work_directory_as_weights(trained, tmp_path):
         'resnet50': 'is a VGG-16, and',
     }.items():
         with pytest.raises(ValueError, match=message):
-            load_extractor(network, experiment.given_weights(str(run)))
+            load_extractor(network, backbone_weights(str(run)))
 
 
 def test_weights_of_a_file_and_its_convention(files, tmp_path):

@@ -18,7 +18,7 @@ from simpropnet_jax.backbones import weights as pretrained
 from simpropnet_jax.backbones.normalise import CONVENTIONS, normalise
 from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.backbones.weights import DEPTHS_50, load_backbone
-from simpropnet_jax.setup.experiment import prepare_method
+from simpropnet_jax.setup.run import prepare_method
 
 # Keras' own ResNet-50 with every weight random, batch norm statistics included. Its layer1 and layer2 are
 # compared as they stand. For layer3 Keras' graph is cloned, weights kept, with conv4's stride taken out and

@@ -11,7 +11,8 @@ from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import episode_files
 from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
 from simpropnet_jax.episodes.protocols import PRESETS, episodes, protocol_hash
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup import data
+from simpropnet_jax.setup.data import evaluation_episodes, selection_episodes
 from tests.fakes import fake_source, records_of
 
 PROTOCOL = dataclasses.replace(PRESETS['pfenet'], episodes=60, seeds=(3, 4))
@@ -151,40 +152,40 @@ def config(monkeypatch):
 
     fake = fake_source(n=240, name='fake')
     source = Source('fake', fake.index, records_of(fake))
-    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
     return simpropnet.get_config('fold=2'), source
 
 
 def test_the_command_writes_what_an_evaluation_then_takes(config, tmp_path, capsys):
     config, source = config
     config.eval.update(protocol='bam', shots=(1,), episodes=40, seeds=(7, 8))
-    drawn = experiment.prepare_evaluation(config, source)
+    drawn = evaluation_episodes(config, source)
     path = tmp_path / 'bam.json'
     list_episodes.main(config, str(path))
     assert '80 episodes of bam, fold 2, hash ' in capsys.readouterr().out
     config.eval.update(protocol='simpropnet', episodes_file=str(path), episodes=0, seeds=())
-    protocol, taken = experiment.prepare_evaluation(config, source)
+    protocol, taken = evaluation_episodes(config, source)
     assert protocol == drawn[0] and named(taken, source.ids) == named(drawn[1], source.ids)
 
 
 def test_fields_of_the_config_change_a_protocol_where_they_are_not_empty(config):
     config, source = config
     assert config.eval.label_size == 0
-    protocol, drawn = experiment.prepare_evaluation(config, source)
+    protocol, drawn = evaluation_episodes(config, source)
     assert protocol == dataclasses.replace(PRESETS['simpropnet'], void='ignore')
     assert list(drawn) == [(k, s) for k in (1, 5) for s in (0, 1, 2)] and len(drawn[5, 2]) == 1000
     config.data.void = (
         'background'  # of the training, which 'simpropnet' follows, and hsnet does not
     )
-    assert experiment.prepare_evaluation(config, source)[0].void == 'background'
+    assert evaluation_episodes(config, source)[0].void == 'background'
     config.eval.update(protocol='hsnet', shots=(1,), episodes=30, seeds=(9,), label_size=99)
-    protocol, drawn = experiment.prepare_evaluation(config, source)
+    protocol, drawn = evaluation_episodes(config, source)
     assert protocol == dataclasses.replace(PRESETS['hsnet'], episodes=30, seeds=(9,), resolution=99)
     assert drawn == {(1, 9): episodes(protocol, source.index, 2, 1, 9)} and len(drawn[1, 9]) == 30
 
 
 def test_selection_does_not_depend_on_what_an_evaluation_says(config):
     config, source = config
-    before = experiment.selection_episodes(config, source)
+    before = selection_episodes(config, source)
     config.eval.update(protocol='panet', episodes=3, seeds=(5,))
-    assert experiment.selection_episodes(config, source) == before
+    assert selection_episodes(config, source) == before

@@ -15,12 +15,12 @@ from PIL import Image
 
 from configs import deeplabv3plus
 from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
 from simpropnet_jax.evaluation import oracle as supervised
 from simpropnet_jax.evaluation import run as evaluation
 from simpropnet_jax.models.layers import resize_bilinear
-from simpropnet_jax.setup import experiment
 from simpropnet_jax.training import loop
 from tests.fakes import SMALL, fake_source
 
@@ -182,7 +182,7 @@ def test_rules_of_another_kind_of_network_are_refused_before_anything_is_written
 def test_a_supervised_network_has_no_episodes_to_segment(tmp_path):
     config = deeplabv3plus.get_config()
     config.update_from_flattened_dict(SMALL | {'model.convention': 'torchvision'})
-    experiment.store_config(config, tmp_path)
+    store_config(config, tmp_path)
     for evaluate in (
         lambda: evaluation.evaluate_run(None, tmp_path, inputs='zero_mask'),
         lambda: evaluation.evaluate_protocols(None, tmp_path, ['hsnet']),

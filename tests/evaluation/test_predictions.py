@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.episode_files import episode_name
@@ -18,7 +19,8 @@ from simpropnet_jax.evaluation.external.predictions import evaluate_predictions,
 from simpropnet_jax.evaluation.results import bootstrap
 from simpropnet_jax.evaluation.results.bootstrap import miou_interval
 from simpropnet_jax.evaluation.run import evaluate_protocols
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup import data
+from simpropnet_jax.setup.data import evaluation_episodes
 from tests.fakes import SMALL, decoded, fake_source, records_of
 
 FOLD, CLASSES, SIDE = 0, (1, 2, 3, 4, 5), 65
@@ -204,7 +206,7 @@ def test_files_of_a_wrong_size_or_content_are_counted_and_named(source, episodes
 def config(source, monkeypatch):
     from configs import prototype
 
-    monkeypatch.setattr(experiment, 'open_data', lambda config: source)
+    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
     config = prototype.get_config(f'fold={FOLD}')
     config.update_from_flattened_dict(
         {k: v for k, v in SMALL.items() if k.split('.')[0] in ('data', 'eval')}
@@ -215,7 +217,7 @@ def config(source, monkeypatch):
 
 def test_a_result_of_predictions_is_compared_as_any_other(config, source, tmp_path, capsys):
     config.eval.update(protocol='pfenet', episodes=120, shots=(1,), seeds=(0, 1))
-    _, episodes = experiment.prepare_evaluation(config, source)
+    _, episodes = evaluation_episodes(config, source)
     paths = []
     for name, mask in {'good': lambda label, e: label == e.class_id, 'poor': left_half}.items():
         write(tmp_path / name, source, episodes, mask, 'pfenet')
@@ -260,7 +262,7 @@ def test_several_protocols_in_one_table_each_as_it_is_or_as_the_config_changes_a
     for name in ('hsnet', 'pfenet'):
         monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], episodes=60, seeds=(2, 3)))
     monkeypatch.setitem(PRESETS, 'hsnet', replace(PRESETS['hsnet'], resolution=49))
-    experiment.store_config(config, tmp_path)
+    store_config(config, tmp_path)
     records = evaluate_protocols(None, tmp_path, ['hsnet', 'pfenet'])
     facts = [
         (r['protocol']['name'], r['resolution'], r['label_size'], r['shots']['1']['episodes'])

@@ -10,12 +10,11 @@ import pytest
 from jax import export
 
 from configs import canet, oslsm, prototype, sgone, simpropnet
-from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.export import artifact, entry_points, load, onnx, write
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.ops.convolve import tracing_for
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 from tests.fakes import SMALL
 from tests.small_checkpoint import random_weights, write_checkpoint
 
@@ -122,7 +121,7 @@ def small_method(recipe, **fields):
     config.update_from_flattened_dict(
         {field: value for field, value in wanted.items() if field in present}
     )
-    return experiment.Method(config, models.build(config), {}, None)
+    return Method.from_config(config)
 
 
 @pytest.mark.parametrize('name', METHODS)

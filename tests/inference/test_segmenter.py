@@ -12,13 +12,13 @@ from PIL import Image
 
 from configs import deeplabv3plus, shapes
 from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.inference import Segmenter, read_support
 from simpropnet_jax.inference import segmenter as segmenter_module
 from simpropnet_jax.inference.run import output_names, predict
 from simpropnet_jax.inference.segmenter import resize_aligned
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.self_support import confident
-from simpropnet_jax.setup import experiment
 from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 
@@ -306,7 +306,7 @@ def test_a_supervised_network_takes_no_examples(name, tmp_path):
         if field != 'model.features' or name == 'deeplab'
     }
     config.update_from_flattened_dict(fields | {'model.convention': 'torchvision'})
-    experiment.store_config(config, tmp_path)
+    store_config(config, tmp_path)
     with pytest.raises(
         ValueError, match=f'holds {name}, which was trained to name classes and not to follow exam'
     ):

@@ -11,7 +11,7 @@ from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.models.amp import AMP, Levels
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import loop, objectives
 from simpropnet_jax.training.state import TrainState
 from tests.fakes import SMALL
@@ -34,7 +34,7 @@ def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says
     config = amp_config.get_config(f'fold=1,{words}')
     config_rules.validate(config, devices=1)
     config.model.convention = 'keras'
-    method = experiment.Method(config, models.build(config), {}, None)
+    method = Method.from_config(config)
     params = method.abstract()['params']
     assert (count(params['backbone']), count(params) - count(params['backbone'])) == (
         backbone,
@@ -55,7 +55,7 @@ def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says
 def test_it_is_trained_on_episodes_where_a_constraint_needs_them(words, episodic):
     config = amp_config.get_config(f'cpu,{words}')
     config.model.convention = 'keras'
-    method = experiment.Method(config, models.build(config), {}, None)
+    method = Method.from_config(config)
     assert method.episodic == episodic and method.supervised and method.few_shot
 
 

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simpropnet_jax import models
 from simpropnet_jax.backbones import resnet, vgg
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import TrainState, make_optimizer, make_step, split
 
@@ -84,7 +83,7 @@ def batch_of(config):
 
 
 def objective_of(config):
-    method, parts = experiment.Method(config, models.build(config), {}, None), []
+    method, parts = Method.from_config(config), []
     if method.supervised:
         parts.append(
             objectives.supervised(method.module, convention='torchvision', hidden=(), episodes=True)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from configs import canet as canet_config
-from simpropnet_jax import models
 from simpropnet_jax.backbones.normalise import CONVENTIONS
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.canet import CANet
@@ -17,6 +16,7 @@ from simpropnet_jax.models.canet_weights import load_canet
 from simpropnet_jax.models.fusion import Probe
 from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.simpropnet import SimPropNet
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training.state import split
 
 NARROW = {'width': 8, 'features': 16}
@@ -31,7 +31,7 @@ def build(**fields):
     config = canet_config.get_config()
     config.model.convention = 'torchvision'
     config.model.update(fields)
-    return models.build(config)
+    return Method.from_config(config).module
 
 
 def init(module):

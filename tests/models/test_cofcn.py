@@ -7,9 +7,9 @@ import pytest
 
 from configs import cofcn as cofcn_config
 from configs import common
-from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.cofcn import CoFCN
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import split
 
@@ -155,7 +155,10 @@ def count(argument=''):
     """Parameters of the head and of the backbone."""
     config = cofcn_config.get_config(argument)
     config.model.convention = 'torchvision'
-    module, given = models.build(config), (jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33)))
+    module, given = (
+        Method.from_config(config).module,
+        (jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))),
+    )
     params = jax.eval_shape(module.init, jax.random.key(0), *given)['params']
     return [sum(x.size for x in jax.tree.leaves(part)) for part in split(params, ('backbone',))]
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from configs import deeplabv3plus
-from simpropnet_jax import models
 from simpropnet_jax.backbones.normalise import CONVENTIONS
 from simpropnet_jax.backbones.resnet import parameter_shapes
 from simpropnet_jax.backbones.weights import load_backbone
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.deeplab import DeepLab
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.data import open_data, training_sampler
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import TrainState, split
 
@@ -160,7 +160,7 @@ def test_the_configs_are_valid_and_say_how_large_the_network_is(argument, head):
     config = deeplabv3plus.get_config(argument)
     config_rules.validate(config, 8)
     config.model.convention = 'keras'
-    method = experiment.Method(config, models.build(config), {}, None)
+    method = Method.from_config(config)
     assert method.supervised and not method.few_shot
     params = method.abstract()['params']
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
@@ -176,15 +176,15 @@ def test_the_configs_are_valid_and_say_how_large_the_network_is(argument, head):
 def test_all_classes_and_all_images_are_trained_on(prepared_data):
     config = deeplabv3plus.get_config()
     config.data.update(name='pascal5i/subset', dir=str(prepared_data))
-    source = experiment.open_data(config)
-    sampler = experiment.prepare_sampler(config, source)
+    source = open_data(config)
+    sampler = training_sampler(config, source)
     assert set(sampler.pairs.image) == set(np.flatnonzero(source.index.lists['trainaug']))
     assert set(sampler.pairs.class_id) == set(range(1, 21))
     config.train.classes = 'base'
-    assert set(experiment.prepare_sampler(config, source).pairs.class_id) == set(range(6, 21))
+    assert set(training_sampler(config, source).pairs.class_id) == set(range(6, 21))
     config.train.classes, config.data.drop_novel_images = 'all', True
     with pytest.raises(
         ValueError,
         match="drop_novel_images must be False with config.train.classes 'all', got True",
     ):
-        experiment.prepare_sampler(config, source)
+        training_sampler(config, source)

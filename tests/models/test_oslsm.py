@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from configs import oslsm as oslsm_config
-from simpropnet_jax import models
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.models import oslsm
 from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.models.oslsm import OSLSM
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 
 torch = pytest.importorskip('torch')
@@ -41,9 +41,9 @@ def test_parameters_are_the_published_networks(argument, trainable, hashed):
     config = oslsm_config.get_config(argument)
     config.model.convention = 'torchvision'
     image = jnp.zeros((1, 33, 33, 3))
-    shapes = jax.eval_shape(models.build(config).init, jax.random.key(0), image, image[..., 0])[
-        'params'
-    ]
+    shapes = jax.eval_shape(
+        Method.from_config(config).module.init, jax.random.key(0), image, image[..., 0]
+    )['params']
     assert count(shapes['hashing']) == hashed
     assert (
         count({name: part for name, part in shapes.items() if name not in config.train.frozen})

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs import panet as panet_config
-from simpropnet_jax import models
 from simpropnet_jax.models.panet import PANet
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 
 SIZE, CELLS = 33, 5
@@ -44,9 +44,9 @@ def test_parameters_are_the_published_encoder_or_one_layer(argument, trainable, 
     config = panet_config.get_config(argument)
     config.model.convention = 'torchvision'
     image = jnp.zeros((1, SIZE, SIZE, 3))
-    shapes = jax.eval_shape(models.build(config).init, jax.random.key(0), image, image[..., 0])[
-        'params'
-    ]
+    shapes = jax.eval_shape(
+        Method.from_config(config).module.init, jax.random.key(0), image, image[..., 0]
+    )['params']
     count = {name: sum(x.size for x in jax.tree.leaves(part)) for name, part in shapes.items()}
     assert sum(count.values()) == whole
     assert sum(count[name] for name in count if name not in config.train.frozen) == trainable

@@ -7,11 +7,11 @@ import pytest
 
 from configs import common
 from configs import sgone as sgone_config
-from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.results.naming import method_name, result_name
 from simpropnet_jax.models import sgone
 from simpropnet_jax.models.sgone import SGOne
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import split
 
@@ -183,7 +183,10 @@ def count(argument=''):
     """Parameters of the head and of the backbone."""
     config = sgone_config.get_config(argument)
     config.model.convention = 'torchvision'
-    module, given = models.build(config), (jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33)))
+    module, given = (
+        Method.from_config(config).module,
+        (jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))),
+    )
     params = jax.eval_shape(module.init, jax.random.key(0), *given)['params']
     return [sum(x.size for x in jax.tree.leaves(part)) for part in split(params, ('backbone',))]
 

@@ -7,7 +7,7 @@ import pytest
 from flax import traverse_util
 
 from configs import simpropnet as simpropnet_config
-from simpropnet_jax import models
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import objectives
 from simpropnet_jax.training.state import TrainState, merge, split
 
@@ -23,7 +23,7 @@ def build(argument='', **fields):
     config.model.convention = 'torchvision'
     config.model.update(fields)
     config.train.size = SIZE
-    module = models.build(config)
+    module = Method.from_config(config).module
     return config, module
 
 

@@ -10,7 +10,7 @@ import pytest
 from configs import canet, simpropnet
 from simpropnet_jax.models import build
 from simpropnet_jax.runtime import sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import history, objectives
 from simpropnet_jax.training.phases import EPISODES, Phase, transformed
 from simpropnet_jax.training.state import (
@@ -97,7 +97,7 @@ def canet_config():
 def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, config):
     config.model.convention = 'torchvision'
     module = build(config)
-    method = experiment.Method(config, module, {}, None)
+    method = Method(config, module, {}, None)
     losses = {}
     for devices in (1, 8):
         mesh, optimizer = mesh_of(devices), make_optimizer(config.train, 10)

@@ -10,7 +10,7 @@ from configs import shapes
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.episodes import augment, loader
 from simpropnet_jax.episodes.sampler import TrainSampler
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.run import prepare_method
 from simpropnet_jax.training import loop, objectives
 from tests.fakes import SMALL, decoded, fake_source
 
@@ -88,7 +88,7 @@ def test_another_method_stands_on_the_backbone_that_was_trained(prepared_data, t
     of_backbone = config()
     shapes.backbone(of_backbone)
     state = loop.train_and_evaluate(of_backbone, tmp_path / 'backbone')
-    method = experiment.prepare_method(
+    method = prepare_method(
         config(**{'model.weights': str(tmp_path / 'backbone')}), tmp_path / 'new'
     )
     jax.tree.map(
@@ -96,6 +96,6 @@ def test_another_method_stands_on_the_backbone_that_was_trained(prepared_data, t
     )
     with pytest.raises(ValueError, match='config.model.width is 8, but the backbone in .* has 4'):
         wider = config(**{'model.weights': str(tmp_path / 'backbone'), 'model.width': 8})
-        experiment.prepare_method(wider, tmp_path / 'new')
+        prepare_method(wider, tmp_path / 'new')
     with pytest.raises(ValueError, match='a folder in which nothing was trained'):
-        experiment.prepare_method(config(**{'model.weights': str(tmp_path)}), tmp_path / 'new')
+        prepare_method(config(**{'model.weights': str(tmp_path)}), tmp_path / 'new')

@@ -40,7 +40,7 @@ class Tiny(Prototype):
         return self.dropout(self.project(self.backbone(images)), deterministic=not train)
 
 
-def build(model):
+def build(model, stride_on, novel):
     """In place of `models.build`."""
     return Tiny()
 

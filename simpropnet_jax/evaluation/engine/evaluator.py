@@ -25,10 +25,11 @@ from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.device_functions import encoder, prober, scorer, segmenter
 from simpropnet_jax.evaluation.engine.feature_cache import Holder, padded
-from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES, ImageBank, Progress, load_bank
+from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES, ImageBank, load_bank
 from simpropnet_jax.evaluation.engine.support_cache import CLASSES, SupportProbes, look_at_supports
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.progress import Progress
 
 VOID_RULES = ('ignore', 'background')
 REFINEMENT_RULES = ('fixed', 'until_drop')  # or a number, as text

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simpropnet_jax.evaluation.engine.image_bank import ImageBank, Progress
+from simpropnet_jax.evaluation.engine.image_bank import ImageBank
 from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.progress import Progress
 
 GIB = 2**30
 

@@ -1,6 +1,6 @@
 """Images and labels of a set of episodes: read once, however many episodes and evaluations use them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,11 +11,9 @@ import numpy as np
 from simpropnet_jax.episodes.augment import scale_crop_flip, support_size
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.loader import own_labels as load_own_labels
+from simpropnet_jax.runtime.progress import Progress
 
 LABEL_SIZES = ('square', 'own')
-
-Progress = Callable[[str, int, int], None]
-"""Called as progress(what, done, total), e.g. ('encode images', 32, 364)."""
 
 
 class Supports(NamedTuple):

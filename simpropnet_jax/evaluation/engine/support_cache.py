@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from simpropnet_jax.evaluation.engine.feature_cache import Holder, padded
-from simpropnet_jax.evaluation.engine.image_bank import Progress
 from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.progress import Progress
 
 CLASSES = 256  # more than there are: a label is uint8
 

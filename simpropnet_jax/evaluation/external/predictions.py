@@ -31,13 +31,13 @@ from simpropnet_jax.episodes.episode_files import Sets, episode_name
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.evaluation.engine import metrics
-from simpropnet_jax.evaluation.engine.image_bank import Progress
 from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.naming import protocol_word
 from simpropnet_jax.io import images
 from simpropnet_jax.runtime.paths import AnyPath
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime.progress import Progress
+from simpropnet_jax.setup.data import data_word, evaluation_episodes, open_data
 
 SHOWN = 3  # files of each mistake that a message names
 
@@ -262,8 +262,8 @@ def evaluate_predictions(
       ValueError, OSError: in one sentence, what is wrong, before anything is written.
     """
     config_rules.validate(config, devices=1)
-    source = experiment.open_data(config)
-    protocol, episodes = experiment.prepare_evaluation(config, source)
+    source = open_data(config)
+    protocol, episodes = evaluation_episodes(config, source)
     result, counts = score_predictions(folder, source, episodes, protocol, config.fold, progress)
     result |= {
         'inputs': 'predictions',
@@ -298,7 +298,7 @@ def provenance(config: ConfigDict, folder: Path) -> dict[str, Any]:
     return {
         'method': folder.resolve().name,
         'fold': config.fold,
-        'data': experiment.data_word(config),
+        'data': data_word(config),
         'selection': 'none',
         'checkpoint': str(folder),
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +14,20 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.episodes.episode_files import Sets
+from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.evaluation import run
-from simpropnet_jax.evaluation.engine.image_bank import Progress
 from simpropnet_jax.evaluation.external.predictions import Predictions
 from simpropnet_jax.evaluation.results import tables
 from simpropnet_jax.evaluation.results.naming import method_name
+from simpropnet_jax.evaluation.run import prepare_evaluator
 from simpropnet_jax.io import images
 from simpropnet_jax.runtime import sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime.progress import Progress, ProgressBar
+from simpropnet_jax.setup.data import evaluation_episodes, open_data
+from simpropnet_jax.setup.run import EvaluationRun, prepare, with_episodes
+from simpropnet_jax.setup.weights import load_variables
 
 flags.disclaim_key_flags()  # those of `define_flags` are the command's that calls it: --help lists them there
 
@@ -124,7 +127,7 @@ def open_predictors(
         )
     opened = []
     for i, workdir in enumerate(workdirs):
-        own = experiment.stored_config(workdir) if config is None else config
+        own = stored_config(workdir) if config is None else config
         count = None if pairs is None else pairs // len(workdirs)
         opened.append(
             _of_files(own, predictions[i], count)
@@ -143,83 +146,57 @@ def open_predictors(
 
 
 def _of_run(config, workdir, which, count, progress) -> Predictor:
-    method, variables, step = restore(config, workdir, which)
-    config, source = method.config, experiment.open_data(method.config)
-    protocol, sets = experiment.prepare_evaluation(config, source)
-    key, episodes = _first(sets, count)
-    predict = lambda: predict_episodes(
-        method, variables, source, {key: episodes}, protocol, progress
-    )
+    run = with_episodes(prepare(config, workdir))
+    variables, step = load_variables(run.method, workdir, which, sharding.make_mesh())
+    config = run.config
+    key, episodes = _first(run.episodes, count)
+    first = replace(run, episodes={key: episodes})
     checkpoint = {
         'path': None if step is None else str(workdir),
         'step': step,
         'selection': 'none' if step is None else config.select.on,
     }
-    name = tables.method_words(
-        {'method': method_name(config, step is not None), 'eval': config.eval.to_dict()}
+    words = {'method': method_name(config), 'eval': config.eval.to_dict()}
+    return Predictor(
+        tables.method_words(words),
+        run.source,
+        config.fold,
+        run.protocol,
+        episodes,
+        partial(predict_episodes, first, variables, progress),
+        checkpoint,
     )
-    return Predictor(name, source, config.fold, protocol, episodes, predict, checkpoint)
 
 
 def _of_files(config, folder, count) -> Predictor:
     config_rules.validate(config, jax.device_count(), jax.process_count())
-    source = experiment.open_data(config)
-    protocol, sets = experiment.prepare_evaluation(config, source)
+    source = open_data(config)
+    protocol, sets = evaluation_episodes(config, source)
     key, episodes = _first(sets, count)
     files = Predictions(folder, source.index, sets, protocol.name, config.fold)
-    predict = lambda: _read(files, source, key, episodes, protocol)
+    predict = partial(_read, files, source, key, episodes, protocol)
     checkpoint = {'path': str(folder), 'step': None, 'selection': 'none'}
     return Predictor(
         folder.resolve().name, source, config.fold, protocol, episodes, predict, checkpoint
     )
 
 
-def restore(
-    config: ConfigDict, workdir: Path, which: str
-) -> tuple[experiment.Method, dict, int | None]:
-    """A work directory's few-shot method, its variables, and the step they are of (None: nothing was trained).
-
-    Raises:
-      ValueError, OSError, ImportError: in one sentence, what is wrong.
-    """
-    method = experiment.prepare_method(config, workdir)
-    experiment.require_few_shot(method, workdir)
-    variables, step = experiment.load_variables(method, workdir, which, sharding.make_mesh())
-    return method, variables, step
-
-
 def predict_episodes(
-    method: experiment.Method,
-    variables: dict,
-    source,
-    episodes: Sets,
-    protocol: Protocol,
-    progress: Progress | None = None,
+    run: EvaluationRun, variables: dict, progress: Progress | None = None
 ) -> Masks:
-    """Segments episodes as an evaluation does: at `config.eval.size`, `scales` and so on, each image encoded once.
+    """Segment episodes as an evaluation does: at `config.eval.size`, `scales` and so on, each image encoded once.
 
     Args:
+      run: its protocol's `void` and `resolution` say what the supports' masks are.
       variables: {'params': ...}.
-      source: of the images.
-      episodes: {(shot, seed): episodes}.
-      protocol: of which `void` and `resolution` say what the supports' masks are.
     """
-    config = ConfigDict(method.config.to_dict())
-    config.eval.own_size = (
-        True  # `predict` gives masks of this size, whatever the protocol compares
+    config = ConfigDict(run.config.to_dict())
+    config.eval.own_size = True  # masks come at this size, whatever the protocol compares
+    classes = set.intersection(*({e.class_id for e in drawn} for drawn in run.episodes.values()))
+    own_size = replace(
+        run, method=replace(run.method, config=config), classes=tuple(sorted(classes))
     )
-    classes = sorted(
-        set.intersection(*({e.class_id for e in drawn} for drawn in episodes.values()))
-    )
-    evaluator = run.prepare_evaluator(
-        replace(method, config=config),
-        source,
-        protocol,
-        episodes,
-        classes,
-        sharding.make_mesh(),
-        progress=progress,
-    )
+    evaluator = prepare_evaluator(own_size, sharding.make_mesh(), progress)
     return evaluator.predict(variables, progress)
 
 
@@ -288,5 +265,5 @@ def from_flags(config: ConfigDict | None, pairs: int | None) -> list[Predictor]:
         config,
         given.checkpoint,
         pairs,
-        run.ProgressBar(),
+        ProgressBar(),
     )

@@ -21,10 +21,11 @@ from simpropnet_jax.config import command_line
 from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.episodes.episode_files import episode_name
 from simpropnet_jax.evaluation import run
-from simpropnet_jax.evaluation.engine.image_bank import Progress
 from simpropnet_jax.evaluation.external import predictors
-from simpropnet_jax.runtime import hosts
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.runtime import hosts, sharding
+from simpropnet_jax.runtime.progress import Progress
+from simpropnet_jax.setup.run import prepare, with_episodes
+from simpropnet_jax.setup.weights import load_variables
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +46,15 @@ def export(
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
-    config = experiment.stored_config(workdir) if config is None else config
-    method, variables, _ = predictors.restore(config, workdir, which)
-    source = experiment.open_data(method.config)
-    protocol, sets = experiment.prepare_evaluation(method.config, source)
+    run = with_episodes(prepare(config, workdir))
+    variables, _ = load_variables(run.method, workdir, which, sharding.make_mesh())
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f'{out} is there and not an empty folder: give another --out')
     count = 0
-    for (shot, seed), number, mask in predictors.predict_episodes(
-        method, variables, source, sets, protocol, progress
-    ):
+    for (shot, seed), number, mask in predictors.predict_episodes(run, variables, progress):
         if jax.process_index() == 0:
             out.mkdir(parents=True, exist_ok=True)
-            name = episode_name(protocol.name, method.config.fold, shot, seed, number)
+            name = episode_name(run.protocol.name, run.config.fold, shot, seed, number)
             Image.fromarray(mask.astype(np.uint8) * 255).save(out / f'{name}.png')
         count += 1
     logger.info('%d masks: %s', count, out)

@@ -1,27 +1,24 @@
 """Names of methods and of result files. Tables, pages and files all take their names from here."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-if TYPE_CHECKING:
-    from simpropnet_jax.setup.experiment import Method
+from simpropnet_jax import models
+from simpropnet_jax.setup.refusals import INPUTS
 
-# What a method can be evaluated on.
-INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
-# What tables call methods and what is added to their training.
-METHODS = {
-    'simpropnet': 'SimPropNet',
-    'canet': 'CANet',
-    'panet': 'PANet',
-    'sgone': 'SG-One',
-    'cofcn': 'co-FCN',
-    'amp': 'AMP',
-    'oslsm': 'OSLSM',
-}
+__all__ = [
+    'INPUTS',
+    'PARTS',
+    'evaluation_words',
+    'method_name',
+    'protocol_word',
+    'result_name',
+    'training_words',
+    'weights_word',
+]
+
 CONDITIONED = {'before': 'TPC', 'mixed': 'TPC mixed in', 'after': 'TPC after'}
 # Rows of SimPropNet's Table 4 in the paper's order. The last row has all three parts: ICA too.
 PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'SimPropNet')
@@ -36,7 +33,7 @@ def method_name(config: ConfigDict, trained: bool = True) -> str:
       config: of the run.
       trained: whether the weights come from a training of this run. Only then can they be fine-tuned.
     """
-    name = METHODS.get(config.model.name, config.model.name)
+    name = models.title(config.model.name)
     names = [name] if config.model.name != 'simpropnet' else [_simpropnet_name(config)]
     shots = config.model.get('shots', 'average')
     names += [shots] if shots != 'average' else []
@@ -53,7 +50,7 @@ def _simpropnet_name(config: ConfigDict) -> str:
         'ICA': config.train.ica > 0,
     }
     if all(parts.values()):
-        return METHODS['simpropnet']
+        return models.title('simpropnet')
     return ' + '.join(name for name, used in parts.items() if used) or 'baseline'
 
 
@@ -78,17 +75,17 @@ def protocol_word(config: ConfigDict) -> str:
     return Path(config.eval.episodes_file).stem or config.eval.protocol
 
 
-def weights_word(method: Method, which: str, step: int | None) -> str:
+def weights_word(pretrained: Mapping, which: str, step: int | None) -> str:
     """Return what file names call the weights: the checkpoint, 'imported' or 'untrained'.
 
     Args:
-      method: the method with its pretrained weights.
+      pretrained: the method's pretrained parameters, by part.
       which: checkpoint, 'best', 'latest' or a step.
       step: of the checkpoint; None where the weights come from no training.
     """
     if step is not None:
         return which
-    return 'imported' if method.pretrained.keys() - {'backbone'} else 'untrained'
+    return 'imported' if pretrained.keys() - {'backbone'} else 'untrained'
 
 
 def evaluation_words(evaluation: ConfigDict, inputs: str) -> list[str]:

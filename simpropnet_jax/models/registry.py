@@ -1,0 +1,121 @@
+"""The methods by name. A method registers itself, with what it can do, where it is defined.
+
+    @register_method('simpropnet', title='SimPropNet')
+    class SimPropNet(FewShotMethod): ...
+
+What a method can do is declared on its class (see `FewShotMethod` and `SupervisedNetwork`): `supervised`, `few_shot`,
+`imprinting`, `iterative`. Every module of this package is searched, and every installed package with an entry point in
+the group `simpropnet_jax.methods`.
+"""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+ENTRY_POINTS = 'simpropnet_jax.methods'
+# Fields of config.model that say where weights come from and how they are read, and no field of a module.
+NOT_OF_MODULE = ('name', 'weights', 'trained', 'convention', 'dtype')
+# Fields of a module that do not come from config.model.
+NOT_OF_CONFIG = ('stride_on', 'dtype', 'novel', 'classes', 'parent', 'name')
+
+
+class Registered(NamedTuple):
+    """A method's class, its name in tables, and its recipe."""
+
+    module: type[nn.Module]
+    title: str
+    recipe: str
+
+
+_methods: dict[str, Registered] = {}
+
+
+def register_method(name: str, *, title: str, recipe: str = '') -> Callable[[type], type]:
+    """Register a class as the method `config.model.name`.
+
+    Args:
+      name: the value of `config.model.name`.
+      title: what tables call the method.
+      recipe: name of its recipe in configs/, if it is not `name`.
+    Returns:
+      A decorator that gives the class back.
+    Raises:
+      ValueError: another class has the name.
+
+    Example:
+      >>> @register_method('mine', title='Mine')
+      ... class Mine(FewShotMethod): ...
+    """
+
+    def register(module: type) -> type:
+        known = _methods.get(name)
+        if known and known.module.__qualname__ != module.__qualname__:
+            raise ValueError(f'the method {name!r} is already {known.module.__qualname__}')
+        _methods[name] = Registered(module, title, recipe or name)
+        return module
+
+    return register
+
+
+def registered() -> dict[str, Registered]:
+    """Return every method, by name, in the order of names."""
+    package = importlib.import_module(__package__)
+    for found in pkgutil.iter_modules(package.__path__, f'{__package__}.'):
+        importlib.import_module(found.name)
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        entry_point.load()
+    return dict(sorted(_methods.items()))
+
+
+def find(name: str) -> Registered:
+    """Return the method of that name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    known = registered()
+    if name not in known:
+        raise ValueError(f'config.model.name must be one of {", ".join(known)}, got {name!r}')
+    return known[name]
+
+
+def title(name: str) -> str:
+    """Return what tables call a method; a method that is not installed keeps its name."""
+    known = registered()
+    return known[name].title if name in known else name
+
+
+def build(model, stride_on: str, novel: tuple[int, ...] = ()) -> nn.Module:
+    """Build the module that `config.model` describes.
+
+    Args:
+      model: `config.model`.
+      stride_on: where the backbone's blocks stride, '1x1' or '3x3': that of its weights.
+      novel: class ids that the fold holds out. Only an imprinting method is told them, as its classifier must not know
+        these classes.
+    Raises:
+      ValueError: there is no such method, or it does not have one of the fields.
+    """
+    module = find(model.name).module
+    given = {name: value for name, value in model.items() if name not in NOT_OF_MODULE}
+    known = {field.name for field in dataclasses.fields(module)}
+    unknown = sorted(given.keys() - (known - set(NOT_OF_CONFIG)))
+    if unknown:
+        fields = ', '.join(sorted(known - set(NOT_OF_CONFIG)))
+        raise ValueError(
+            f'config.model.{unknown[0]} is no field of {model.name}; its fields are {fields}'
+        )
+    if module.imprinting:
+        given['novel'] = novel
+    return module(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **given)
+
+
+def backbones(name: str) -> dict[str, int]:
+    """Return the parts of a method that start from ImageNet's weights; see `FewShotMethod.backbones`."""
+    return find(name).module.backbones

@@ -1,0 +1,96 @@
+"""A method: its module, its weights, and what it can do."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from simpropnet_jax import models
+from simpropnet_jax.backbones import normalise
+from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.models.layers import he_scaled
+from simpropnet_jax.runtime.paths import AnyPath
+
+
+@dataclass(frozen=True)
+class Method:
+    """A module with its weights.
+
+    Attributes:
+      config: of the run, with model.convention resolved.
+      module: see `models`.
+      pretrained: parameters that do not start at random, 'backbone' or all; empty if they are in the checkpoint.
+      weights: where the pretrained parameters came from.
+    """
+
+    config: ConfigDict
+    module: object
+    pretrained: dict
+    weights: str | None
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, pretrained: dict | None = None, weights: str | None = None
+    ) -> 'Method':
+        """Build the module of a config whose model.convention is resolved.
+
+        Raises:
+          ValueError: there is no such method, or config.model has a field that the method does not have.
+        """
+        stride_on = normalise.CONVENTIONS[config.model.convention].stride_on
+        imprinting = models.find(config.model.name).module.imprinting
+        novel = novel_classes(config.fold) if imprinting else ()
+        module = models.build(config.model, stride_on, novel)
+        return cls(config, module, pretrained or {}, weights)
+
+    @property
+    def supervised(self) -> bool:
+        """Whether it is trained on whole labels, not on episodes."""
+        return self.module.supervised
+
+    @property
+    def imprinting(self) -> bool:
+        """Whether it learns base classes from whole labels and imprints novel ones from supports."""
+        return self.module.imprinting
+
+    @property
+    def few_shot(self) -> bool:
+        """Whether it segments the queries of episodes; a supervised network may do so, too."""
+        return self.module.few_shot
+
+    @property
+    def episodic(self) -> bool:
+        """Whether it is trained on episodes. An imprinting method is, if a loss or a conditioning needs them.
+
+        Each step then has two losses: of whole labels, and of episodes whose class is treated as novel.
+        """
+        train, conditioned = self.config.train, self.config.tpc.when != 'never'
+        needed = conditioned or train.crc or train.alignment or train.dual_prediction
+        return not self.supervised or (self.imprinting and needed)
+
+    def init(self, key: jax.Array, pretrained: dict) -> dict:
+        """Return new variables, {'params': ...}; `pretrained` replaces random weights."""
+        image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
+        params = self.module.init(key, image, mask)['params']
+        gain = self.config.train.initial_gain
+        if gain:
+            params = he_scaled(params, gain, tuple(self.module.backbones))
+        return {'params': {**params, **jax.tree.map(jnp.asarray, pretrained)}}
+
+    def abstract(self) -> dict:
+        """Return the shapes and types of the variables."""
+        return jax.eval_shape(lambda: self.init(jax.random.key(0), {}))
+
+
+def require_few_shot(method: Method, workdir: AnyPath) -> None:
+    """Refuse a supervised network for segmenting episodes or a user's pictures.
+
+    Raises:
+      ValueError: the method takes no supports.
+    """
+    if not method.few_shot:
+        raise ValueError(
+            f'{workdir} holds {method.config.model.name}, a supervised network that takes no supports. Give the run '
+            'folder of a few-shot method'
+        )

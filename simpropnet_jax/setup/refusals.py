@@ -1,0 +1,125 @@
+"""What cannot be trained or evaluated: every refusal of a config as a whole, before anything is compiled or written.
+
+A single field's range is checked by `config.rules`; what a data set does not have, by `setup.data`.
+"""
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from simpropnet_jax import models
+from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.episodes import resident
+from simpropnet_jax.episodes.sampler import TrainSampler
+from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.setup.data import image_sizes
+from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.parameters import split
+
+OWN_DATA = 'folder'
+INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
+"""What an evaluation gives a method; see `evaluation.run`."""
+
+
+def check_config(config: ConfigDict, workdir: AnyPath) -> ConfigDict:
+    """Check every field, and that a run in `workdir` was started with the same config.
+
+    Returns:
+      A copy; model.convention is the stored run's, if there is one.
+    Raises:
+      ValueError: names the field, the value and what is allowed.
+    """
+    config_rules.validate(config, jax.device_count(), jax.process_count())
+    config = ConfigDict(config.to_dict())
+    stored = workdir / 'config.json'
+    if stored.exists():
+        before = config_rules.load(stored)
+        config_rules.check_same_run(config, before, workdir)
+        config.model.convention = before.model.convention
+    return config
+
+
+def check_training(config: ConfigDict) -> None:
+    """Refuse a training that its method cannot have.
+
+    Raises:
+      ValueError: all classes are to be trained, and the method segments episodes of a benchmark; a supervised network,
+        whose classes are the benchmarks', is to be trained on other data; a selection rule of another kind of method;
+        or history masks with episodes that are not drawn from the list of pairs.
+    """
+    method = models.find(config.model.name).module
+    if method.supervised and config.data.name == OWN_DATA:
+        raise ValueError(
+            f'config.model.name is {config.model.name!r}, a supervised network for the classes of PASCAL-5i. Train a '
+            'few-shot method on your own data'
+        )
+    some_are_novel = not method.supervised or method.imprinting
+    if config.train.classes == 'all' and some_are_novel and config.data.name != OWN_DATA:
+        raise ValueError(
+            f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
+            'oracle: no class would be novel'
+        )
+    _check_selection(config, method.few_shot)
+    if keeps_history(method, config.train) and config.train.sampling != 'listed_pairs':
+        raise ValueError(
+            f"config.train.sampling must be 'listed_pairs' with history masks, got {config.train.sampling!r}: other "
+            'orders may have a pair twice in a batch. Or set config.train.history_drop to 1, to train without them'
+        )
+
+
+def keeps_history(method, train: ConfigDict) -> bool:
+    """Whether a training keeps an iterative method's earlier predictions (history masks, CANet)."""
+    return method.few_shot and method.iterative and train.history_drop != 1
+
+
+def _check_selection(config, few_shot):
+    rule, name = config.select.on, config.model.name
+    if few_shot and rule == 'val':
+        raise ValueError(
+            f"config.select.on must be 'novel_val', 'base_val' or 'last' for {name}, a few-shot method, got 'val', "
+            'which is for supervised networks'
+        )
+    if not few_shot and rule not in ('val', 'last'):
+        raise ValueError(
+            f"config.select.on must be 'val' or 'last' for {name}, a supervised network, got {rule!r}"
+        )
+
+
+def check_dispatch(config: ConfigDict, episodic: bool, sampler: TrainSampler) -> None:
+    """Refuse several steps a dispatch where the training images are streamed.
+
+    Raises:
+      ValueError: says how many bytes resident images would take.
+    """
+    needed = resident.bytes_of(
+        len(np.unique(sampler.pairs.image)), tuple(image_sizes(config.train, episodic).values())
+    )
+    together = config.train.steps_per_dispatch
+    if together > 1 and not resident.is_wanted(config.data.resident, needed):
+        raise ValueError(
+            f'config.train.steps_per_dispatch must be 1 where images are streamed, got {together}. Keep them on the '
+            f"device by config.data.resident 'always', which takes {needed:,} bytes of its memory"
+        )
+
+
+def check_frozen(method: Method) -> None:
+    """Refuse to freeze what is not there, or everything.
+
+    Raises:
+      ValueError: names config.train.frozen.
+    """
+    frozen = method.config.train.frozen
+    if not split(method.abstract()['params'], frozen)[0]:
+        raise ValueError(
+            f'config.train.frozen is {frozen}, which is all of it: nothing would be trained'
+        )
+
+
+def check_inputs(inputs: str) -> None:
+    """Refuse an unknown kind of input to an evaluation.
+
+    Raises:
+      ValueError: names the kinds.
+    """
+    if inputs not in INPUTS:
+        raise ValueError(f'inputs must be one of {", ".join(INPUTS)}, got {inputs!r}')
