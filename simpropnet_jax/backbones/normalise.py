@@ -1,44 +1,12 @@
-"""What a backbone expects of its input: one convention per source of weights, and how to follow it."""
-
-from dataclasses import dataclass
+"""Images as a backbone expects them; `conventions` says what each source of weights expects."""
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from simpropnet_jax.backbones.conventions import CONVENTIONS, Convention, get_convention
 
-@dataclass(frozen=True)
-class Convention:
-    """How the weights of one source were trained. `mean` and `std` are in the order of `channels`."""
-
-    channels: str  # order of the input channels, 'RGB' or 'BGR'
-    scale: float  # factor on 0..255 before the mean is subtracted
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    stride_on: str  # which convolution of a bottleneck strides: its first '1x1' or its '3x3'
-    epsilon: float  # of the batch norms, needed where they are folded into the convolutions
-
-
-CONVENTIONS = {
-    # keras.applications.resnet: He et al.'s Caffe layout
-    'keras': Convention('BGR', 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0), '1x1', 1.001e-5),
-    # torchvision.models.resnet50: "ResNet v1.5"
-    'torchvision': Convention(
-        'RGB', 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), '3x3', 1e-5
-    ),
-    # CANet's released code: torchvision's weights in a network that strides elsewhere than where they were trained
-    'canet': Convention('RGB', 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), '1x1', 1e-5),
-}
-
-
-def get_convention(name: str) -> Convention:
-    """The convention of that name. ValueError where there is none."""
-    if name not in CONVENTIONS:
-        raise ValueError(
-            f'the normalisation convention must be one of {", ".join(CONVENTIONS)}, got {name!r} '
-            '(it is a property of the weights: load_backbone returns the right one as .convention)'
-        )
-    return CONVENTIONS[name]
+__all__ = ['CONVENTIONS', 'Convention', 'get_convention', 'normalise']
 
 
 def normalise(

@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from simpropnet_jax.backbones.normalise import CONVENTIONS
+from simpropnet_jax.backbones.conventions import CONVENTIONS
 from simpropnet_jax.datasets.folds import novel_classes
-from simpropnet_jax.datasets.index import TINY_RULES
-from simpropnet_jax.episodes.loader import BACKENDS
-from simpropnet_jax.episodes.protocols import PRESETS
-from simpropnet_jax.episodes.resident import MODES
-from simpropnet_jax.episodes.sampler import ORDERS
+from simpropnet_jax.datasets.options import TINY_RULES
+from simpropnet_jax.episodes.options import BACKENDS, ORDERS, RESIDENCY
+from simpropnet_jax.episodes.presets import PRESETS
 from simpropnet_jax.runtime.paths import AnyPath
 
 
@@ -74,7 +72,7 @@ RULES = {
     'data.void': one_of('ignore', 'background'),
     'data.loader': one_of(*BACKENDS),
     'data.workers': number(1, 256),
-    'data.resident': one_of(*MODES),
+    'data.resident': one_of(*RESIDENCY),
     'model.name': one_of(
         'simpropnet',
         'canet',

@@ -12,9 +12,7 @@ import numpy as np
 
 from simpropnet_jax.datasets import folds
 from simpropnet_jax.datasets.folds import CLASS_NAMES, PASCAL, HeldOut
-
-TINY_RULES = ('oslsm', 'px2048', 'none')
-"""Which (image, class) pairs are too small to list: see `listed_pairs`."""
+from simpropnet_jax.datasets.options import TINY_RULES
 
 _LISTS_MEANING = {
     'trainaug': 'SBD and VOC 2012 train, less VOC 2012 val',

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-BACKENDS = ('auto', 'tfdata', 'threads')
+from simpropnet_jax.episodes.options import BACKENDS
+
 BATCHES_AHEAD = 2  # decoded in advance: bounds the memory, and is enough to keep the workers busy
 
 

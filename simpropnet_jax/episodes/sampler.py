@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simpropnet_jax.datasets.index import Pairs
-
-ORDERS = ('listed_pairs', 'classes')
+from simpropnet_jax.episodes.options import ORDERS
 
 # Streams of random numbers that must not overlap: one for each question asked of the generator.
 EPOCH_ORDER, EPISODE, EVALUATION = range(3)

@@ -1,0 +1,7 @@
+"""Names of choices about the data. This module is light: checking a config loads no NumPy."""
+
+TRAINING_LISTS = ('trainaug', 'noval')
+"""Image lists to train on: see `Index.lists`."""
+
+TINY_RULES = ('oslsm', 'px2048', 'none')
+"""Which (image, class) pairs are too small to list: see `listed_pairs`."""
