@@ -59,4 +59,4 @@ def main(given: argparse.Namespace):
 
 if __name__ == '__main__':
     arguments, sys.argv[1:] = parser().parse_known_args(sys.argv[1:])
-    command_line.run(lambda: main(arguments))
+    command_line.guarded(lambda: main(arguments))

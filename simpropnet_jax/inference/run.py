@@ -26,6 +26,7 @@ def predict(
     query: Sequence[str | os.PathLike],
     out: Path,
     *,
+    which: str = 'best',
     write: Sequence[str] = WRITE,
     threshold: float = 0.5,
     self_support: int = 0,
@@ -37,6 +38,7 @@ def predict(
       checkpoint: the folder that train.py wrote.
       given: the supports, (image, mask) or (class, image, mask) files; see `supports`.
       query: pictures, folders (without their subfolders) or patterns; see `queries`.
+      which: checkpoint, 'best', 'latest' or a step.
       out: made if it is not there; what is in it: `outputs.KINDS`, and the books that `results` keeps.
       write: kinds of output, of `outputs.KINDS`.
       threshold: probability that a class must exceed, between 0 and 1.
@@ -58,7 +60,7 @@ def predict(
     queries = find(query, out)
     if len(queries) == 1:
         images.read_image(queries[0].path)
-    segmenter = Segmenter.from_checkpoint(checkpoint, self_support=self_support)
+    segmenter = Segmenter.from_checkpoint(checkpoint, which, self_support=self_support)
     squares = supports.read_all(named_supports, segmenter.size)
     results = Results(
         out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -34,6 +35,23 @@ def plain_errors() -> Iterator[None]:
         )  # of the system, whose own words are a tuple
         sentence = f'{error.filename or "a file"}: {error.strerror}' if named else str(error)
         stop(sentence, getattr(error, 'exit_status', 2))
+    except (RuntimeError, AssertionError) as error:
+        if not _is_about_platforms(error):
+            raise
+        logger.debug('where it went wrong:', exc_info=True)
+        stop(
+            f'JAX_PLATFORMS is {os.environ["JAX_PLATFORMS"]!r}, but JAX cannot use that here '
+            f'({str(error).partition(" (set ")[0].rstrip(".") or "it is not installed"}). Unset it, or set it to cpu'
+        )
+
+
+def _is_about_platforms(error: Exception) -> bool:
+    """Whether JAX did not find the platform that JAX_PLATFORMS names."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = trace.tb_frame.f_code.co_filename if trace else ''
+    return bool(os.environ.get('JAX_PLATFORMS')) and where.endswith('xla_bridge.py')
 
 
 def stop(sentence: str, status: int = 2) -> NoReturn:

@@ -1,0 +1,121 @@
+"""Segments pictures like the ones shown: a few images with masks in, a mask for each query out.
+
+    simpropnet segment --checkpoint runs/fold2 --support cat1.jpg cat1.png --support cat2.jpg cat2.png \\
+        --query photos --out masks
+    simpropnet segment --checkpoint runs/fold2 --support cat cat1.jpg cat1.png --support cat cat2.jpg cat2.png \\
+        --support car car.jpg car.png --query 'photos/**/*.jpg' --write mask,overlay,coco,sheet --out masks
+
+Segment one kind of object (--support IMAGE MASK, again for more examples), or several with names (--support CLASS
+IMAGE MASK); not both in one run. More examples of a class make it more certain.
+
+--write chooses what is written for each query. Results have the query's size, and lie below --out as the query lies
+below the folder that was given:
+  mask      NAME_mask.png: 0 and 255; with named classes their numbers, as colours (an indexed PNG; classes.json has
+            the number, name and colour of each)
+  overlay   NAME_overlay.jpg: the picture, tinted in the colours of the mask
+  coco      predictions.json: COCO's annotations of all pictures, with RLE and as score the mean probability
+  sheet     sheet_001.jpg and so on: 24 overlays a page, with their names
+
+Where classes overlap: each class has its own probability at each pixel. The pixel goes to the class with the highest
+probability, if that is above --threshold; else it is background. Of two equal classes, the one named first has it.
+
+What a mask may be, at the size of its image:
+  one channel            every value but 0 is the object. 255 too, but beside other values (class ids, or 1) it is void:
+                         neither object nor background. Shades of gray up to 255 (soft edges, JPEG) are refused
+  palette (PASCAL VOC)   every index but 0 is the object, 255 is void. Refused if another index than 0 is shown black
+  with transparency      what is not fully transparent is the object; if alpha is the same everywhere, as in colour
+  colour                 every pixel that is not black is the object
+  COCO's annotations     a file that ends in .json: polygons and runs (RLE) of the image whose file_name fits IMAGE and
+                         of the category that is called CLASS; without CLASS, of all. What is iscrowd is void
+
+Pictures may be of any usual format, up to 200 million pixels. They are read as they are shown (turned by EXIF, the
+first frame, transparent parts on white). A support that lies in the query folder is segmented like any other query.
+
+Re-run the same command to resume an interrupted run. A folder with results of other supports, another checkpoint,
+threshold, --self_support or --write is refused: give another one, or --overwrite. A picture that cannot be read is left
+out and named at the end, with exit status 1. A wrong flag ends at once, with exit status 2.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+from simpropnet_jax.cli import run_folder
+from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import errors
+
+
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the command's flags."""
+    run_folder.add_checkpoint(parser)
+    parser.add_argument(
+        '--support',
+        required=True,
+        nargs='+',
+        action='append',
+        metavar='[CLASS] IMAGE MASK',
+        help='an image and a mask of the same size, after the class where there are several; repeat for more',
+    )
+    parser.add_argument(
+        '--query',
+        required=True,
+        nargs='+',
+        action='extend',
+        metavar='PICTURES',
+        help="pictures, folders (not their subfolders), or patterns in quotes ('photos/**/*.jpg': all subfolders)",
+    )
+    parser.add_argument(
+        '--out',
+        required=True,
+        type=Path,
+        metavar='DIR',
+        help='folder for the results; created if missing',
+    )
+    parser.add_argument(
+        '--write',
+        type=command_line.comma_separated,
+        default='mask,overlay',
+        metavar='KINDS',
+        help='what is written, with commas between: mask, overlay, coco, sheet',
+    )
+    parser.add_argument(
+        '--threshold',
+        type=float,
+        default=0.5,
+        metavar='P',
+        help='probability that a class must exceed',
+    )
+    parser.add_argument(
+        '--self_support',
+        type=int,
+        default=0,
+        metavar='N',
+        help="rounds in which a picture's confident pixels become an extra support (default: 0)",
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='delete previous results in --out and start over',
+    )
+
+
+def main(args) -> None:
+    """Segment the pictures."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C
+    try:
+        from simpropnet_jax.inference.run import predict
+
+        unreadable = predict(
+            args.checkpoint.folder,
+            args.support,
+            args.query,
+            args.out,
+            which=args.checkpoint.which,
+            write=args.write,
+            threshold=args.threshold,
+            self_support=args.self_support,
+            overwrite=args.overwrite,
+        )
+    except KeyboardInterrupt:
+        errors.stop('stopped. Re-run the same command to resume', 130)
+    sys.exit(1 if unreadable else 0)
