@@ -68,8 +68,8 @@ def main(
         name, separator, _ = change.partition('=')
         if not separator:
             raise ValueError(f'--set must be FIELD=VALUE, got {change!r}')
-        if name not in config_rules.RULES:
-            raise ValueError(config_rules.unknown_field(name, config_rules.RULES))
+        if name not in config_rules.NAMES:
+            raise ValueError(config_rules.unknown_field(name, config_rules.NAMES))
     chosen = list(only) or [
         name for name, one in BENCHMARKS.items() if workdir or WORKDIR not in one.words
     ]

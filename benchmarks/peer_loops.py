@@ -14,8 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from benchmarks import measure, peer
-
-FOREGROUND, VOID = 1, 255
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import history, objectives
@@ -142,7 +143,7 @@ def random_batch(method: Method, size: int) -> dict[str, np.ndarray]:
     third = side // 3
     for one in label.reshape(-1, side, side):
         row, column = rng.integers(0, side - third, 2)
-        one[row : row + third, column : column + third] = objectives.VOID
+        one[row : row + third, column : column + third] = VOID
         one[row + 2 : row + third - 2, column + 2 : column + third - 2] = 1
     image = rng.integers(0, 256, (size, 1 + shots, side, side, 3), np.uint8)
     batch = {

@@ -32,6 +32,7 @@ from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes.loader import BACKENDS, own_labels
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime import checkpoint, paths
 from simpropnet_jax.setup.weights import backbone_weights
 
@@ -135,7 +136,7 @@ def _regions(source, numbers, pairs: Pairs) -> Regions:
         for class_id in pairs.class_id[pairs.image == number].tolist():
             regions[class_id, number] = {
                 'object': label == class_id,
-                'background': (label != class_id) & (label != 255),
+                'background': (label != class_id) & (label != VOID),
             }
     return regions
 
@@ -209,7 +210,7 @@ def check(config: ConfigDict, out: Path) -> None:
 def main():
     config, out = CONFIG.value, Path(OUT.value)
     check(config, out)
-    source = open_source(config.data.name, paths.given(config.data.dir))
+    source = open_source(config.data.name, paths.parse(config.data.dir))
     how = config.features
     extractor = load_extractor(how.network, backbone_weights(how.weights), levels=tuple(how.levels))
     record = measure(config, extractor, source)

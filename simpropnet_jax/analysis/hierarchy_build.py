@@ -56,7 +56,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
         if not rule.holds(known[name]):
             raise ValueError(f'config.{name} must be {rule.allowed}, got {known[name]!r}')
     parameters = hpascal.Parameters(**config.partitions.to_dict())
-    source = open_source(config.data.name, paths.given(config.data.dir))
+    source = open_source(config.data.name, paths.parse(config.data.dir))
     list_pairs = lambda fold: listed_pairs(
         source.index,
         config.data.image_list,

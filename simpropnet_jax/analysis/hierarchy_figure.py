@@ -9,6 +9,7 @@ from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.io import overlay
+from simpropnet_jax.io.labels import VOID
 
 SPACE = 8  # pixels between pairs
 
@@ -34,7 +35,7 @@ def draw(
     def picture(number, class_id):
         row = bank.positions([number])[0]
         label = binary_label(bank.labels[row], class_id)
-        return overlay.overlay(bank.images[row], label == 1, overlay.TRUTH, label == 255)
+        return overlay.overlay(bank.images[row], label == 1, overlay.TRUTH, label == VOID)
 
     space = np.full((size, SPACE, 3), 255, np.uint8)
     pair = lambda e: overlay.beside(

@@ -37,6 +37,7 @@ from simpropnet_jax.evaluation.external import predictors as masks
 from simpropnet_jax.evaluation.external.predictors import Predictor
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.runtime import checkpoint, hosts
 from simpropnet_jax.setup.weights import backbone_weights
@@ -165,7 +166,7 @@ def mispredicted(
             key = (episode.class_id, episode.query)
             if key not in regions:
                 truth = label == 1
-                regions[key] = {'error': (truth != prediction) & (label != 255), 'truth': truth}
+                regions[key] = {'error': (truth != prediction) & (label != VOID), 'truth': truth}
     return regions
 
 

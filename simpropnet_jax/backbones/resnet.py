@@ -22,7 +22,7 @@ DEPTHS = (3, 4, 6)
 EXPANSION = 4
 
 
-class Conv(nn.Module):
+class BackboneConv(nn.Module):
     """Convolution with a bias and zero padding, sizes rounded up at stride 2."""
 
     features: int
@@ -63,10 +63,10 @@ class Bottleneck(nn.Module):
         wide = EXPANSION * self.filters
 
         def conv1x1(filters, stride, name):
-            return Conv(filters, 1, stride, dtype=self.dtype, name=name)
+            return BackboneConv(filters, 1, stride, dtype=self.dtype, name=name)
 
         y = nn.relu(conv1x1(self.filters, first, 'conv1')(x))
-        y = nn.relu(Conv(self.filters, 3, second, d, self.dtype, name='conv2')(y))
+        y = nn.relu(BackboneConv(self.filters, 3, second, d, self.dtype, name='conv2')(y))
         y = conv1x1(wide, 1, 'conv3')(y)
         shortcut = (
             conv1x1(wide, self.stride, 'downsample')(x) if self.project else x.astype(y.dtype)
@@ -96,7 +96,7 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"stride_on must be '1x1' (Keras' weights) or '3x3' (torchvision's), got {self.stride_on!r}"
             )
-        x = nn.relu(Conv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x))
+        x = nn.relu(BackboneConv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         features = {}
         for i, depth in enumerate(self.depths):

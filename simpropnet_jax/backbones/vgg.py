@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.resnet import Conv
+from simpropnet_jax.backbones.resnet import BackboneConv
 from simpropnet_jax.backbones.weights import Backbone, download, read_weights, sha256
 from simpropnet_jax.models.layers import add_bias
 from simpropnet_jax.ops.convolve_gpu import LAYOUT
@@ -80,7 +80,9 @@ class VGG16(nn.Module):
             each = (dilation,) * depth if isinstance(dilation, int) else dilation
             for i, own in zip(range(1, depth + 1), each, strict=True):
                 name = f'conv{block}_{i}'
-                x = Conv(filters * self.width, 3, dilation=own, dtype=self.dtype, name=name)(x)
+                x = BackboneConv(
+                    filters * self.width, 3, dilation=own, dtype=self.dtype, name=name
+                )(x)
                 x = x if name == 'conv5_3' and not self.last_relu else nn.relu(x)
             features[f'conv{block}'] = x
             if strides[block - 1]:

@@ -27,9 +27,6 @@ CLASS_NAMES = (
 )
 """Name of each VOC class id, 0..20."""
 
-VOID = 255
-"""Label value of pixels that belong to no class (object borders, difficult objects)."""
-
 FOLDS = (0, 1, 2, 3)
 
 HeldOut = tuple[tuple[int, ...], ...]

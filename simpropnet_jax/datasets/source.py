@@ -74,7 +74,7 @@ def open_source(name: str, data_dir: str | AnyPath) -> Source:
     """
     if name not in DATA_SETS:
         raise ValueError(f'data set must be one of {", ".join(DATA_SETS)}, got {name!r}')
-    data_dir = paths.given(data_dir)
+    data_dir = paths.parse(data_dir)
     if packed.is_packed(data_dir):
         return Source(
             name,

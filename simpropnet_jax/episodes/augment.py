@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num, UInt8
 
-VOID = 255
+from simpropnet_jax.io.labels import VOID
+
 LABELLED_SCALES = (0.5, 2.0)  # of images in supervised training, as DeepLab's
 LONGEST_SIDE = 500  # of PASCAL VOC's images: a larger square has no more detail
 

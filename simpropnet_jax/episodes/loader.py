@@ -18,13 +18,14 @@ import numpy as np
 from PIL import Image
 
 from simpropnet_jax.episodes.options import BACKENDS
+from simpropnet_jax.io.labels import VOID
 
 BATCHES_AHEAD = 2  # decoded in advance: bounds the memory, and is enough to keep the workers busy
 
 
 def binary_label(label: np.ndarray, class_id: int) -> np.ndarray:
     """uint8 of the same shape: 1 where `label` is the class, 255 where it is void (255), 0 elsewhere."""
-    return np.where(label == 255, np.uint8(255), (label == class_id).astype(np.uint8))
+    return np.where(label == VOID, np.uint8(VOID), (label == class_id).astype(np.uint8))
 
 
 def train_batches(

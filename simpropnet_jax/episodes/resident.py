@@ -4,7 +4,7 @@ The bytes are the loader's own, which decodes and resizes them, so a batch is th
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,18 +13,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from simpropnet_jax.episodes.loader import image_batches
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime import sharding
+from simpropnet_jax.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-MODES = ('auto', 'always', 'never')
 LARGEST_SHARE = (
     0.4  # of an accelerator's memory that 'auto' gives to images; training needs the rest
 )
 READ_TOGETHER = 32  # images that are decoded and sent at a time
-
-Progress = Callable[[str, int, int], None]
-"""Called as progress(what, done, total)."""
 
 
 class Resident(NamedTuple):
@@ -156,4 +154,4 @@ def _square(images, size, numbers):
 
 def _binary(label, class_id):
     """`loader.binary_label` on the device."""
-    return jnp.where(label == 255, jnp.uint8(255), (label == class_id).astype(jnp.uint8))
+    return jnp.where(label == VOID, jnp.uint8(VOID), (label == class_id).astype(jnp.uint8))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Num, UInt8
 from ml_collections import ConfigDict
 
-from simpropnet_jax.io.images import FOREGROUND, VOID
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 OFF = {'distortion': 0.0, 'rotation': 0.0, 'zoom': 1.0, 'flip': 0.0, 'noise': 0.0, 'pepper': 0.0}
 """The transforms, and the strength at which each leaves a pair as it is."""

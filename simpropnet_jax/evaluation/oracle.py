@@ -19,12 +19,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simpropnet_jax.backbones.normalise import normalise
-from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID
+from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
 from simpropnet_jax.evaluation.engine.device_functions import resize_own_size
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime import checkpoint, errors, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.run import Run, prepare
@@ -37,7 +38,7 @@ WEAK = 0.5  # val mIoU below which an oracle is called weak: it misses much for 
 BATCHES_IN_FLIGHT = 2
 
 
-class Predictor:
+class LabelPredictor:
     """Label maps of the val images by any weights of one module; compiles at the first call only.
 
     Args:
@@ -121,7 +122,7 @@ def class_iou(matrix: Int[np.ndarray, 'k k']) -> Float[np.ndarray, ' k']:
     return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
-def score(predictor: Predictor, source, variables, out: Path | None = None) -> dict:
+def score(predictor: LabelPredictor, source, variables, out: Path | None = None) -> dict:
     """Scores the label maps of the val images at their own sizes, void ignored, as PASCAL VOC does.
 
     Args:
@@ -177,7 +178,7 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
         )
     mesh = sharding.make_mesh()
     variables, step = restore_variables(method, workdir, which, sharding.replicated(mesh))
-    predictor = Predictor(
+    predictor = LabelPredictor(
         method.module,
         source,
         convention=config.model.convention,

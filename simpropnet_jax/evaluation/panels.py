@@ -11,10 +11,11 @@ from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank, nearest
 from simpropnet_jax.io import overlay
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.models.layers import resize_bilinear
 
 
-class Segmented(NamedTuple):
+class SegmentedEpisode(NamedTuple):
     """An episode and its prediction, what `visualize.panel` takes; all at the input's size S.
 
     Attributes:
@@ -42,7 +43,7 @@ class PanelMaker:
             run = lambda method, *args: module.apply(variables, *args, method=method)
             masks = (support_labels == 1).astype(jnp.float32)
             valid = (
-                None if void == 'background' else (support_labels != 255).astype(jnp.float32)[None]
+                None if void == 'background' else (support_labels != VOID).astype(jnp.float32)[None]
             )
             features = run('encode', normalise(supports, convention))
             probe = run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid)
@@ -59,7 +60,7 @@ class PanelMaker:
             [overlay.panel(*self.segment(variables, episode)) for episode in episodes]
         )
 
-    def segment(self, variables, episode) -> Segmented:
+    def segment(self, variables, episode) -> SegmentedEpisode:
         """One episode of the bank, segmented with all its supports."""
         supports, query = (
             self.bank.positions(episode.supports),
@@ -72,7 +73,7 @@ class PanelMaker:
         prediction, maps = jax.device_get(
             self._forward(variables, images[supports], support_labels, images[query])
         )
-        return Segmented(
+        return SegmentedEpisode(
             images[supports[0]], support_labels[0], images[query], query_label, prediction, maps
         )
 

@@ -22,7 +22,7 @@ def main(workdir: str, which: str, opset: str, out: str) -> None:
         logging.CRITICAL
     )  # plugins for libraries that are not here
     ReduceWindowMaxPrimitivePlugin.lower = _max_pool
-    method, variables, _ = load_method(paths.given(workdir), which)
+    method, variables, _ = load_method(paths.parse(workdir), which)
     for name, entry_point in entry_points(in_float32(method), variables).items():
         convert(entry_point, int(opset), Path(out, f'{name}.onnx'))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.export import symbolic_shape
 
 from simpropnet_jax.backbones.normalise import normalise
-from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.paths import AnyPath
@@ -69,8 +69,8 @@ def entry_points(method: Method, variables: dict) -> dict[str, EntryPoint]:
         return run('encode', normalise(pictures, convention))
 
     def probe(labels, **features):
-        masks = (labels == images.FOREGROUND).astype(jnp.float32)
-        valid = (labels != images.VOID).astype(jnp.float32)
+        masks = (labels == FOREGROUND).astype(jnp.float32)
+        valid = (labels != VOID).astype(jnp.float32)
         return by_name(
             run('probe', from_names(of_query, features, 'features'), masks, valid), 'probe'
         )

@@ -37,7 +37,7 @@ def write(
     if with_onnx:
         onnx.require_runtime()
         onnx.prepare()
-    workdir = paths.given(workdir)
+    workdir = paths.parse(workdir)
     method, variables, step = load_method(workdir, which)
     functions = entry_points(method, variables)
     out.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import UInt8
 
-from simpropnet_jax.io import coco, images
+from simpropnet_jax.io import coco
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 
 class Annotations:
@@ -49,8 +50,8 @@ class Annotations:
             raise ValueError(f'{self.path} has no {what} for {image} (those it has: {others})')
         label = np.zeros(size, np.uint8)
         for one in sorted(wanted, key=lambda one: not one.crowd):  # objects over crowds
-            label[self._mask(one, picture)] = images.VOID if one.crowd else images.FOREGROUND
-        if not (label == images.FOREGROUND).any():
+            label[self._mask(one, picture)] = VOID if one.crowd else FOREGROUND
+        if not (label == FOREGROUND).any():
             raise ValueError(
                 f'{self.path} has only empty annotations, or crowds, for {image}: mark the object'
             )

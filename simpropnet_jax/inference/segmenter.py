@@ -25,6 +25,7 @@ from PIL import Image
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.self_support import decode
 from simpropnet_jax.runtime import paths
@@ -68,8 +69,8 @@ class Segmenter:
 
         def probe(variables, supports, labels):
             run = lambda method, *args: module.apply(variables, *args, method=method)
-            masks = (labels == images.FOREGROUND).astype(jnp.float32)
-            valid = (labels != images.VOID).astype(jnp.float32)
+            masks = (labels == FOREGROUND).astype(jnp.float32)
+            valid = (labels != VOID).astype(jnp.float32)
             features = run('encode', normalise(supports, convention))
             return run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid[None])
 
@@ -99,7 +100,7 @@ class Segmenter:
         Raises:
           ValueError: it is not such a folder, holds a supervised network, or no such checkpoint or no readable one.
         """
-        workdir = paths.given(path)
+        workdir = paths.parse(path)
         if not (workdir / 'config.json').is_file():
             raise ValueError(
                 f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote'
@@ -191,8 +192,8 @@ def read_support(
             f'{name} is {_size(label)} pixels, but {_name(image, "its image")} is {_size(pixels)}; '
             'a mask must have the size of its image as it is shown'
         )
-    if not (label == images.FOREGROUND).any():
-        found = '0 or void (255 in a palette)' if (label == images.VOID).any() else '0'
+    if not (label == FOREGROUND).any():
+        found = '0 or void (255 in a palette)' if (label == VOID).any() else '0'
         raise ValueError(
             f'{name} has no foreground: every pixel is {found}; mark the object with another value'
         )
@@ -209,7 +210,7 @@ def stretched_support(
     """
     pixels, label = read_support(image, mask)
     square = _stretched(label, size, Image.NEAREST)
-    if not (square == images.FOREGROUND).any():
+    if not (square == FOREGROUND).any():
         raise ValueError(
             f'the foreground of {_name(mask, "the mask")} is too small: the network sees '
             f'{_size(square)} of its {_size(label)} pixels, none of them foreground; crop around the object'

@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from simpropnet_jax.io.labels import VOID
+
 ENDINGS = (
     '.avif',
     '.bmp',
@@ -37,7 +39,6 @@ ENDINGS = (
 )
 """Of the files that count as pictures in a folder."""
 
-FOREGROUND, VOID = 1, 255
 BLACK = (0, 0, 0)
 MOST_PIXELS = 200_000_000  # of a picture: larger ones would need gigabytes of memory
 # Class ids end far below, shades of gray (soft edges, JPEG) do not: beside 255 such a value cannot mean a class.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime.paths import AnyPath
 
 TRUTH = (40, 200, 80)
@@ -83,8 +84,8 @@ def panel(
       maps: float [h, w] each; SimPropNet's are background, then foreground attention.
     """
     pictures = [
-        overlay(support, support_label == 1, TRUTH, support_label == 255),
-        overlay(query, query_label == 1, TRUTH, query_label == 255),
+        overlay(support, support_label == 1, TRUTH, support_label == VOID),
+        overlay(query, query_label == 1, TRUTH, query_label == VOID),
         *(heat(values, query.shape[:2]) for _, values in sorted(maps.items())),
         overlay(query, prediction, PREDICTION),
     ]

@@ -34,7 +34,7 @@ class CoFCN(FewShotMethod):
         )
         fc6 = {'kernel': 7} if self.encoder == 'vgg16' else {'dilation': 2}
         self.project = ConvReluDropout(self.features, dropout=self.dropout, dtype=self.dtype, **fc6)
-        self.head = Head(self.dropout, self.dtype)
+        self.head = CoFCNHead(self.dropout, self.dtype)
 
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
@@ -65,7 +65,7 @@ class CoFCN(FewShotMethod):
         return {'foreground': nn.softmax(self.decode(features, probe))[..., 1]}
 
 
-class Head(nn.Module):
+class CoFCNHead(nn.Module):
     """Two 1x1 layers, fc7 and the scores, over [features, negative average, positive average].
 
     Args: features [B, h, w, C]; probe: averages, [B, C] each.

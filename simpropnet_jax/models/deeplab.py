@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.resnet import Conv, ResNet
+from simpropnet_jax.backbones.resnet import BackboneConv, ResNet
 from simpropnet_jax.models.layers import resize_bilinear, tile
 from simpropnet_jax.models.method import SupervisedNetwork
 from simpropnet_jax.models.registry import register_method
@@ -38,9 +38,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
-        x = Conv(self.features, self.kernel, dilation=self.dilation, dtype=self.dtype, name='conv')(
-            x
-        )
+        x = BackboneConv(
+            self.features, self.kernel, dilation=self.dilation, dtype=self.dtype, name='conv'
+        )(x)
         group = math.gcd(GROUP, self.features)
         return nn.relu(
             nn.GroupNorm(None, epsilon=1e-5, group_size=group, dtype=self.dtype, name='norm')(x)
@@ -81,7 +81,7 @@ class DeepLab(SupervisedNetwork):
         self.low_level = Block(LOW_LEVEL, 1, dtype=self.dtype)
         self.decoder1 = Block(self.features, dtype=self.dtype)
         self.decoder2 = Block(self.features, dtype=self.dtype)
-        self.classify = Conv(self.classes, 1, dtype=self.dtype)
+        self.classify = BackboneConv(self.classes, 1, dtype=self.dtype)
 
     def __call__(self, images, masks):
         """One pass, to create the parameters; there is no support that would need the masks."""

@@ -49,7 +49,7 @@ class SGOne(FewShotMethod):
         )
         self.guidance = Conv(self.features, dtype=self.dtype)
         self.side3, self.side4, self.side5 = (Conv(SIDE, dtype=self.dtype) for _ in range(3))
-        self.head = Head(self.dtype)
+        self.head = SGOneHead(self.dtype)
 
     def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Features:
         """Features of normalised images at 1/8 of their size, without a ReLU behind the last layer of either branch."""
@@ -99,7 +99,7 @@ class SGOne(FewShotMethod):
         return {'similarity': cosines.max(0)}
 
 
-class Head(nn.Module):
+class SGOneHead(nn.Module):
     """Side features times the cosines of the guidance features to the vector, a 3x3 layer, and a linear 1x1.
 
     Args: features; vector [B, C].

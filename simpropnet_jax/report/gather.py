@@ -12,6 +12,7 @@ from PIL import Image
 
 from simpropnet_jax.analysis import background, hierarchy_table, overlap, similarity
 from simpropnet_jax.evaluation.results import result_file, tables
+from simpropnet_jax.evaluation.results.grouping import Result
 from simpropnet_jax.report import curves, study_table
 from simpropnet_jax.report.curves import Curve
 
@@ -33,23 +34,6 @@ PREMISES = (
     ({'ratio', 'cosine'}, similarity.table),
     ({'more_alike', 'mean'}, background.table),
 )
-
-
-class Result(NamedTuple):
-    """A file of eval/, supervised/, a study, or a premise experiment.
-
-    Attributes:
-      path: relative to the folder of results.
-      record: what it holds.
-    """
-
-    path: Path
-    record: dict[str, Any]
-
-    @property
-    def workdir(self) -> str:
-        """The work directory, relative too."""
-        return self.path.parent.parent.as_posix()
 
 
 class RunCurve(NamedTuple):

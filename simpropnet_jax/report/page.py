@@ -9,25 +9,22 @@ similarity and background of simpropnet_jax.analysis wrote into the folder (--ou
 one table only if they can be compared. Files that are damaged, or of another program, are named at the end of the page.
 """
 
-import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from simpropnet_jax.analysis import background, hierarchy_table
 from simpropnet_jax.evaluation.results import tables
+from simpropnet_jax.evaluation.results.grouping import Result, comparable, distinct, groups
+from simpropnet_jax.evaluation.results.naming import PARTS
 from simpropnet_jax.report import curves, document, partition_bars, study_table
 from simpropnet_jax.report.document import Picture, Printed, Section, Table
-from simpropnet_jax.report.gather import Found, Result, RunCurve, gather, premise_table
+from simpropnet_jax.report.gather import Found, RunCurve, gather, premise_table
 from simpropnet_jax.runtime import errors
 
-T = TypeVar('T')
-
-# Rows of SimPropNet's Table 4, in its order, the last with ICA, too; they stand first in every table.
-PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'SimPropNet')
 TITLES = {
     ('episodes', 'predictions'): 'mIoU by fold',
     ('identical',): 'Identical inputs: the query is its own support',
@@ -98,63 +95,9 @@ def _of_inputs(results: Sequence[Result], *inputs: str) -> list[Result]:
     return [r for r in results if r.record.get('inputs', 'episodes') in inputs]
 
 
-def _groups(items: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
-    """The items with one key together, in the order of the first of each."""
-    groups: dict[str, list[T]] = {}
-    for item in items:
-        groups.setdefault(json.dumps(key(item), sort_keys=True), []).append(item)
-    return list(groups.values())
-
-
-def _comparable(result: Result) -> list:
-    """What must be the same in results of one table: protocol, data, void rule, and how many episodes were drawn."""
-    record = result.record
-    drawn = next(iter(record['shots'].values())).get('episodes')
-    counted = (
-        None
-        if record.get('inputs') == 'identical' or record.get('eval', {}).get('episodes_file')
-        else drawn
-    )
-    return [*(get(record) for get in tables.SAME.values()), counted]
-
-
-def distinct(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """The records, those of SimPropNet's parts first; methods that have two of a fold are told apart by their folders.
-
-    In the folder's name '*' stands for the fold: results of runs/a0 and runs/a1 are one row, those of runs/b0 another.
-    """
-    records = []
-    for group in _groups(results, lambda r: r.record['method']):
-        for words in (lambda r: '', _series, lambda r: r.path.with_suffix('').as_posix()):
-            named = [_renamed(r, words(r)) for r in group]
-            places = [place for record in named for place in _places(record)]
-            if len(set(places)) == len(places):
-                break
-        records += [(group[0].record['method'], record) for record in named]
-    order = {name: i for i, name in enumerate(PARTS)}
-    return [record for _, record in sorted(records, key=lambda one: order.get(one[0], len(PARTS)))]
-
-
-def _renamed(result, words):
-    return {**result.record, 'method': f'{result.record["method"]}{f" ({words})" if words else ""}'}
-
-
-def _places(record):
-    """Where a record stands in a table of folds: one place for each shot."""
-    return [
-        (tables.method_words(record), record['size'], record['fold'], shot)
-        for shot in record['shots']
-    ]
-
-
-def _series(result):
-    """The work directory, without the number that is its fold."""
-    return re.sub(rf'(?<!\d){result.record["fold"]}(?!\d)', '*', result.workdir)
-
-
 def _fold_tables(results: Sequence[Result]) -> list[str | Table]:
     made = []
-    for group in _groups(results, _comparable):
+    for group in groups(results, comparable):
         records = distinct(group)
         made += [
             tables.heading(records, _episodes(records)).strip(),
@@ -176,7 +119,7 @@ def _episodes(records):
 def _parts_tables(results: Sequence[Result]) -> list[str | Table]:
     """Of one shot and one size of labels, as the paper has it; where there are two parts to compare."""
     made = []
-    for group in _groups((r for r in results if r.record['method'] in PARTS), _comparable):
+    for group in groups((r for r in results if r.record['method'] in PARTS), comparable):
         records = distinct(group)
         header, rows = tables.fold_rows(records)
         shot, label_size = header.index('shot'), header.index('labels')
@@ -195,12 +138,12 @@ def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
     """What eval.py --protocols prints, of the same weights."""
     made = []
     same = ('fold', 'data', 'size', 'checkpoint', 'weights')
-    key = lambda r: [
-        r.workdir,
-        tables.method_words(r.record),
-        *(r.record.get(name) for name in same),
-    ]
-    for group in _groups((r for r in results if 'resolution' in r.record), key):
+
+    def weights(result: Result) -> list:
+        facts = [result.record.get(name) for name in same]
+        return [result.workdir, tables.method_words(result.record), *facts]
+
+    for group in groups((r for r in results if 'resolution' in r.record), weights):
         if len({r.record['protocol']['name'] for r in group}) > 1:
             made += [group[0].workdir, Printed(tables.protocol_table([r.record for r in group]))]
     return made
@@ -208,12 +151,13 @@ def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
 
 def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table | Picture]:
     made: list = []
-    alike = lambda r: [
-        *(get(r.record) for get in hierarchy_table.ALIKE.values()),
-        r.record['label_size'],
-        r.record['hpascal'].get('sha256'),
-    ]
-    for number, group in enumerate(_groups(results, alike), 1):
+
+    def alike(result: Result) -> list:
+        record = result.record
+        facts = [get(record) for get in hierarchy_table.ALIKE.values()]
+        return [*facts, record['label_size'], record['hpascal'].get('sha256')]
+
+    for number, group in enumerate(groups(results, alike), 1):
         records = distinct(group)
         for label_size in records[0]['cmps']:
             if not all(label_size in record['cmps'] for record in records):
@@ -259,13 +203,13 @@ def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed
 
 def _class_tables(results: Sequence[Result]) -> list[str | Table]:
     made = []
-    key = lambda r: [
-        r.record['fold'],
-        r.record['classes'],
-        r.record.get('inputs', 'episodes'),
-        _comparable(r),
-    ]
-    for group in sorted(_groups(results, key), key=lambda one: one[0].record['fold']):
+
+    def columns(result: Result) -> list:
+        record = result.record
+        inputs = record.get('inputs', 'episodes')
+        return [record['fold'], record['classes'], inputs, comparable(result)]
+
+    for group in sorted(groups(results, columns), key=lambda one: one[0].record['fold']):
         records, rows = distinct(group), []
         for record in records:
             header, cells = tables.class_rows(record)
@@ -274,27 +218,34 @@ def _class_tables(results: Sequence[Result]) -> list[str | Table]:
                 'input': str(record['size'] or tables.ABSENT),
             }
             rows += [first | dict(zip(header, row, strict=True)) for row in cells]
-        columns = list(max(rows, key=len))  # earlier versions wrote no intervals
+        names = list(max(rows, key=len))  # earlier versions wrote no intervals
         made.append(tables.heading(records, f'split-{records[0]["fold"] + 1}').strip())
         made.append(
-            Table(columns, [[row.get(name, tables.ABSENT) for name in columns] for row in rows])
+            Table(names, [_cells(row, names) for row in rows])
         )
     return made
 
 
+def _cells(row: dict[str, str], names: Sequence[str]) -> list[str]:
+    return [row.get(name, tables.ABSENT) for name in names]
+
+
+def _percent(value: float | None) -> str:
+    return tables.ABSENT if value is None else f'{100 * value:.2f}'
+
+
 def _supervised_tables(results: Sequence[Result]) -> list[str | Table]:
     made = []
-    percent = lambda value: tables.ABSENT if value is None else f'{100 * value:.2f}'
-    for group in _groups(
+    for group in groups(
         results, lambda r: [r.record['data'], r.record['list'], list(r.record['per_class'])]
     ):
         first = group[0].record
-        rows = [['mIoU', *(percent(r.record['miou']) for r in group)]]
+        rows = [['mIoU', *(_percent(r.record['miou']) for r in group)]]
         rows += [
-            [name, *(percent(r.record['per_class'][name]) for r in group)]
+            [name, *(_percent(r.record['per_class'][name]) for r in group)]
             for name in first['per_class']
         ]
-        rows += [['pixel accuracy', *(percent(r.record['pixel_accuracy']) for r in group)]]
+        rows += [['pixel accuracy', *(_percent(r.record['pixel_accuracy']) for r in group)]]
         names = [f'{r.record["method"]} ({r.path.with_suffix("").as_posix()})' for r in group]
         made.append(
             f'IoU in percent; data {first["data"]}, {first["images"]} images of {first["list"]}'
@@ -310,7 +261,7 @@ def _supervised_tables(results: Sequence[Result]) -> list[str | Table]:
 
 def _curve_figures(runs: Sequence[RunCurve], out: Path) -> list[str | Table | Picture]:
     made: list = []
-    for group in _groups(runs, lambda r: [r.curve.score, r.fold, r.data]):
+    for group in groups(runs, lambda r: [r.curve.score, r.fold, r.data]):
         first, drawn = group[0], [r.curve for r in group]
         words = [first.curve.score.removesuffix('_miou')] + (
             [] if first.fold is None else [f'fold {first.fold}']
@@ -346,12 +297,11 @@ def _file_name(words):
 
 def _origins(found: Found) -> list[str | Table]:
     """A row a result file, and fold of it: checkpoint, episodes, software, hardware."""
+    facts: list[tuple[Path, dict[str, Any]]] = [*found.results, *found.hpascal, *found.supervised]
+    # 'folds' of a premise experiment are its runs; of a result it is their number.
+    for path, record in found.premises:
+        facts += [(path, {**record, **one}) for one in record.get('folds', [{}])]
     rows = []
-    facts = [
-        (path, {**record, **one})
-        for path, record in _records(found)
-        for one in record.get('folds', [{}])
-    ]
     for path, record in sorted(facts, key=lambda one: one[0]):
         checkpoint, device = record.get('checkpoint') or {}, record.get('device') or {}
         step = tables.ABSENT if checkpoint.get('step') is None else str(checkpoint['step'])

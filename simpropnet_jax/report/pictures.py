@@ -25,8 +25,9 @@ from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank, load_bank
-from simpropnet_jax.evaluation.panels import PanelMaker, Segmented, cases
+from simpropnet_jax.evaluation.panels import PanelMaker, SegmentedEpisode, cases
 from simpropnet_jax.io import overlay
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime import errors, sharding
 from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.method import Method
@@ -165,9 +166,9 @@ def side_by_side(
     )
 
 
-def iou(one: Segmented, void: str = 'ignore') -> float:
+def iou(one: SegmentedEpisode, void: str = 'ignore') -> float:
     """IoU of the foreground in a picture; 1 where neither truth nor prediction has any."""
-    known = np.ones_like(one.prediction) if void == 'background' else one.query_label != 255
+    known = np.ones_like(one.prediction) if void == 'background' else one.query_label != VOID
     truth, predicted = (one.query_label == 1) & known, one.prediction & known
     union = int((truth | predicted).sum())
     return float((truth & predicted).sum() / union) if union else 1.0
@@ -244,7 +245,7 @@ def _ranked(bank, described, episodes):
 
 
 def _truth(image, label):
-    return overlay.overlay(image, label == 1, overlay.TRUTH, label == 255)
+    return overlay.overlay(image, label == 1, overlay.TRUTH, label == VOID)
 
 
 def _similar_rows(shown, candidates, columns, run, class_id):
@@ -262,7 +263,7 @@ def _similar_rows(shown, candidates, columns, run, class_id):
     return [overlay.beside([query, *supports, *rest]), overlay.beside([blank, *predictions, *rest])]
 
 
-def _side_row(pair: Sequence[Segmented], runs: Sequence[Run], episode: Episode):
+def _side_row(pair: Sequence[SegmentedEpisode], runs: Sequence[Run], episode: Episode):
     first, name = pair[0], runs[0].source.class_names[episode.class_id]
     return overlay.beside(
         [

@@ -42,7 +42,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | AnyPath):
-        directory = paths.given(directory)
+        directory = paths.parse(directory)
         self.directory = directory if paths.is_url(directory) else directory.absolute()
         self._saving = None  # the step that was last begun
         self._manager = self._open()
@@ -195,7 +195,7 @@ class _Manager(ocp.CheckpointManager):
 
     def metrics(self, step: int) -> dict[str, float] | None:
         try:
-            _verify(paths.given(self.directory) / str(step), ['metrics'])
+            _verify(paths.parse(self.directory) / str(step), ['metrics'])
             return {'score': float(super().metrics(step)['score'])}
         except Exception:  # damaged; the policy of `_open` keeps it
             return None

@@ -20,7 +20,7 @@ SCHEMES = ('gs', 's3')
 AnyPath = Path | epath.Path
 
 
-def given(text: str | os.PathLike) -> AnyPath:
+def parse(text: str | os.PathLike) -> AnyPath:
     """The path that a user gave: a file system's, ~ being the home folder, or an epath with the same interface.
 
     Raises:

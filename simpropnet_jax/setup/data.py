@@ -19,13 +19,13 @@ SELECTION_SEED = 1_000_000
 
 def open_data(config: ConfigDict) -> Source:
     """The prepared data set."""
-    return open_source(config.data.name, paths.given(config.data.dir))
+    return open_source(config.data.name, paths.parse(config.data.dir))
 
 
 def data_word(config: ConfigDict) -> str:
     """What results call the data set: its name, and where it is one's own, the name of its folder."""
     name = config.data.name
-    return f'{name}/{paths.given(config.data.dir).name}' if name == 'folder' else name
+    return f'{name}/{paths.parse(config.data.dir).name}' if name == 'folder' else name
 
 
 def training_sampler(config: ConfigDict, source: Source) -> TrainSampler:

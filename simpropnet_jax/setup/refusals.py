@@ -94,10 +94,10 @@ def check_dispatch(config: ConfigDict, episodic: bool, sampler: TrainSampler) ->
     needed = resident.bytes_of(
         len(np.unique(sampler.pairs.image)), tuple(image_sizes(config.train, episodic).values())
     )
-    together = config.train.steps_per_dispatch
-    if together > 1 and not resident.is_wanted(config.data.resident, needed):
+    steps = config.train.steps_per_dispatch
+    if steps > 1 and not resident.is_wanted(config.data.resident, needed):
         raise ValueError(
-            f'config.train.steps_per_dispatch must be 1 where images are streamed, got {together}. Keep them on the '
+            f'config.train.steps_per_dispatch must be 1 where images are streamed, got {steps}. Keep them on the '
             f"device by config.data.resident 'always', which takes {needed:,} bytes of its memory"
         )
 

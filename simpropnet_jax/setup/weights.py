@@ -72,7 +72,7 @@ def fine_tuned(config: ConfigDict) -> Backbone:
       ValueError: it is no such folder, or its method is another than the config's.
     """
     given = config.train.start
-    run = paths.given(given)
+    run = paths.parse(given)
     if not (run / 'config.json').exists():
         raise ValueError(
             f'config.train.start is {given}, a folder in which nothing was trained: it has no config.json'
@@ -109,7 +109,7 @@ def backbone_weights(weights: str) -> str | Backbone:
     Raises:
       ValueError: a folder in which nothing was trained, or whose checkpoints cannot be read.
     """
-    run = paths.given(weights)
+    run = paths.parse(weights)
     if not run.is_dir():
         return weights
     if not (run / 'config.json').exists():

@@ -26,7 +26,7 @@ class Feed:
       images: how many there are.
       bytes: that they take, or would take, on each device.
       gather: (resident images, numbers) -> the batch.
-      together: steps of one dispatch, at most.
+      steps_per_dispatch: steps of one dispatch, at most.
     """
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh):
@@ -50,14 +50,14 @@ class Feed:
         self.images = len(self._listed)
         self.bytes = resident.bytes_of(self.images, tuple(self._sizes.values()))
         self.resident = resident.is_wanted(run.config.data.resident, self.bytes)
-        self.together = run.config.train.steps_per_dispatch
+        self.steps_per_dispatch = run.config.train.steps_per_dispatch
 
     def make_step(self, objective: Callable, optimizer) -> Callable:
         """The jitted (state, batch) -> (state, metrics) that takes what `groups` gives; see state.py."""
         shared = dict(seed=self._config.seed, mesh=self._mesh)
         if not self.resident:
             return make_step(objective, optimizer, **shared)
-        return make_group_step(objective, optimizer, self.gather, self.together, **shared)
+        return make_group_step(objective, optimizer, self.gather, self.steps_per_dispatch, **shared)
 
     def load(self, progress: Progress | None = None) -> None:
         """Reads resident images; does nothing where they are streamed.
@@ -84,7 +84,7 @@ class Feed:
 
         Args:
           first: the step to begin with.
-          counts: of steps, for each dispatch, at most `together`.
+          counts: of steps, for each dispatch, at most `steps_per_dispatch`.
         """
         config = self._config
         shared = dict(
@@ -113,7 +113,7 @@ class Feed:
         """The numbers of several steps, stacked; a short group is filled up with its last step's, which nobody uses."""
         for count in counts:
             steps = list(itertools.islice(numbers, count))
-            steps += steps[-1:] * (self.together - count)
+            steps += steps[-1:] * (self.steps_per_dispatch - count)
             stacked = {name: np.stack([one[name] for one in steps]) for name in steps[0]}
             yield (
                 count,

@@ -70,7 +70,7 @@ def train(run: TrainingRun) -> TrainState:
         store_config(config, workdir)
         state, first = _begin(run.method, trainer.optimizers[0], checkpoints, mesh, new_history)
         every = config.select.every or sampler.steps_per_epoch
-        counts = trainer.counts(first, feed.together, (every, options.log_every))
+        counts = trainer.counts(first, feed.steps_per_dispatch, (every, options.log_every))
         groups = feed.groups(first, counts)
         if first < steps:
             feed.load(ProgressBar())

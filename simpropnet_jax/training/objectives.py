@@ -10,10 +10,9 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.episodes import augment, transform
+from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.training import history
-
-VOID = 255
 
 
 def foreground_and_valid(label: UInt8[Array, '*b H W'], void: str):
@@ -181,15 +180,15 @@ def forward(
     probe = probe_of(support_features, episodes.masks, episodes.support_valid)
     features, times = query_features, 1
     if dual:  # both branches are decoded at once
-        features, times = interleaved(query_features, support_features), 1 + shots
+        features, times = interleave(query_features, support_features), 1 + shots
         past = (
             None
             if past is None
-            else interleaved(past, jnp.zeros((batch, shots, *past.shape[1:]), past.dtype))
+            else interleave(past, jnp.zeros((batch, shots, *past.shape[1:]), past.dtype))
         )
     seen = {} if past is None else {'history': past}
     logits = module.decode(features, repeated(probe, times), train=True, **seen)
-    of_query, of_supports = apart(logits, batch)
+    of_query, of_supports = split_supports(logits, batch)
     found = {'query': of_query, 'support': flat(of_supports)} if dual else {'query': of_query}
     if cycle:
         predicted = _hard(of_query) if cycle == 'hard' else jax.nn.softmax(of_query)[..., 1]
@@ -202,13 +201,13 @@ def encoded(module, queries: Float[Array, 'b H W 3'], supports: Float[Array, 'b 
     """Features of the queries [B, ...] and of the supports [B, K, ...]; in one batch if the method uses all of both."""
     batch, shots = supports.shape[:2]
     if module.encodes_alike:
-        return apart(module.encode(interleaved(queries, supports), train=True), batch)
+        return split_supports(module.encode(interleave(queries, supports), train=True), batch)
     of_supports = module.encode(supports.reshape(batch * shots, *supports.shape[2:]), train=True)
     of_supports = jax.tree.map(lambda x: x.reshape(batch, shots, *x.shape[1:]), of_supports)
     return module.encode(queries, train=True), of_supports
 
 
-def interleaved(queries, supports):
+def interleave(queries, supports):
     """[B, ...] and [B, K, ...] as one batch [B * (1 + K), ...], each query before its supports.
 
     So what one device has stays there, where episodes are split over several.
@@ -217,7 +216,7 @@ def interleaved(queries, supports):
     return jax.tree.map(both, queries, supports)
 
 
-def apart(both, batch: int):
+def split_supports(both, batch: int):
     """The inverse of `interleaved`."""
     grouped = jax.tree.map(lambda x: x.reshape(batch, -1, *x.shape[1:]), both)
     return jax.tree.map(lambda x: x[:, 0], grouped), jax.tree.map(lambda x: x[:, 1:], grouped)
@@ -234,7 +233,7 @@ def _where_predicted(of_queries, valid):
     return valid * jnp.repeat(seen, len(valid) // len(seen))[:, None, None]
 
 
-def together(*objectives: Callable) -> Callable:
+def add_objectives(*objectives: Callable) -> Callable:
     """The sum of several objectives, each with its own randomness; what they report and change, united."""
 
     def objective(state, batch, key):

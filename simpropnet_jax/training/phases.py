@@ -76,15 +76,19 @@ class Trainer:
             state = state.replace(opt_state=jax.jit(self.optimizers[number].init)(state.params))
         return self.steps[number](state, batch)
 
-    def counts(self, first: int, together: int, intervals: Sequence[int]) -> Iterator[int]:
-        """How many steps each dispatch has, from the first-th step on: at most `together`.
+    def counts(
+        self, first: int, steps_per_dispatch: int, intervals: Sequence[int]
+    ) -> Iterator[int]:
+        """How many steps each dispatch has, from the first-th step on: at most `steps_per_dispatch`.
 
         None goes beyond the end of a phase, or a multiple of an interval, after which something else is due. Groups
         end where they would without an interruption, too.
         """
         step = first
         while step < self.phases[-1].last:
-            ends = [step + interval - step % interval for interval in (together, *intervals)]
+            ends = [
+                step + interval - step % interval for interval in (steps_per_dispatch, *intervals)
+            ]
             end = min(*ends, self.phases[self._phase(step)].last)
             yield end - step
             step = end

@@ -82,7 +82,7 @@ class SupervisedSelection:
         """`lengths` as of `Selection`."""
         config = run.config
         self.rule, self.source, self.lengths = config.select.on, run.source, lengths
-        self._predictor = oracle.Predictor(
+        self._predictor = oracle.LabelPredictor(
             run.method.module,
             run.source,
             convention=config.model.convention,

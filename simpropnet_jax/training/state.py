@@ -138,9 +138,15 @@ class Group(NamedTuple):
 
 
 def make_group_step(
-    objective: Callable, optimizer, gather: Callable, together: int, *, seed: int, mesh: Mesh
+    objective: Callable,
+    optimizer,
+    gather: Callable,
+    steps_per_dispatch: int,
+    *,
+    seed: int,
+    mesh: Mesh,
 ) -> Callable:
-    """The jitted training step for `together` steps in one call: (state, Group) -> (state, metrics [together]).
+    """The jitted training step for `steps_per_dispatch` steps in one call: (state, Group) -> (state, metrics [steps_per_dispatch]).
 
     Only `count` steps are made, the other metrics are 0. That count is no shape, so nothing is compiled anew for a
     shorter group, and each step has the key, and so the loss, that it would have alone.
@@ -157,7 +163,7 @@ def make_group_step(
             batch = gather(group.images, numbers)
             return step(state, jax.lax.with_sharding_constraint(batch, split))
 
-        if together == 1:  # a loop of unknown length makes the host wait, and a CPU slow
+        if steps_per_dispatch == 1:  # a loop of unknown length makes the host wait, and a CPU slow
             state, metrics = one(0, state)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
@@ -167,7 +173,7 @@ def make_group_step(
             return state, jax.tree.map(lambda whole, x: whole.at[i].set(x), collected, metrics)
 
         metrics = jax.eval_shape(lambda state: one(0, state)[1], state)
-        blank = jax.tree.map(lambda x: jnp.zeros((together, *x.shape), x.dtype), metrics)
+        blank = jax.tree.map(lambda x: jnp.zeros((steps_per_dispatch, *x.shape), x.dtype), metrics)
         return jax.lax.fori_loop(0, group.count, body, (state, blank))
 
     shardings = Group(everywhere, sharding.sharded(mesh, axis=1), everywhere)

@@ -63,7 +63,7 @@ def _objective(run: TrainingRun, phase: phases.Phase) -> Callable:
                 transformed=phases.transformed(config.tpc, phase),
             )
         )
-    return objectives.together(*parts) if len(parts) > 1 else parts[0]
+    return objectives.add_objectives(*parts) if len(parts) > 1 else parts[0]
 
 
 def prepare_history(run: TrainingRun) -> Callable:

@@ -223,7 +223,7 @@ def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     assert list(seen) == [
         'load images',
         'encode images',
-        'look at supports',
+        'probe supports',
         '1-shot episodes',
         '3-shot episodes',
     ]

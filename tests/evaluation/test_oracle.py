@@ -67,7 +67,7 @@ def test_label_maps_have_their_own_sizes_and_are_those_of_one_image_at_a_time(
     source, mesh_of, tmp_path
 ):
     variables = Tiny().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), method='logits')
-    predictor = supervised.Predictor(
+    predictor = supervised.LabelPredictor(
         Tiny(),
         source,
         convention='torchvision',
@@ -76,7 +76,7 @@ def test_label_maps_have_their_own_sizes_and_are_those_of_one_image_at_a_time(
         batch=5,
         backend='threads',
     )
-    result = supervised.evaluate(predictor, source, variables, tmp_path)
+    result = supervised.score(predictor, source, variables, tmp_path)
     numbers = np.flatnonzero(source.index.lists['val'])
     assert (
         len(list(tmp_path.iterdir())) == result['images'] == len(numbers) == 12

@@ -213,7 +213,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
     shared = dict(convention='torchvision')
     labels = objectives.supervised(module, hidden=NOVEL, episodes=True, **shared)
     of_episodes = objectives.episodic(module, config.train, void='ignore', steps=5, **shared)
-    both = objectives.together(labels, of_episodes)
+    both = objectives.add_objectives(labels, of_episodes)
 
     @jax.jit
     def run(params):
@@ -248,7 +248,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
 def test_a_training_with_both_constraints_selects_by_novel_classes_and_segments_pictures(
     prepared_data, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(models, 'build', lambda config: small(dropout=config.model.dropout))
+    monkeypatch.setattr(models, 'build', lambda model, *_: small(dropout=model.dropout))
     config = amp_config.get_config('fold=1,crc,tpc')
     config.update_from_flattened_dict(
         SMALL

@@ -94,7 +94,7 @@ def objective_of(config):
                 method.module, config.train, void='ignore', convention='torchvision', steps=9
             )
         )
-    return method, objectives.together(*parts)
+    return method, objectives.add_objectives(*parts)
 
 
 def gradients_of(config, params):

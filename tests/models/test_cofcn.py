@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import cofcn as cofcn_config
-from configs import common
+from simpropnet_jax.config import common
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.cofcn import CoFCN
 from simpropnet_jax.setup.method import Method

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
 from configs import sgone as sgone_config
+from simpropnet_jax.config import common
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.results.naming import method_name, result_name
 from simpropnet_jax.models import sgone

@@ -10,8 +10,8 @@ from PIL import Image
 
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.folder.inputs import Entry
-from simpropnet_jax.datasets.folds import VOID
 from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 TINY = (
     8 / 321
@@ -116,8 +116,8 @@ def _label(entry: Entry, masks: list[np.ndarray], names, findings: Findings) -> 
     of_class: dict[str, np.ndarray] = {}
     void = np.zeros(shape, bool)
     for mask, read in zip(entry.masks, masks, strict=True):
-        found = read == images.FOREGROUND
-        void |= read == images.VOID
+        found = read == FOREGROUND
+        void |= read == VOID
         if mask.class_name is None:
             void |= found
             continue

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simpropnet_jax.datasets.folds import CLASS_NAMES, VOID
+from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.datasets.pascal5i.files import Folder, Tar
+from simpropnet_jax.io.labels import VOID
 
 _LISTS = 'ImageSets/Segmentation'
 _CHECKED_AT_ONCE = 256  # images decoded ahead: bounds memory

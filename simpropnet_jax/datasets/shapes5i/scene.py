@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from simpropnet_jax.datasets.folds import VOID
 from simpropnet_jax.datasets.shapes5i.shapes import (
     CLASSES,
     SILHOUETTES,
@@ -19,6 +18,7 @@ from simpropnet_jax.datasets.shapes5i.shapes import (
     UNIT,
     area,
 )
+from simpropnet_jax.io.labels import VOID
 
 SEED = 5  # of the whole data set
 SIDE = (184, 240)  # pixels

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.models.layers import interpolation_matrix, resize_bilinear
 from simpropnet_jax.models.self_support import decode
 
@@ -47,8 +48,8 @@ def prober(module, void: str, zero_mask: bool = False):
             lambda f: f[batch['support']][:, None], features
         )  # of one support: K is 1
         label = binary(labels[batch['support']], batch['class_id'][:, None, None], void)[:, None]
-        masks = (label == metrics.FOREGROUND).astype(jnp.float32)
-        valid = (label != metrics.VOID).astype(jnp.float32)
+        masks = (label == FOREGROUND).astype(jnp.float32)
+        valid = (label != VOID).astype(jnp.float32)
         each = module.apply(
             variables,
             one,
@@ -115,9 +116,7 @@ def scorer(module, label_sizes, void: str, self_support: int = 0):
             canvas = label.shape[1:]
             inside = (jnp.arange(canvas[0])[:, None] < height) & (jnp.arange(canvas[1]) < width)
             resized = [resize_own_size(one, batch['own_size'], canvas) for one in maps]
-            result['own'] = metrics.counts(
-                is_foreground(resized), jnp.where(inside, label, metrics.VOID)
-            )
+            result['own'] = metrics.counts(is_foreground(resized), jnp.where(inside, label, VOID))
         return result
 
     return score
@@ -136,9 +135,9 @@ def segmenter(module, canvas: tuple[int, int], self_support: int = 0):
 
 def binary(label, class_id, void: str):
     """uint8: 1 where the label is the class, 255 where it is void and the rule is 'ignore', 0 elsewhere."""
-    foreground = jnp.where(label == class_id, metrics.FOREGROUND, 0)
-    unknown = metrics.VOID if void == 'ignore' else 0
-    return jnp.where(label == metrics.VOID, unknown, foreground).astype(jnp.uint8)
+    foreground = jnp.where(label == class_id, FOREGROUND, 0)
+    unknown = VOID if void == 'ignore' else 0
+    return jnp.where(label == VOID, unknown, foreground).astype(jnp.uint8)
 
 
 def is_foreground(differences: list[Float[Array, 'b H W']]) -> Bool[Array, 'b H W']:

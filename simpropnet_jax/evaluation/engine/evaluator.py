@@ -24,9 +24,9 @@ from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.device_functions import encoder, prober, scorer, segmenter
-from simpropnet_jax.evaluation.engine.feature_cache import Holder, padded
+from simpropnet_jax.evaluation.engine.feature_cache import FeatureCache, padded
 from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES, ImageBank, load_bank
-from simpropnet_jax.evaluation.engine.support_cache import CLASSES, SupportProbes, look_at_supports
+from simpropnet_jax.evaluation.engine.support_cache import CLASSES, SupportCache, cache_supports
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
@@ -42,7 +42,7 @@ class Evaluator:
     """Scores any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
 
     The features of the bank, and what is kept of each support, stay on the device while it runs, replicated over the
-    mesh: an episode is then a few integers. Where features take more memory than is given, supports are looked at group
+    mesh: an episode is then a few integers. Where features take more memory than is prepared, supports are looked at group
     after group, and so are the queries of each shot, so that an image is encoded once for each of these. Episodes are
     sharded over the mesh axis 'data'.
     """
@@ -114,12 +114,12 @@ class Evaluator:
         features and what is kept of supports being at hand and all compiled.
         """
         started = time.perf_counter()
-        given, shots, speeds = self._look_at_supports(variables, progress), {}, {}
+        prepared, shots, speeds = self._prepare(variables, progress), {}, {}
         for shot in sorted({shot for shot, _ in self.episodes}):
             sets = {seed: e for (k, seed), e in self.episodes.items() if k == shot}
-            shots[str(shot)] = self._shot(given, shot, sets, progress)
+            shots[str(shot)] = self._shot(prepared, shot, sets, progress)
             speeds[str(shot)] = self._speed
-        seconds = {'encode': given.holder.seconds, 'supports': given.seconds}
+        seconds = {'encode': prepared.features.seconds, 'supports': prepared.seconds}
         seconds['episodes'] = time.perf_counter() - started - sum(seconds.values())
         return {
             'shots': shots,
@@ -140,19 +140,22 @@ class Evaluator:
         They are those that `run` scores at the label size 'own', which must be among `label_sizes`. Of an iterative
         method, 'until_drop' is not followed: it knows the labels.
         """
-        given = self._look_at_supports(variables, progress)
+        prepared = self._prepare(variables, progress)
         done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
         for key, drawn in self.episodes.items():
             rows = _rows(drawn)
             queries = self.bank.positions(rows[:, 0])
-            for group in given.holder.groups(
+            for group in prepared.features.groups(
                 'query', queries, np.arange(len(rows))
             ):  # in order, as promised
                 for part in self._parts(group):
-                    batch = self._batch(padded(rows[part], self.batch), given)
+                    batch = self._batch(padded(rows[part], self.batch), prepared)
                     placed = sharding.place(batch, self.sharded)
                     found = self.segment(
-                        given.holder.variables, given.holder.queries[0], given.probes.bank, placed
+                        prepared.features.variables,
+                        prepared.features.queries[0],
+                        prepared.supports.bank,
+                        placed,
                     )
                     for i, mask, (height, width) in zip(
                         part, np.asarray(found), batch['own_size'], strict=False
@@ -162,8 +165,8 @@ class Evaluator:
                     if progress:
                         progress('segment episodes', done, total)
 
-    def _look_at_supports(self, variables, progress) -> '_Given':
-        holder = Holder(
+    def _prepare(self, variables, progress) -> '_Prepared':
+        cache = FeatureCache(
             self.encode,
             self.bank,
             jax.device_put(variables, self.replicated),
@@ -182,20 +185,20 @@ class Evaluator:
         ]
         numbers, class_ids = np.array(of_one).T
         class_ids = self._support_class[class_ids]
-        probes = look_at_supports(
-            self.probe, holder, self.bank.positions(numbers), class_ids, progress
+        probes = cache_supports(
+            self.probe, cache, self.bank.positions(numbers), class_ids, progress
         )
-        return _Given(holder, probes, time.perf_counter() - started - holder.seconds)
+        return _Prepared(cache, probes, time.perf_counter() - started - cache.seconds)
 
     def _parts(self, group):
         return (group[start : start + self.batch] for start in range(0, len(group), self.batch))
 
-    def _shot(self, given, shot, sets, progress):
+    def _shot(self, prepared, shot, sets, progress):
         """Scores the sets of one shot (by seed): the episodes that sets have in common, once."""
         rows = np.concatenate([_rows(s) for s in sets.values()])
         rows, inverse = np.unique(rows, axis=0, return_inverse=True)
         inverse = inverse.reshape(-1)
-        scored, result, passes = self._best_pass(given, shot, rows, sets, inverse, progress)
+        scored, result, passes = self._best_pass(prepared, shot, rows, sets, inverse, progress)
         self.episode_iou[shot] = _episode_iou(rows, scored[self.label_sizes[0]])
         seeds = np.repeat(list(sets), [len(s) for s in sets.values()])
         counts = {name: metrics.Counts(*(x[inverse] for x in c)) for name, c in scored.items()}
@@ -205,17 +208,17 @@ class Evaluator:
         episodes = {str(seed): len(s) for seed, s in sets.items()}
         return {'episodes': episodes, 'distinct_episodes': len(rows), **passes, **result}
 
-    def _best_pass(self, given, shot, rows, sets, inverse, progress):
+    def _best_pass(self, prepared, shot, rows, sets, inverse, progress):
         """Counts of the rows, their summary, and {'refinements': n} where passes were made until the mIoU dropped."""
         if not self.until_drop:
             scored = self._score_rows(
-                given, rows, self.refinements, f'{shot}-shot episodes', progress
+                prepared, rows, self.refinements, f'{shot}-shot episodes', progress
             )
             return scored, self._summary(scored, rows, sets, inverse), {}
         best, first = None, self.label_sizes[0]
         for steps in range(RELEASED_PASSES):
             name = f'{shot}-shot episodes, pass {steps + 1}'
-            scored = self._score_rows(given, rows, steps, name, progress)
+            scored = self._score_rows(prepared, rows, steps, name, progress)
             result = self._summary(scored, rows, sets, inverse)
             if best and result[first]['miou'] <= best[1][first]['miou']:
                 break
@@ -234,24 +237,28 @@ class Evaluator:
             result[name] = metrics.summarise(totals, self.class_names)
         return result
 
-    def _score_rows(self, given, rows, steps, name, progress):
+    def _score_rows(self, prepared, rows, steps, name, progress):
         """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
-        done, waiting, numbers, ends, encoding = [], deque(), [], [], given.holder.seconds
+        done, waiting, numbers, ends, encoding = [], deque(), [], [], prepared.features.seconds
 
         def collect():
             result, size = waiting.popleft()
             done.append(jax.tree.map(lambda x: np.asarray(x)[:size], result))
-            ends.append(time.perf_counter() - (given.holder.seconds - encoding))
+            ends.append(time.perf_counter() - (prepared.features.seconds - encoding))
             if progress:
                 progress(name, sum(len(d[self.label_sizes[0]].union) for d in done), len(rows))
 
-        for group in given.holder.groups('query', self.bank.positions(rows[:, 0])):
+        for group in prepared.features.groups('query', self.bank.positions(rows[:, 0])):
             for part in self._parts(group):
                 batch = sharding.place(
-                    self._batch(padded(rows[part], self.batch), given), self.sharded
+                    self._batch(padded(rows[part], self.batch), prepared), self.sharded
                 )
                 found = self.score(
-                    given.holder.variables, *given.holder.queries, given.probes.bank, batch, steps
+                    prepared.features.variables,
+                    *prepared.features.queries,
+                    prepared.supports.bank,
+                    batch,
+                    steps,
                 )
                 waiting.append((found, len(part)))
                 numbers.append(part)
@@ -266,12 +273,16 @@ class Evaluator:
         order = np.argsort(np.concatenate(numbers))
         return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
 
-    def _batch(self, rows, given):
+    def _batch(self, rows, prepared):
         queries, class_id = self.bank.positions(rows[:, 0]), rows[:, 1].astype(np.int32)
-        supports = given.probes.places(
+        supports = prepared.supports.places(
             self.bank.positions(rows[:, 2:]), self._support_class[class_id][:, None]
         )
-        batch = {'query': given.holder.places(queries), 'support': supports, 'class_id': class_id}
+        batch = {
+            'query': prepared.features.places(queries),
+            'support': supports,
+            'class_id': class_id,
+        }
         if 'own' in self.label_sizes:
             labels = [self.bank.own_labels[q] for q in queries]
             batch['own_size'] = np.array([x.shape for x in labels], np.int32)
@@ -345,11 +356,11 @@ def evaluate(
     return result
 
 
-class _Given(NamedTuple):
+class _Prepared(NamedTuple):
     """What episodes need of one set of weights, and the seconds that supports took, without encoding them."""
 
-    holder: Holder
-    probes: SupportProbes
+    features: FeatureCache
+    supports: SupportCache
     seconds: float
 
 

@@ -15,7 +15,7 @@ from simpropnet_jax.runtime.progress import Progress
 GIB = 2**30
 
 
-class Holder:
+class FeatureCache:
     """Encodes the images of a bank for one set of weights, when they are needed as supports or as queries.
 
     Args:
@@ -47,7 +47,7 @@ class Holder:
         self._labels = {'support': labels, 'query': bank.labels}
         self.capacity = int(max(1, min(memory * GIB / self._bytes(), len(bank.numbers))))
         self._rows = np.empty(0, np.int32)  # that are held, ascending
-        self._held: dict[
+        self._cached: dict[
             int, Any
         ] = {}  # features and labels, by the identity of the array of the bank they are of
         self.seconds = 0.0
@@ -57,12 +57,12 @@ class Holder:
     def supports(self) -> tuple[Any, jax.Array]:
         """A bank of features and labels u8 [n, L, L], class ids and 255 (void), of the supports that are held."""
         (images,) = self._images['support']
-        return self._held[id(images)], self._held[id(self._labels['support'])]
+        return self._cached[id(images)], self._cached[id(self._labels['support'])]
 
     @property
     def queries(self) -> tuple[list[Any], jax.Array]:
         """A bank of features for each size at which queries are segmented, and labels, of those that are held."""
-        return [self._held[id(images)] for images in self._images['query']], self._held[
+        return [self._cached[id(images)] for images in self._images['query']], self._cached[
             id(self._labels['query'])
         ]
 
@@ -107,17 +107,17 @@ class Holder:
 
     def _hold(self, role, rows):
         if not np.array_equal(self._rows, rows):
-            self._held.clear()  # before there is more: two groups may not fit
+            self._cached.clear()  # before there is more: two groups may not fit
             self._rows = rows.astype(np.int32)
         started = time.perf_counter()
         for images in self._images[role]:
-            if id(images) not in self._held:
-                self._held[id(images)] = self._features(images, rows)
-        jax.block_until_ready(self._held)
+            if id(images) not in self._cached:
+                self._cached[id(images)] = self._features(images, rows)
+        jax.block_until_ready(self._cached)
         self.seconds += time.perf_counter() - started
         labels = self._labels[role]
-        if id(labels) not in self._held:
-            self._held[id(labels)] = sharding.place(
+        if id(labels) not in self._cached:
+            self._cached[id(labels)] = sharding.place(
                 padded(labels[rows], self.capacity), self.replicated
             )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-FOREGROUND, VOID = 1, 255
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 
 class Counts(NamedTuple):

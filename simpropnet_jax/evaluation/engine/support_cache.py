@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simpropnet_jax.evaluation.engine.feature_cache import Holder, padded
+from simpropnet_jax.evaluation.engine.feature_cache import FeatureCache, padded
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
 
 CLASSES = 256  # more than there are: a label is uint8
 
 
-class SupportProbes(NamedTuple):
+class SupportCache(NamedTuple):
     """The method's `probe_each` of every support that episodes use.
 
     Attributes:
@@ -30,38 +30,38 @@ class SupportProbes(NamedTuple):
         return np.searchsorted(self.pairs, _pairs(rows, class_ids)).astype(np.int32)
 
 
-def look_at_supports(
+def cache_supports(
     make: Callable,
-    holder: Holder,
+    cache: FeatureCache,
     rows: np.ndarray,
     class_ids: np.ndarray,
     progress: Progress | None = None,
-) -> SupportProbes:
+) -> SupportCache:
     """Makes what is kept of supports; each of their images is encoded once.
 
     Args:
       make: jitted `score.prober`, which is given whole batches.
       rows, class_ids: [n], of the supports' images, and their classes; both may come again.
     """
-    pairs, b, bank, done = np.unique(_pairs(rows, class_ids)), holder.batch, None, 0
+    pairs, b, bank, done = np.unique(_pairs(rows, class_ids)), cache.batch, None, 0
     rows, class_ids = np.divmod(pairs, CLASSES)
-    for group in holder.groups('support', rows):
+    for group in cache.groups('support', rows):
         for start in range(0, len(group), b):
             at = padded(group[start : start + b], b)
-            batch = {'support': holder.places(rows[at]), 'class_id': class_ids[at], 'place': at}
+            batch = {'support': cache.places(rows[at]), 'class_id': class_ids[at], 'place': at}
             batch = {name: array.astype(np.int32) for name, array in batch.items()}
-            batch = sharding.place(batch, holder.sharded)
+            batch = sharding.place(batch, cache.sharded)
             if bank is None:
-                shapes = jax.eval_shape(make, holder.variables, None, *holder.supports, batch)
+                shapes = jax.eval_shape(make, cache.variables, None, *cache.supports, batch)
                 blank = lambda x: jnp.zeros(
-                    (len(pairs), *x.shape[1:]), x.dtype, device=holder.replicated
+                    (len(pairs), *x.shape[1:]), x.dtype, device=cache.replicated
                 )
                 bank = jax.tree.map(blank, shapes)
-            bank = make(holder.variables, bank, *holder.supports, batch)
+            bank = make(cache.variables, bank, *cache.supports, batch)
             done += min(b, len(group) - start)
             if progress:
-                progress('look at supports', done, len(pairs))
-    return SupportProbes(pairs, jax.block_until_ready(bank))
+                progress('probe supports', done, len(pairs))
+    return SupportCache(pairs, jax.block_until_ready(bank))
 
 
 def _pairs(rows, class_ids):

@@ -25,7 +25,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.datasets.folds import VOID
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes.episode_files import Sets, episode_name
 from simpropnet_jax.episodes.loader import binary_label, own_labels
@@ -35,6 +34,7 @@ from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.naming import protocol_word
 from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.progress import Progress
 from simpropnet_jax.setup.data import data_word, evaluation_episodes, open_data
@@ -171,9 +171,7 @@ def _counts(predictions, path, label, class_id, protocol) -> list[int]:
     """The four counts of `metrics` for one file."""
     side = None if protocol.resolution == 'own' else protocol.resolution
     sizes = [label.shape] if side is None else [label.shape, (side, side)]
-    found = predictions.read(path, sizes) == (
-        class_id if predictions.by_image else images.FOREGROUND
-    )
+    found = predictions.read(path, sizes) == (class_id if predictions.by_image else FOREGROUND)
     truth = binary_label(label, class_id)
     if protocol.void == 'background':
         truth = np.where(truth == VOID, np.uint8(0), truth)

@@ -22,7 +22,7 @@ from simpropnet_jax.evaluation.external.predictions import Predictions
 from simpropnet_jax.evaluation.results import tables
 from simpropnet_jax.evaluation.results.naming import method_name
 from simpropnet_jax.evaluation.run import prepare_evaluator
-from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress, ProgressBar
 from simpropnet_jax.setup.data import evaluation_episodes, open_data
@@ -73,7 +73,7 @@ class Predictor:
         for episode, (_, _, mask) in zip(self.episodes, self.predict(), strict=True):
             label = binary_label(own_labels(self.source, [episode.query])[0], episode.class_id)
             if self.protocol.void == 'background':
-                label = np.where(label == images.VOID, np.uint8(0), label)
+                label = np.where(label == VOID, np.uint8(0), label)
             yield Segmented(episode, label, mask)
 
     def facts(self) -> dict:
@@ -210,7 +210,7 @@ def _read(files, source, key, episodes: Iterable[Episode], protocol) -> Masks:
             values = files.read(path, [own] if side == 'own' else [own, (side, side)])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
-        mask = values == (episode.class_id if files.by_image else images.FOREGROUND)
+        mask = values == (episode.class_id if files.by_image else FOREGROUND)
         if mask.shape != own:
             mask = (
                 np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(own[::-1], Image.NEAREST))

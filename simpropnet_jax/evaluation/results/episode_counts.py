@@ -54,7 +54,7 @@ class EpisodeCounts(NamedTuple):
 
 def file_beside(result: str | os.PathLike) -> AnyPath:
     """Where the episodes of a result file are."""
-    return paths.given(result).with_suffix(SUFFIX)
+    return paths.parse(result).with_suffix(SUFFIX)
 
 
 def write(path: AnyPath, shots: Mapping[int, EpisodeCounts]) -> None:

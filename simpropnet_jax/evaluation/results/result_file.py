@@ -76,7 +76,7 @@ def write_result(
         raise ValueError(f'{path} is not written: its result is not finite ({error})') from error
     if jax.process_index() != 0:
         return record
-    path = paths.given(path)
+    path = paths.parse(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if episodes:
         episode_counts.write(episode_counts.file_beside(path), episodes)

@@ -213,17 +213,26 @@ def _percent(value, deviation=None):
     return f'{100 * value:.2f}' + (f' ± {100 * deviation:.2f}' if deviation is not None else '')
 
 
+def result_tables(results: Sequence[tuple[Path, dict[str, Any]]]) -> str:
+    """Return each result class by class, then all of them by fold: one table for each kind of results.
+
+    Results are of one kind if they have the same protocol, data, void rule, inputs and number of episodes. Two results
+    of one method and fold have their work directories in their names.
+
+    Args:
+      results: (path, record) of each.
+    """
+    from simpropnet_jax.evaluation.results import grouping
+
+    given = [grouping.Result(Path(path), record) for path, record in results]
+    parts = [class_table(record) for _, record in given]
+    parts += [fold_table(grouping.distinct(kind)) for kind in grouping.groups(given, grouping.comparable)]
+    return '\n'.join(parts)
+
+
 def main(paths: Sequence[str]) -> None:
-    """Prints each result class by class, then all of them by fold, a table a protocol."""
-    records = [read_result(path) for path in paths]
-    names = dict.fromkeys(SAME['protocol'](record) for record in records)
-    tables = [
-        fold_table([record for record in records if SAME['protocol'](record) == name])
-        for name in names
-    ]
-    for record in records:
-        print(class_table(record))
-    print('\n'.join(tables), end='')
+    """Print the tables of result files."""
+    print(result_tables([(Path(path), read_result(path)) for path in dict.fromkeys(paths)]), end='')
 
 
 if __name__ == '__main__':

@@ -20,8 +20,8 @@ from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.episodes.loader import train_batches
 from simpropnet_jax.episodes.transform import OFF, transform
 from simpropnet_jax.io import overlay
-from simpropnet_jax.io.images import FOREGROUND, VOID
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.io.labels import FOREGROUND, VOID
+from simpropnet_jax.setup.data import open_data, training_sampler
 
 IN_A_ROW = 2  # pairs
 ENDINGS = ('.png', '.jpg')
@@ -34,11 +34,11 @@ def draw(config: ConfigDict, count: int) -> np.ndarray:
       ValueError, OSError: the config holds what it may not, or its data set cannot be read.
     """
     config_rules.validate(config, jax.device_count(), jax.process_count())
-    source = experiment.open_data(config)
+    source = open_data(config)
     size = config.train.size
     batches = train_batches(
         source,
-        experiment.prepare_sampler(config, source),
+        training_sampler(config, source),
         batch=count,
         first_step=0,
         support_size=size,

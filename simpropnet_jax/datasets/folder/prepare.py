@@ -1,28 +1,10 @@
-"""Checks your own images and masks, and prepares them as a data set to train and evaluate on.
+"""Checking your own images and masks, and preparing them as a data set."""
 
-    python -m simpropnet_jax.datasets.folder photos                       (checks, writes nothing)
-    python -m simpropnet_jax.datasets.folder photos --out prepared
-    python -m simpropnet_jax.datasets.folder photos --coco photos/instances.json --out prepared
-
-photos holds images/NAME.jpg (or any usual format) and masks/CLASS/NAME.png, at the size of the image as it is shown; an
-image may have masks of several classes. What a mask may be is that of predict.py. With --coco, the masks come from
-polygons and run lengths in COCO's JSON; iscrowd is void. Then there may be, in photos:
-
-  train.txt, val.txt   names of images, one a line: which to train and which to evaluate on. Without them each class
-                       gives a fifth (--val) of its images, and at least two, to val
-  folds.json           [["cat", "dog"], ["car"]]: the classes that fold 0 holds out, those of fold 1, ... Without it
-                       there is one fold, of all classes: train with --config.train.classes=all
-
-Where masks of several classes overlap, the one with the smaller area is on top. It prints what is odd. With a mistake
-nothing is written, and the exit status is 2.
-"""
-
-import argparse
 import collections
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,32 +16,14 @@ from simpropnet_jax.datasets.folder import inputs, lists, store
 from simpropnet_jax.datasets.folder.draw import draw, png
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.index import Index
-from simpropnet_jax.runtime import errors
 
 AHEAD = 16  # images that are decoded before they are asked for
-NEXT = """
-Prepared in {out}. Next:
-  python train.py --config configs/finetune.py:start=runs/fold2 --config.data.dir={out} --workdir runs/mine
-  python eval.py --workdir runs/mine
-"""
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Checks the folder that the flags name, says what it found, and prepares it."""
-    given = parser().parse_args(argv)
-    with errors.plain_errors():
-        findings = prepare(given.folder, given.coco, given.out, given.val, given.longest_side)
-    print(findings, end='')
-    if findings.mistakes:
-        errors.stop(f'{given.folder} has mistakes, listed above; nothing was written')
-    if given.out:
-        print(NEXT.format(out=given.out), end='')
 
 
 def prepare(
     folder: Path, annotations: Path | None, out: Path | None, fraction: float, longest: int
 ) -> Findings:
-    """Checks a folder and, without a mistake, prepares it.
+    """Check a folder and, if nothing is wrong with it, prepare it.
 
     Args:
       annotations: a file of COCO's; None: there are folders of masks.
@@ -166,37 +130,3 @@ def _table(index: Index, names, held_out) -> str:
         )
         + '\n'
     )
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    result = errors.Parser(__doc__, prog='python -m simpropnet_jax.datasets.folder')
-    result.add_argument(
-        'folder', type=Path, help='folder with images/, and masks/CLASS/ if there is no --coco'
-    )
-    result.add_argument(
-        '--coco',
-        type=Path,
-        metavar='FILE.json',
-        help="annotations in COCO's JSON, in place of masks/",
-    )
-    result.add_argument(
-        '--out', type=Path, help='folder for the prepared data, made by this (default: check only)'
-    )
-    result.add_argument(
-        '--val',
-        type=float,
-        default=0.2,
-        help='share of the images to evaluate on, without lists of your own (default: %(default)s)',
-    )
-    result.add_argument(
-        '--longest_side',
-        type=int,
-        default=1024,
-        help='larger images are reduced to it, in pixels; 0: none (default: %(default)s)',
-    )
-    return result
-
-
-if __name__ == '__main__':
-    main()

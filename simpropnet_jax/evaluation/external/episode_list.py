@@ -18,7 +18,7 @@ from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.episode_files import write_episodes
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.data import evaluation_episodes, open_data
 
 
 def main(config: ConfigDict, out: str, hpascal: str | None = None, shot: int | None = None) -> None:
@@ -35,9 +35,9 @@ def main(config: ConfigDict, out: str, hpascal: str | None = None, shot: int | N
         raise ValueError(
             '--shot is for --hpascal: without it, config.eval.shots says how many supports there are'
         )
-    source = experiment.open_data(config)
+    source = open_data(config)
     if hpascal is None:
-        protocol, episodes = experiment.prepare_evaluation(config, source)
+        protocol, episodes = evaluation_episodes(config, source)
     else:
         file, shot = hpascal_file.read(Path(hpascal)), shot or 1
         partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)
