@@ -28,8 +28,8 @@ import re
 import sys
 from pathlib import Path
 
-from configs import amp, canet, cofcn, common, oslsm, panet, prototype, sgone, simpropnet
-from simpropnet_jax.config import command_line
+from configs import amp, canet, cofcn, oslsm, panet, prototype, sgone, simpropnet
+from simpropnet_jax.config import command_line, common
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import errors
 

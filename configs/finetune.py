@@ -1,54 +1,52 @@
-"""Fine-tuning: a trained method goes on, on your own classes.
+"""Fine-tuning: train a trained method further, on your own classes.
 
-    python -m simpropnet_jax.datasets.folder photos --out prepared
-    python train.py --config configs/finetune.py:start=runs/fold2 --config.data.dir=prepared --workdir runs/mine
-    python eval.py --workdir runs/mine
+    simpropnet prepare folder photos --out prepared
+    simpropnet train --config finetune:start=runs/fold2 --config.data.dir=prepared --workdir runs/mine
+    simpropnet eval --workdir runs/mine
 
-The method and how it is trained are those of the work directory after start=; what is other is below. With the same
-flags, eval.py before the training measures what it starts from.
+The method and its training are those of the run after start=; what differs is below. Run `simpropnet eval` with the
+same flags before the training to measure what it starts from.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
-from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.config import common, rules
 from simpropnet_jax.runtime import paths
 
 
 def get_config(argument: str = '') -> ConfigDict:
-    words = list(filter(None, argument.split(',')))
-    start = next((word.removeprefix('start=') for word in words if word.startswith('start=')), '')
-    if not start:
-        raise ValueError(
-            'say what to start from: --config configs/finetune.py:start=WORKDIR, which train.py wrote'
-        )
-    stored = paths.given(start) / 'config.json'
-    if not stored.exists():
-        raise ValueError(
-            f'start={start} is not a folder that train.py wrote: it has no config.json'
-        )
-    before = config_rules.load(stored)
+    words = [word for word in argument.split(',') if word]
+    others = [word for word in words if not word.startswith('start=')]
+    starts = [word.removeprefix('start=') for word in words if word not in others]
+    start = starts[0] if starts else ''
+    before = stored_config(start)
 
     config = common.base()
-    config.model = before.model  # the method's own fields
-    config.train.update(before.train)
+    config.model = before.model  # the same method
+    config.train.update(before.train)  # trained in the same way, but:
     common.own(config)
-    config.data.void = before.data.void
-    config.train.start = start
-    config.train.classes = (
-        'all'  # evaluated on other images of these; 'base': of those that config.fold holds out
-    )
-    config.train.learning_rate = (
-        before.train.learning_rate / 10
-    )  # small: what was learned is to stay
-    config.train.poly_power = 0.9
-    config.train.warmup_steps = 0
-    config.train.steps = 300
-    config.train.batch = 4
-    config.train.history_drop = 1.0
-    config.select.every = 100
-    config.eval.size = before.eval.size
-    config.eval.label_size = before.eval.label_size
-    return common.apply(
-        config, ','.join(word for word in words if not word.startswith('start=')), {}
-    )
+    config.data.void = before.data.void  # as it was trained
+    config.train.start = start  # the run to fine-tune from
+    config.train.classes = 'all'  # test images are others; 'base': without classes of config.fold
+    config.train.learning_rate = before.train.learning_rate / 10  # small, to keep what was learned
+    config.train.poly_power = 0.9  # the rate falls to zero
+    config.train.warmup_steps = 0  # not needed
+    config.train.steps = 300  # minutes
+    config.train.batch = 4  # few images
+    config.train.history_drop = 1.0  # so few steps hardly see a pair twice
+    config.select.every = 100  # three times in a training
+    config.eval.size = before.eval.size  # as it was evaluated
+    config.eval.label_size = before.eval.label_size  # as it was evaluated
+    return common.apply(config, ','.join(others), {})
+
+
+def stored_config(start: str) -> ConfigDict:
+    """Return the config of the run to fine-tune from."""
+    if not start:
+        raise ValueError(
+            'the recipe finetune needs a run to start from: --config finetune:start=WORKDIR'
+        )
+    stored = paths.parse(start) / 'config.json'
+    if not stored.exists():
+        raise ValueError(f'start={start} is not a run: it has no config.json')
+    return rules.load(stored)

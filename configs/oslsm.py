@@ -1,69 +1,42 @@
 """OSLSM, trained as SimPropNet and CANet are, on ResNet-50; with `vgg16` as its own paper and code.
 
-python train.py --config configs/oslsm.py:fold=2 --workdir runs/oslsm2
-python train.py --config configs/oslsm.py:fold=2,cpu --workdir runs/oslsm2   (two CPU cores, minutes)
+simpropnet train --config oslsm:fold=2 --workdir runs/oslsm2
+simpropnet train --config oslsm:fold=2,cpu --workdir runs/oslsm2   (two CPU cores, minutes)
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from simpropnet_jax.config import common
 
 
 def get_config(argument: str = '') -> ConfigDict:
-    config = common.base()
-    config.model.name = 'oslsm'  # which method this is; the fields below are its own
-    config.model.encoder = (
-        'resnet50'  # or 'vgg16', as published: the argument vgg16 has the rest of that recipe
-    )
-    config.model.weights = (
-        'keras'  # ImageNet's: 'keras' downloads them; or a .h5 (Keras), .pth, .safetensors
-    )
-    config.model.convention = (
-        'auto'  # input and stride convention of the backbones; 'auto': the one of the weights
-    )
-    config.model.width = 64  # filters of the backbones' first layer
+    config = common.base('oslsm')
+    config.model.encoder = 'resnet50'  # or 'vgg16', as published; the word vgg16 sets the rest too
     config.model.features = 256  # filters of the layers behind ResNet-50
-    config.model.dropout = 0.5  # behind every layer but the last ones, as VGG-16 has it
-    config.model.dtype = (
-        'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
-    )
+    config.model.dropout = 0.5  # behind every layer but the last ones, as in VGG-16
 
-    config.train.frozen = (
-        'backbone',
-        'conditioning',
-        'hashing',
-    )  # the hashing is random and stays so
-    config.train.initial_gain = (
-        1.0  # three new layers, one after the other, would hardly learn from N(0, 0.01)
-    )
+    config.train.frozen = ('backbone', 'conditioning', 'hashing')  # the hashing stays random
+    config.train.initial_gain = 1.0  # three new layers in a row would hardly learn from N(0, 0.01)
     return common.apply(config, argument, {'vgg16': vgg16, 'cpu': cpu})
 
 
 def vgg16(config: ConfigDict) -> None:
-    """As released: two whole VGG-16 are trained, ten pairs a step, for 60,000 steps."""
-    config.model.encoder = 'vgg16'
-    config.train.frozen = ('hashing',)
-    config.train.initial_gain = 0.0
-    config.train.size = config.eval.size = (
-        513  # 32n+1; the released test has 500, its training the images' own
-    )
-    config.train.batch = (
-        10  # the released solver adds up the gradients of ten pairs, one at a time (iter_size)
-    )
-    config.train.steps = 60_000
-    config.train.learning_rate = (
-        2.5e-5  # 1e-10 of the sum over 500 x 500 pixels; there a tenth for the conditioning
-    )
-    config.train.momentum = 0.99
-    config.train.weight_decay = 2e-9  # 5e-4 beside that sum
-    config.train.support_scale = 1.0
-    config.train.support_flip = False
-    config.select.every = 5_000
+    """Train as released: two whole VGG-16, ten pairs per step, for 60,000 steps."""
+    config.model.encoder = 'vgg16'  # as published
+    config.train.frozen = ('hashing',)  # the rest is trained
+    config.train.initial_gain = 0.0  # no new layers
+    config.train.size = config.eval.size = 513  # 32n+1; released: 500 in the test
+    config.train.batch = 10  # the released solver sums the gradients of ten pairs (iter_size)
+    config.train.steps = 60_000  # as released
+    config.train.learning_rate = 2.5e-5  # 1e-10 of a sum over 500 x 500; conditioning: 1/10
+    config.train.momentum = 0.99  # as released
+    config.train.weight_decay = 2e-9  # 5e-4 next to that sum
+    config.train.support_scale = 1.0  # off
+    config.train.support_flip = False  # off
+    config.select.every = 5_000  # twelve times in a training
 
 
 def cpu(config: ConfigDict) -> None:
-    """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
+    """Train for minutes on two CPU cores: small images, few steps, a fast recipe; not for the paper's numbers."""
     common.minutes(config)
-    config.model.dropout = (
-        0.1  # or the weights that supports are turned into are noise for so few steps
-    )
+    config.model.dropout = 0.1  # else the weights made from supports are noise for so few steps

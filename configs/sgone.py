@@ -1,60 +1,41 @@
 """SG-One, trained as SimPropNet and CANet are, on ResNet-50; with `vgg16` as its own paper and code.
 
-python train.py --config configs/sgone.py:fold=2 --workdir runs/sgone2
-python train.py --config configs/sgone.py:fold=2,cpu --workdir runs/sgone2   (two CPU cores, minutes)
+simpropnet train --config sgone:fold=2 --workdir runs/sgone2
+simpropnet train --config sgone:fold=2,cpu --workdir runs/sgone2   (two CPU cores, minutes)
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from simpropnet_jax.config import common
 
 
 def get_config(argument: str = '') -> ConfigDict:
-    config = common.base()
-    config.model.name = 'sgone'  # which method this is; the fields below are its own
-    config.model.encoder = (
-        'resnet50'  # or 'vgg16', as published: the argument vgg16 has the rest of that recipe
-    )
-    config.model.weights = (
-        'keras'  # ImageNet's: 'keras' downloads them; or a .h5 (Keras), .pth, .safetensors
-    )
-    config.model.convention = (
-        'auto'  # input and stride convention of the backbone; 'auto': the one of the weights
-    )
-    config.model.width = 64  # filters of the backbone's first layer
+    config = common.base('sgone')
+    config.model.encoder = 'resnet50'  # or 'vgg16', as published; the word vgg16 sets the rest too
     config.model.features = 256  # filters of the guidance branch; as published, on VGG-16, 512
-    config.model.shots = (
-        'average'  # K supports: the mean of their vectors, or the 'union' of the K masks
-    )
-    config.model.dtype = (
-        'float32'  # of the computation; 'bfloat16' on accelerators; parameters stay float32
-    )
+    config.model.shots = 'average'  # K supports: 'average' of vectors or 'union' of the K masks
 
     config.train.initial_gain = 0.9  # the release's Xavier deviation is 0.7 to 0.9 of He's
     return common.apply(config, argument, {'vgg16': vgg16, 'cpu': cpu})
 
 
 def vgg16(config: ConfigDict) -> None:
-    """As published: all of VGG-16 is trained, one episode a step, for 100,000 steps."""
-    config.model.encoder = 'vgg16'
-    config.model.features = 512
-    config.train.frozen = ()
-    config.train.size = config.eval.size = (
-        417  # the release takes images as they are, one a step: about 375 x 500
-    )
-    config.train.batch = 1
-    config.train.steps = 100_000
-    config.train.learning_rate = (
-        1e-5  # the release has ten times that for the guidance layer, twice that for biases
-    )
-    config.train.momentum = 0.99
-    config.train.support_scale = 1.0
-    config.train.support_flip = False
-    config.select.every = 5_000
+    """Train as published: all of VGG-16, one episode per step, for 100,000 steps."""
+    config.model.encoder = 'vgg16'  # as published
+    config.model.features = 512  # as published
+    config.train.frozen = ()  # all of it is trained
+    config.train.size = config.eval.size = 417  # released: own sizes, about 375 x 500
+    config.train.batch = 1  # as published
+    config.train.steps = 100_000  # as published
+    config.train.learning_rate = 1e-5  # released: guidance layer x 10, biases x 2
+    config.train.momentum = 0.99  # as released
+    config.train.support_scale = 1.0  # off
+    config.train.support_flip = False  # off
+    config.select.every = 5_000  # twenty times in a training
 
 
 def cpu(config: ConfigDict) -> None:
-    """Minutes on two CPU cores: small images, few steps, a recipe that learns fast; not for the paper's numbers."""
+    """Train for minutes on two CPU cores: small images, few steps, a fast recipe; not for the paper's numbers."""
     common.minutes(config)
-    config.train.learning_rate = 5e-3  # CANet's with ten times its rate, as there falling to zero
-    config.train.foreground_weight = 2.5  # or so short a training misses novel objects
+    config.train.learning_rate = 5e-3  # CANet's `cpu` rate times its factor, falling to zero
+    config.train.foreground_weight = 2.5  # else so short a training misses novel objects

@@ -252,7 +252,7 @@ def test_help_follows_the_config_that_is_given():
 
 def test_a_config_of_ones_own_is_explained_by_its_comments_and_by_those_it_is_built_on(tmp_path):
     (tmp_path / 'mine.py').write_text(
-        'from configs import common\n\n\ndef get_config(words):\n    config = common.base()\n'
+        'from simpropnet_jax.config import common\n\n\ndef get_config(words):\n    config = common.base()\n'
         '    config.model = net = type(config)()\n    net.depth = 3  # of the net\n'
         '    config.train.batch = 2  # as much as fits\n    return config\n'
     )

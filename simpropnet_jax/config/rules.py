@@ -1,211 +1,33 @@
-"""What a config may hold: one rule a field, checked before anything is compiled or written."""
+"""Check configs, change their fields, and read the configs of runs. `fields` declares what a field may hold."""
 
 import ast
 import difflib
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from simpropnet_jax.backbones.conventions import CONVENTIONS
+from simpropnet_jax.config.allowed import PLAIN, each, number, one_of
+from simpropnet_jax.config.fields import NAMES, SECTIONS, rule_of, values_before
 from simpropnet_jax.datasets.folds import novel_classes
-from simpropnet_jax.datasets.options import TINY_RULES
-from simpropnet_jax.episodes.options import BACKENDS, ORDERS, RESIDENCY
-from simpropnet_jax.episodes.presets import PRESETS
 from simpropnet_jax.runtime.paths import AnyPath
 
+__all__ = [
+    'NAMES',
+    'change',
+    'check_same_run',
+    'each',
+    'fields',
+    'load',
+    'number',
+    'one_of',
+    'plain',
+    'unknown_field',
+    'validate',
+]
 
-class Rule(NamedTuple):
-    """What a field may be, as a test and in words."""
-
-    holds: Callable[[Any], bool]
-    allowed: str
-
-
-def one_of(*values) -> Rule:
-    return Rule(
-        lambda value: value in values,
-        ', '.join(repr(value) for value in values[:-1]) + f' or {values[-1]!r}',
-    )
-
-
-def number(low, high=float('inf'), whole=True) -> Rule:
-    limits = f'{low} or more' if high == float('inf') else f'from {low} to {high}'
-    kinds = int if whole else (int, float)
-    return Rule(
-        lambda value: (
-            isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-        ),
-        f'a {"whole " if whole else ""}number, {limits}',
-    )
-
-
-def each(rule: Rule, least: int = 1) -> Rule:
-    many = 'one or more' if least else 'any number'
-    return Rule(
-        lambda value: len(value) >= least and all(rule.holds(one) for one in value),
-        f'{many} of: {rule.allowed}',
-    )
-
-
-FLAG = one_of(True, False)
-ANY = Rule(lambda value: True, 'anything')
-SIZE = number(33, 4097)
-REFINEMENT = Rule(
-    lambda value: value in ('fixed', 'until_drop') or value.isdigit(),
-    "'fixed', 'until_drop' or a number as text, '2'",
-)
-DEPTHS = Rule(
-    lambda value: len(value) in (3, 4) and each(number(1)).holds(value),
-    'three or four whole numbers, 1 or more',
-)
-
-RULES = {
-    'seed': number(0),
-    'fold': ANY,  # folds.novel_classes says more about it than a rule can
-    'data.name': ANY,
-    'data.dir': ANY,
-    'data.train_list': one_of('trainaug', 'noval'),
-    'data.tiny_rule': one_of(*TINY_RULES),
-    'data.drop_novel_images': FLAG,
-    'data.void': one_of('ignore', 'background'),
-    'data.loader': one_of(*BACKENDS),
-    'data.workers': number(1, 256),
-    'data.resident': one_of(*RESIDENCY),
-    'model.name': one_of(
-        'simpropnet',
-        'canet',
-        'panet',
-        'sgone',
-        'cofcn',
-        'amp',
-        'oslsm',
-        'prototype',
-        'classifier',
-        'deeplab',
-    ),
-    'model.weights': ANY,
-    'model.trained': ANY,
-    'model.convention': one_of('auto', *CONVENTIONS),
-    'model.encoder': one_of('resnet50', 'vgg16'),
-    'model.width': number(1),
-    'model.features': number(1),
-    'model.depths': DEPTHS,
-    'model.dropout': number(0, 0.99, whole=False),
-    'model.fbaf': FLAG,
-    'model.fbaf_activation': one_of('none', 'relu', 'block'),
-    'model.attention_gain': number(0, whole=False),
-    'model.shots': one_of('average', 'attention', 'union'),
-    'model.refinements': number(0),
-    'model.alpha': number(0, 1, whole=False),
-    'model.dtype': one_of('float32', 'bfloat16'),
-    'train.start': ANY,
-    'train.epochs': number(1),
-    'train.steps': number(0),
-    'train.batch': number(1),
-    'train.shot': number(1),
-    'train.size': SIZE,
-    'train.classes': one_of('base', 'all'),
-    'train.sampling': one_of(*ORDERS),
-    'train.support_scale': number(1, 4, whole=False),
-    'train.support_flip': FLAG,
-    'train.turn': FLAG,
-    'train.dual_prediction': FLAG,
-    'train.crc': FLAG,
-    'train.alignment': FLAG,
-    'train.history_drop': number(0, 1, whole=False),
-    'train.ica': number(0, 1, whole=False),
-    'train.ica_decay': number(0, 1, whole=False),
-    'train.foreground_weight': number(0, whole=False),
-    'train.optimizer': one_of('sgd', 'adamw', 'rmsprop'),
-    'train.learning_rate': number(0, whole=False),
-    'train.rate_factor': number(0, whole=False),
-    'train.poly_power': number(0, whole=False),
-    'train.warmup_steps': number(0),
-    'train.momentum': number(0, 1, whole=False),
-    'train.weight_decay': number(0, whole=False),
-    'train.clip': number(0, whole=False),
-    'train.initial_gain': number(0, whole=False),
-    'train.frozen': ANY,
-    'train.log_every': number(1),
-    'train.steps_per_dispatch': number(1, 10_000),
-    'tpc.when': one_of('never', 'before', 'mixed', 'after'),
-    'tpc.epochs': number(1),
-    'tpc.steps': number(0),
-    'tpc.mix': number(0, 1, whole=False),
-    'tpc.probability': number(0, 1, whole=False),
-    'tpc.distortion': number(0, 0.5, whole=False),
-    'tpc.rotation': number(0, 180, whole=False),
-    'tpc.zoom': number(1, 8, whole=False),
-    'tpc.flip': number(0, 1, whole=False),
-    'tpc.noise': number(0, 1, whole=False),
-    'tpc.pepper': number(0, 1, whole=False),
-    'select.on': one_of('novel_val', 'base_val', 'val', 'last'),
-    'select.every': number(0),
-    'select.episodes': number(1),
-    'eval.protocol': one_of(*PRESETS),
-    'eval.episodes_file': ANY,
-    'eval.shots': each(number(1)),
-    'eval.episodes': number(0),
-    'eval.seeds': each(number(0), least=0),
-    'eval.size': SIZE,
-    'eval.label_size': number(0, 4097),
-    'eval.own_size': FLAG,
-    'eval.scales': each(number(0.1, 4, whole=False)),
-    'eval.refinement': REFINEMENT,
-    'eval.self_support': number(0, 100),
-    'eval.random_support': FLAG,
-    'eval.batch': number(1),
-    'eval.memory': number(0, whole=False),
-}
-
-# How the methods that have model.shots fuse several supports.
-SHOTS = {'canet': ('average', 'attention'), 'sgone': ('average', 'union')}
-
-# Fields that came later: a work directory that is older than they was trained as with these values.
-LATER = {
-    'data': {'resident': 'auto'},
-    'train': {
-        'classes': 'base',
-        'turn': False,
-        'crc': False,
-        'alignment': False,
-        'history_drop': 0.7,
-        'foreground_weight': 1.0,
-        'optimizer': 'sgd',
-        'rate_factor': 1.0,
-        'poly_power': 0.0,
-        'warmup_steps': 0,
-        'clip': 0.0,
-        'initial_gain': 0.0,
-        'steps_per_dispatch': 1,
-        'start': '',
-    },
-    'tpc': {
-        'when': 'never',
-        'epochs': 30,
-        'steps': 0,
-        'mix': 0.5,
-        'probability': 0.5,
-        'distortion': 0.04,
-        'rotation': 30.0,
-        'zoom': 1.5,
-        'flip': 0.5,
-        'noise': 0.05,
-        'pepper': 0.04,
-    },
-    'eval': {
-        'episodes_file': '',
-        'scales': (1.0,),
-        'refinement': 'fixed',
-        'self_support': 0,
-        'random_support': False,
-        'memory': 3.0,
-    },
-}
-
-# Fields that may differ from those that a work directory was started with: they do not change what is trained.
+# Fields that may change when a run is resumed, because they do not change what is trained.
 FREE = (
     'data.dir',
     'data.loader',
@@ -217,10 +39,13 @@ FREE = (
     'train.steps_per_dispatch',
     'eval.',
 )
+LENGTH = ('train.epochs', 'train.steps')
+
+TYPES = {bool: 'True or False', int: 'a whole number', float: 'a number'}
 
 
 def fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """All fields as ('train.batch', 8)."""
+    """Yield every field with its value: ('train.batch', 8)."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             yield from fields(value, f'{prefix}{name}.')
@@ -229,89 +54,75 @@ def fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
-    """Checks every field on its own, and the batches against the devices.
+    """Check every field on its own, then those that depend on each other, and the batch against the devices.
+
+    A field of `config.model` that no rule knows may hold any plain value; the method refuses what it does not have.
 
     Raises:
-      ValueError: names the first field that is out of range, its value, and what is allowed.
+      ValueError: names the first field that is wrong, its value, and what is allowed.
     """
     for name, value in fields(config):
-        if name not in RULES:
-            raise ValueError(unknown_field(name, RULES))
-        rule = RULES[name]
+        rule = rule_of(name, config.model.get('name', ''))
+        if rule is None:
+            raise ValueError(unknown_field(name, NAMES))
         if not rule.holds(value):
             raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
-    if config.data.name != 'folder':  # whose folds are known when it is opened
+    if config.data.name != 'folder':  # the folds of a folder are known when it is opened
         novel_classes(config.fold)
-    shots, known = config.model.get('shots'), SHOTS.get(config.model.name)
-    if shots and known and not one_of(*known).holds(shots):
+    if config.model.get('shots') == 'attention' and config.train.shot == 1:
         raise ValueError(
-            f'config.model.shots must be {one_of(*known).allowed} for {config.model.name}, got {shots!r}'
-        )
-    if shots == 'attention' and config.train.shot == 1:
-        raise ValueError(
-            "config.model.shots is 'attention', which one support teaches nothing: train with config.train.shot of 2 "
-            "or more, or take 'average'"
+            "config.model.shots='attention' learns nothing from one support. Set config.train.shot to 2 or more, or "
+            "use 'average'"
         )
     if config.train.crc and config.train.alignment:
         raise ValueError(
-            'config.train.crc and config.train.alignment are one cycle, with the soft and with the hard predicted '
-            'mask: set one of them to False'
+            'config.train.crc and config.train.alignment are the same cycle, with a soft and with a hard mask. Set one '
+            'of them to False'
         )
-    batch = config.train.batch
-    if batch % devices:
-        raise ValueError(
-            f'config.train.batch must be a multiple of the {devices} devices (of {hosts} host{"s" * (hosts > 1)}), '
-            f'got {batch}; the nearest that fit are {max(batch // devices, 1) * devices} and '
-            f'{(batch // devices + 1) * devices}'
-        )
+    _check_batch(config.train.batch, devices, hosts)
 
 
 def change(config: ConfigDict, name: str, text: str) -> None:
-    """Sets a field, such as train.size, to a value given as text, such as '161'.
+    """Set a field, such as train.size, to a value given as text, such as '161'.
+
+    A tuple is replaced as a whole: '(1, 5)'.
 
     Raises:
-      ValueError: there is no such field, or the text is no value for it.
+      ValueError: there is no such field, or the text is not a value for it.
     """
     known = dict(fields(config))
     if name not in known:
         raise ValueError(unknown_field(name, known))
-    try:
-        value = text if isinstance(known[name], str) else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise ValueError(
-            f'{name}={text}: {text!r} is not a number, True, False or a tuple'
-        ) from None
+    value = _parsed(name, text, known[name])
     try:
         config.update_from_flattened_dict({name: value})
-    except TypeError:  # a value of another type than the field's
-        raise ValueError(f'config.{name} must be {RULES[name].allowed}, got {value!r}') from None
+    except TypeError:  # the value has another type than the field
+        raise ValueError(
+            f'config.{name} must be {_allowed(config, name, known[name])}, got {value!r}'
+        ) from None
 
 
-def unknown_field(name: str, known) -> str:
-    """A sentence about a field that is not there, with the nearest ones."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    last = name.split('.')[-1]
-    near = (
-        near
-        or [
-            k for k in known if difflib.SequenceMatcher(None, last, k.split('.')[-1]).ratio() > 0.6
-        ][:3]
-    )
-    hint = (
-        f'did you mean {" or ".join(f"config.{one}" for one in near)}?'
-        if near
-        else 'see the config file'
-    )
-    return f'unknown config field config.{name}; {hint}'
+def unknown_field(name: str, known: Iterable[str]) -> str:
+    """Return a sentence about a field that does not exist, with the nearest ones that do."""
+    known, last = list(known), name.rpartition('.')[2]
+    near = [other for other in known if other.rpartition('.')[2] == last]  # in another section
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = near or [other for other in known if _similar(last, other.rpartition('.')[2])][:3]
+    if not near:
+        return f'unknown config field config.{name}; --help lists the fields'
+    suggested = ' or '.join(f'config.{other}' for other in near)
+    return f'unknown config field config.{name}; did you mean {suggested}?'
 
 
 def plain(config: ConfigDict) -> dict:
-    """The config as JSON data: tuples become lists."""
+    """Return the config as JSON data: tuples become lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def load(path: AnyPath) -> ConfigDict:
-    """A config that `plain` and `checkpoint.write_json` wrote; lists become tuples, and fields of `LATER` are added.
+    """Read a config that `plain` and `checkpoint.write_json` wrote: lists become tuples.
+
+    Fields that are newer than the file get the values that older runs were trained with (`Field.before`).
 
     Raises:
       ValueError: the file is not JSON.
@@ -319,39 +130,98 @@ def load(path: AnyPath) -> ConfigDict:
     try:
         stored = _with_tuples(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
-        raise ValueError(f'{path} is damaged ({error}); use another --workdir') from error
-    added = {section: {**added, **stored.get(section, {})} for section, added in LATER.items()}
-    return ConfigDict({**stored, **added})
-
-
-def _with_tuples(value):
-    if isinstance(value, dict):
-        return {name: _with_tuples(one) for name, one in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+        raise ValueError(f'{path} is damaged ({error}). Use another --workdir') from error
+    for section in SECTIONS:
+        added = values_before(section)
+        if added:
+            stored[section] = {**added, **stored.get(section, {})}
+    return ConfigDict(stored)
 
 
 def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> None:
-    """Refuses to go on with a work directory that was started with other values of what matters.
+    """Refuse to resume a run with a config that trains something else.
 
+    Args:
+      config: the config now.
+      stored: the config that the run was started with.
+      workdir: the run's folder.
     Raises:
-      ValueError: names each field that differs, with both values.
+      ValueError: names each field that differs, with both values, and says what to do.
     """
     now, before = dict(fields(config)), dict(fields(stored))
     if now.get('model.convention') == 'auto':
         now['model.convention'] = before.get('model.convention')
-    # A longer training begins like a shorter one if neither the rate nor ICA's probability follows its length.
-    ica_falls = now.get('train.ica') and now.get('train.ica_decay') != 1
-    fixed = now.get('train.poly_power') or ica_falls or now.get('tpc.when') == 'after'
-    free = FREE if fixed else (*FREE, 'train.epochs', 'train.steps')
-    if now.get('model.name') == 'sgone' and now.get('train.shot') == 1:
-        free = (*free, 'model.shots')  # one support is fused with none
+    fixed = _why_length_is_fixed(now)
+    free = FREE if fixed else (*FREE, *LENGTH)
+    if now.get('train.shot') == 1:  # one support is combined with nothing
+        free = (*free, 'model.shots')
     differing = [
-        f'{name}: {before.get(name)!r} then, {now.get(name)!r} now'
+        name
         for name in sorted(now.keys() | before.keys())
         if now.get(name) != before.get(name) and not name.startswith(free)
     ]
-    if differing:
+    if not differing:
+        return
+    changes = ', '.join(
+        f'{name}: was {before.get(name)!r}, now {now.get(name)!r}' for name in differing
+    )
+    message = f'{workdir} was started with a different config ({changes})'
+    if set(differing) & set(LENGTH):
         raise ValueError(
-            f'{workdir} was started with another config ({"; ".join(differing)}); '
-            'use another --workdir, or the values of then'
+            f'{message}, and {fixed}. Restore the old values, or use a new --workdir and continue from these weights '
+            f'with --config.train.start={workdir}'
         )
+    raise ValueError(f'{message}. Use a new --workdir or restore the old values')
+
+
+def _why_length_is_fixed(now: dict[str, Any]) -> str:
+    """Why a run cannot train for more or fewer steps than it was started for; '' if it can."""
+    if now.get('train.poly_power'):
+        return 'its learning rate falls to zero over just these steps'
+    if now.get('train.ica') and now.get('train.ica_decay') != 1:
+        return 'its train.ica decays over just these steps'
+    if now.get('tpc.when') == 'after':
+        return 'its transformed pairs follow after just these steps'
+    return ''
+
+
+def _check_batch(batch: int, devices: int, hosts: int) -> None:
+    if batch % devices:
+        fewer = max(batch // devices, 1) * devices
+        more = (batch // devices + 1) * devices
+        where = '1 host' if hosts == 1 else f'{hosts} hosts'
+        raise ValueError(
+            f'config.train.batch must be a multiple of the {devices} devices (of {where}), got {batch}; the nearest '
+            f'that fit are {fewer} and {more}'
+        )
+
+
+def _parsed(name: str, text: str, current: Any) -> Any:
+    if isinstance(current, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(
+            f'{name}={text}: {text!r} is not a number, True, False or a tuple'
+        ) from None
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _allowed(config: ConfigDict, name: str, current: Any) -> str:
+    """What a field may hold, in words."""
+    if isinstance(current, tuple):
+        return f'a tuple such as {current or (0, 1)!r}'
+    method = config.model.get('name', '') if 'model' in config else ''
+    rule = rule_of(name, method) or PLAIN
+    return rule.allowed if rule is not PLAIN else TYPES.get(type(current), PLAIN.allowed)
+
+
+def _similar(one: str, other: str) -> bool:
+    return difflib.SequenceMatcher(None, one, other).ratio() > 0.6
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value

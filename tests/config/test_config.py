@@ -1,10 +1,15 @@
-"""What a config may hold, and with which other config a run may go on."""
+"""What a config may hold, and with which other config a run may be resumed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
-from configs import canet, common, prototype, shapes, simpropnet
+from configs import canet, prototype, shapes, simpropnet
+from simpropnet_jax.config import common
+from simpropnet_jax.config import fields as config_fields
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import checkpoint
 
@@ -48,13 +53,11 @@ def test_canet_has_its_own_rate_and_batch_alone_and_the_second_papers_with_its_w
 
 def test_a_training_has_one_conditioning_and_attention_wants_several_supports():
     assert [canet.get_config(word).tpc.epochs for word in ('tpc', 'tpc_after')] == [30, 10]
-    with pytest.raises(ValueError, match='of tpc, tpc_mixed and tpc_after only one can be given'):
+    with pytest.raises(ValueError, match='only one of tpc, tpc_mixed and tpc_after can be given'):
         canet.get_config('tpc,tpc_mixed')
     config = canet.get_config()
     config.model.shots = 'attention'
-    with pytest.raises(
-        ValueError, match="'attention', which one support teaches nothing: train with"
-    ):
+    with pytest.raises(ValueError, match="'attention' learns nothing from one support. Set"):
         config_rules.validate(config, devices=1)
 
 
@@ -70,17 +73,92 @@ def test_rows_of_table_4():
     }
 
 
+def test_checking_a_config_loads_nothing_heavy():
+    code = (
+        'import sys; from simpropnet_jax.config import common, fields, recipes, rules; '
+        "rules.validate(recipes.get('simpropnet'), 1); "
+        "print(*{'jax', 'flax', 'numpy', 'tensorflow'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ''
+
+
+def test_every_default_keeps_its_rule():
+    for name, field in config_fields.FIELDS.items():
+        assert field.rule.holds(field.default), name
+        assert field.before is None or field.rule.holds(field.before), name
+        assert field.help and len(field.help) < 100, name
+
+
+def test_a_new_methods_own_fields_need_no_declaration_and_unknown_fields_elsewhere_are_refused():
+    config = common.base('mine')
+    config.model.depth = 3
+    config_rules.validate(config, devices=1)
+    config_rules.change(config, 'model.depth', '5')
+    assert config.model.depth == 5
+    with pytest.raises(ValueError, match="config.model.depth must be a whole number, got 'many'"):
+        config_rules.change(config, 'model.depth', "'many'")
+    config.train.btach = 3
+    with pytest.raises(ValueError, match='config.train.btach; did you mean config.train.batch'):
+        config_rules.validate(config, devices=1)
+    del config.train.btach
+    config.model.net = ConfigDict({'encoder': 3})
+    with pytest.raises(ValueError, match='unknown config field config.model.net.encoder'):
+        config_rules.validate(config, devices=1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'value'),
+    [
+        ('eval.shots', '(1,)', (1,)),
+        ('eval.shots', '[1, 10]', (1, 10)),
+        ('train.frozen', '()', ()),
+        ('train.batch', '4', 4),
+        ('train.learning_rate', '1', 1.0),
+        ('train.crc', 'True', True),
+        ('data.dir', '12', '12'),
+    ],
+)
+def test_a_field_takes_a_value_as_text(name, text, value):
+    config = simpropnet.get_config()
+    config_rules.change(config, name, text)
+    assert dict(config_rules.fields(config))[name] == value
+
+
+def test_a_tuple_is_replaced_as_a_whole():
+    config = simpropnet.get_config()
+    config_rules.change(config, 'eval.shots', '(1,)')
+    config_rules.change(config, 'eval.shots', '(5,)')
+    assert config.eval.shots == (5,)
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('eval.shots', '5', r'config.eval.shots must be a tuple such as \(1, 5\), got 5'),
+        ('train.batch', '4.5', 'config.train.batch must be a whole number, 1 or more, got 4.5'),
+        ('train.batch', 'many', "train.batch=many: 'many' is not a number, True, False or a tuple"),
+        ('train.btach', '4', 'unknown config field config.train.btach; did you mean'),
+        ('model.batch', '4', 'did you mean config.train.batch'),
+        ('xyz', '4', 'unknown config field config.xyz; --help lists the fields'),
+    ],
+)
+def test_a_value_that_a_field_cannot_have_is_refused(name, text, message):
+    with pytest.raises(ValueError, match=message):
+        config_rules.change(simpropnet.get_config(), name, text)
+
+
 def test_a_config_comes_back_from_its_file(tmp_path):
     config = simpropnet.get_config('fold=2')
     checkpoint.write_json(tmp_path / 'config.json', config_rules.plain(config))
     assert config_rules.load(tmp_path / 'config.json').to_dict() == config.to_dict()
 
 
-def test_the_config_of_an_older_work_directory_is_filled_with_what_it_was_trained_as(tmp_path):
+def test_the_config_of_an_older_run_gets_the_values_that_it_was_trained_with(tmp_path):
     config = shapes.get_config('backbone')
     stored = config_rules.plain(config)
-    for section, later in config_rules.LATER.items():
-        for name, value in later.items():
+    for section in config_fields.SECTIONS:
+        for name, value in config_fields.values_before(section).items():
             del stored[section][name]
             config[section][name] = value
     del stored['tpc']
@@ -90,24 +168,45 @@ def test_the_config_of_an_older_work_directory_is_filled_with_what_it_was_traine
     assert found.to_dict() == config.to_dict()
 
 
-def test_the_values_that_later_fields_have_are_those_of_the_papers_recipe():
-    base = common.base()
-    for section, later in config_rules.LATER.items():
-        assert later == {name: base[section][name] for name in later}
+def test_older_runs_were_trained_with_the_values_of_the_papers_recipe():
+    for name, field in config_fields.FIELDS.items():
+        assert field.before in (None, field.default), name
 
 
-def test_what_may_change_when_a_run_goes_on():
+def test_what_may_change_when_a_run_is_resumed():
     before, now = simpropnet.get_config('fold=2'), simpropnet.get_config('fold=2')
     now.data.dir, now.train.log_every, now.eval.shots = '/elsewhere', 7, (10,)
-    now.train.epochs = 200
-    with pytest.raises(
-        ValueError, match='180 then, 200 now'
-    ):  # the probability of ICA follows the length
-        config_rules.check_same_run(now, before, Path('W'))
-    before.train.ica = now.train.ica = 0.0
     config_rules.check_same_run(now, before, Path('W'))
-    before.train.poly_power = now.train.poly_power = 0.9
-    with pytest.raises(
-        ValueError, match='W was started with another config .train.epochs: 180 then, 200 now.'
-    ):
+    now.train.batch = 4
+    with pytest.raises(ValueError) as error:
         config_rules.check_same_run(now, before, Path('W'))
+    assert str(error.value) == (
+        'W was started with a different config (train.batch: was 8, now 4). Use a new --workdir or restore the old '
+        'values'
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'train.poly_power': 0.9}, 'its learning rate falls to zero over just these steps'),
+        ({'train.ica': 0.25}, 'its train.ica decays over just these steps'),
+        ({'tpc.when': 'after'}, 'its transformed pairs follow after just these steps'),
+        ({'train.ica': 0.25, 'train.ica_decay': 1.0}, ''),
+        ({}, ''),
+    ],
+)
+def test_a_run_is_extended_unless_something_follows_its_length(changes, reason):
+    before, now = simpropnet.get_config('dpr_fbaf'), simpropnet.get_config('dpr_fbaf')
+    for config in (before, now):
+        config.update_from_flattened_dict(changes)
+    now.train.epochs = 200
+    if not reason:
+        config_rules.check_same_run(now, before, Path('W'))
+        return
+    with pytest.raises(ValueError) as error:
+        config_rules.check_same_run(now, before, Path('W'))
+    assert str(error.value) == (
+        f'W was started with a different config (train.epochs: was 180, now 200), and {reason}. Restore the old '
+        'values, or use a new --workdir and continue from these weights with --config.train.start=W'
+    )

@@ -8,9 +8,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from PIL import Image
-
-from configs import common, shapes
 from simpropnet_jax.cli.draw_pairs import draw
+
+from configs import shapes
+from simpropnet_jax.config import common
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.episodes.transform import OFF, transform_pairs
 

@@ -398,6 +398,7 @@ def test_configs_are_valid_and_the_method_says_that_it_iterates():
     config = canet_config.get_config()
     config.model.shots = 'both'
     with pytest.raises(
-        ValueError, match="config.model.shots must be 'average', 'attention' or 'union', got 'both'"
+        ValueError,
+        match="config.model.shots must be 'average' or 'attention' for canet, got 'both'",
     ):
         config_rules.validate(config, devices=1)

@@ -208,7 +208,7 @@ def test_the_union_may_be_asked_for_at_the_test_and_has_a_file_and_a_name_of_its
     assert method_name(now) == 'SG-One + union'
     assert result_name(now, 'best') == result_name(before, 'best').replace('.json', '_union.json')
     now.train.shot = before.train.shot = 5
-    with pytest.raises(ValueError, match="model.shots: 'average' then, 'union' now"):
+    with pytest.raises(ValueError, match="model.shots: was 'average', now 'union'"):
         config_rules.check_same_run(now, before, tmp_path)
     now.model.shots = 'attention'
     with pytest.raises(

@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(small_config, tmp_pat
 
 
 def test_another_config_on_the_same_workdir_is_refused(small_config, tmp_path, whole):
-    with pytest.raises(ValueError, match=r'train.learning_rate: 0.0025 then, 0.1 now'):
+    with pytest.raises(ValueError, match=r'train.learning_rate: was 0.0025, now 0.1'):
         loop.train_and_evaluate(small_config(**{'train.learning_rate': 0.1}), tmp_path / 'whole')
 
 

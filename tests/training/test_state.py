@@ -36,7 +36,7 @@ def test_split_is_by_whole_path_elements_and_merge_undoes_it():
 @pytest.mark.parametrize('name', ['sgd', 'rmsprop'])
 def test_optimizer_is_pytorchs(name):
     torch = pytest.importorskip('torch', reason='PyTorch is the reference for SGD and RMSprop')
-    from configs import common
+    from simpropnet_jax.config import common
 
     config = common.base().train
     config.optimizer = name
@@ -128,7 +128,7 @@ def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, confi
 
 
 def test_learning_rate_rises_and_then_falls_to_zero():
-    from configs import common
+    from simpropnet_jax.config import common
 
     config = common.base().train
     config.update(learning_rate=2.0, warmup_steps=4, poly_power=1.0)
