@@ -31,7 +31,7 @@ $(INSTALLED): requirements.txt pyproject.toml setup.py
 	@echo "Installed: $(VENV)/bin/simpropnet --help lists what it can do."
 
 demo: $(INSTALLED)
-	$(HUGE_PAGES) $(VENV)/bin/python demo.py
+	$(HUGE_PAGES) $(VENV)/bin/simpropnet demo
 
 test: $(INSTALLED) lint
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile

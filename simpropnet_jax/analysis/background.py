@@ -1,12 +1,4 @@
-"""Are the backgrounds of a class's images more alike than its objects? By class, as a table and as a bar figure.
-
-    python -m simpropnet_jax.analysis.background --out background.png --config.data.name=pascal5i/subset
-
-SimPropNet's Figure 3: cosine of the masked averages of ResNet-50's layer2+layer3 over the objects of two images of a
-class, and over their backgrounds (all that is neither the class nor void), the mean over the pairs of each class; 4,000
-pairs. There the backgrounds are more alike in all 20 classes; the paper prints no numbers. No method is needed. Beside
-the figure our numbers go to a JSON file. Options: configs/background.py.
-"""
+"""How alike the backgrounds and the objects of a class's images are: SimPropNet, Figure 3."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from simpropnet_jax.analysis.similarity import (
@@ -25,7 +16,6 @@ from simpropnet_jax.analysis.similarity import (
     same_class_pairs,
 )
 from simpropnet_jax.backbones.extractor import Extractor, load_extractor
-from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.index import TINY_RULES, Pairs, listed_pairs
 from simpropnet_jax.datasets.source import open_source
@@ -207,8 +197,17 @@ def check(config: ConfigDict, out: Path) -> None:
         raise ValueError(f'--out must end in .png, .pdf or .svg, got {out}')
 
 
-def main():
-    config, out = CONFIG.value, Path(OUT.value)
+def measure_and_draw(config: ConfigDict, out: Path) -> dict[str, Any]:
+    """Measure the similarities, draw them, and write the numbers next to the picture.
+
+    Args:
+      config: of configs/background.py.
+      out: picture to write.
+    Returns:
+      The record of `measure`.
+    Raises:
+      ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
+    """
     check(config, out)
     source = open_source(config.data.name, paths.parse(config.data.dir))
     how = config.features
@@ -216,13 +215,4 @@ def main():
     record = measure(config, extractor, source)
     draw(record, out)
     checkpoint.write_json(out.with_suffix('.json'), record)
-    print(table(record), end='')
-
-
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(required=False, default='configs/background.py')
-    OUT = flags.DEFINE_string(
-        'out', None, 'picture to write, .png, .pdf or .svg; the numbers go beside it'
-    )
-    flags.mark_flag_as_required('out')
-    command_line.run(main)
+    return record

@@ -1,18 +1,6 @@
-"""Evaluates a trained method on the partitions of an H-PASCAL-5i file, easy to hard.
+"""The partitions of an H-PASCAL-5i file, easy to hard: a method's mIoU on each, and CMPS, its mean over them.
 
-    python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json
-    python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json --inputs zero_mask
-    python -m simpropnet_jax.analysis.hierarchy --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
-        --hpascal hpascal.json --predictions masks       (of any program)
-    python -m simpropnet_jax.analysis.hierarchy_table runs/*/eval/hpascal_*.json      (four folds in one table)
-
-mIoU of each of the eight partitions, and CMPS, its mean over them: Improved Similarity Propagation, Table 3; with empty
-support masks, Table 7. Without --config, the config of the training is used. With it, it must be the training's; fields
-of eval may differ.
-
-Masks of any program are PNG files in a folder. They are named by episode, `hpascal_f2_s0_k1_0007.png`: fold 2, 1-shot,
-episode 7, counted from 0 over L0 to L7; or by image, with class ids, as a supervised network gives them. What the
-episodes are: python -m simpropnet_jax.cli.list_episodes --hpascal. The folder's name is the method's.
+Improved Similarity Propagation, Tables 3 and 7.
 """
 
 import logging
@@ -22,13 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from simpropnet_jax.analysis import hierarchy_table
-from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
@@ -39,7 +24,7 @@ from simpropnet_jax.evaluation.external import predictions
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.naming import result_name, weights_word
-from simpropnet_jax.runtime import hosts, sharding
+from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.data import open_data
 from simpropnet_jax.setup.method import require_few_shot
@@ -269,40 +254,3 @@ def _score(counts, rows, class_ids, classes, class_names):
 def cmps(scores: Iterable[float | None]) -> float:
     """Combined mean partition score: the unweighted mean over the partitions that are not empty (None)."""
     return float(np.mean([score for score in scores if score is not None]))
-
-
-def main():
-    hosts.start()
-    workdir, path = Path(WORKDIR.value), Path(HPASCAL.value)
-    if PREDICTIONS.value is None:
-        evaluate_hierarchy(CONFIG.value, workdir, path, CHECKPOINT.value, INPUTS.value, SHOT.value)
-        return
-    if INPUTS.value != 'episodes':
-        raise ValueError(
-            '--predictions were made with the supports that they had: do not give --inputs'
-        )
-    evaluate_hierarchy_predictions(CONFIG.value, workdir, Path(PREDICTIONS.value), path, SHOT.value)
-
-
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(
-        required=False, only=[name for name in FREE if not name.startswith('train.')]
-    )
-    WORKDIR = flags.DEFINE_string(
-        'workdir', None, 'folder that train.py wrote; results go to eval/ in it'
-    )
-    HPASCAL = flags.DEFINE_string(
-        'hpascal', None, 'file that simpropnet_jax.analysis.hierarchy_build wrote'
-    )
-    CHECKPOINT = flags.DEFINE_string(
-        'checkpoint', 'best', "which weights: 'best', 'latest' or a step"
-    )
-    INPUTS = flags.DEFINE_enum(
-        'inputs', 'episodes', GIVEN, 'zero_mask: the episodes with empty support masks'
-    )
-    PREDICTIONS = flags.DEFINE_string(
-        'predictions', None, 'folder of PNG masks to score instead of a checkpoint'
-    )
-    SHOT = flags.DEFINE_integer('shot', 1, 'supports of an episode', lower_bound=1)
-    flags.mark_flags_as_required(['workdir', 'hpascal'])
-    command_line.run(main)

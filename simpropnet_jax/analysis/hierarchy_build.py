@@ -1,11 +1,7 @@
-"""Builds H-PASCAL-5i: test episodes by difficulty, object size and similarity, in a file for all methods.
+"""Building H-PASCAL-5i: test episodes by difficulty, object size and similarity, in a file for all methods.
 
-    python -m simpropnet_jax.analysis.hierarchy_build --out hpascal.json --config.oracle=runs/oracle/labels
-    python -m simpropnet_jax.analysis.hierarchy --workdir runs/fold2 --hpascal hpascal.json     (then)
-
-Improved Similarity Propagation, section 4.1. The oracle is a folder of label maps, ID.png, that a supervised network
-predicts for the val list: python -m simpropnet_jax.evaluation.oracle writes ours. Beside the file a picture of each
-fold shows a pair of every class and partition (the paper's Figure 4). Options: configs/hpascal.py.
+Improved Similarity Propagation, section 4.1. Next to the file a picture of each fold shows a pair of every class and
+partition (the paper's Figure 4).
 """
 
 import logging
@@ -13,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from simpropnet_jax.analysis.hierarchy_figure import draw
 from simpropnet_jax.backbones.extractor import NETWORKS, Extractor, load_extractor, pool
-from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
@@ -155,16 +149,3 @@ def table(record: dict[str, Any]) -> str:
         ]
         rows.append([f'{name} {hpascal.describe(name)}', *counts])
     return aligned(header, rows) + hpascal_file.basis(record)
-
-
-def main():
-    print(table(build(CONFIG.value, Path(OUT.value))), end='')
-
-
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(required=False, default='configs/hpascal.py')
-    OUT = flags.DEFINE_string(
-        'out', None, 'JSON file to write; its folder is made if it is not there'
-    )
-    flags.mark_flag_as_required('out')
-    command_line.run(main)

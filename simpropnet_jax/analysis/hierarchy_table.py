@@ -1,10 +1,7 @@
 """Results on H-PASCAL-5i as one table: partitions by splits, methods side by side.
 
-    python -m simpropnet_jax.analysis.hierarchy_table RESULT.json [RESULT.json ...]
-
 As Tables 3 and 7 of Improved Similarity Propagation, and below it CMPS by method, as Table 5. Numbers are percent. CMPS
-is the mean over the partitions of a split; its mean is over the splits. The folds may come from several H-PASCAL-5i
-files, if these were built alike. Files that the ordinary evaluation wrote have no partitions and are refused.
+is the mean over the partitions of a split; its mean is over the splits.
 """
 
 from collections.abc import Sequence
@@ -16,11 +13,8 @@ import numpy as np
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
-from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES
-from simpropnet_jax.evaluation.results.result_file import read_result
 from simpropnet_jax.evaluation.results.tables import ABSENT, SAME, method_words
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.runtime import errors
 
 # Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
 ALIKE = {
@@ -220,22 +214,3 @@ def _check(records, label_size):
             raise ValueError(
                 f'results of fold {fold} are of different episodes: evaluate them on one H-PASCAL-5i file'
             )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table."""
-    parser = errors.Parser(__doc__)
-    parser.add_argument(
-        'results', nargs='+', metavar='RESULT.json', help='WORKDIR/eval/hpascal_*.json'
-    )
-    parser.add_argument(
-        '--label-size', choices=LABEL_SIZES, default='square', help='which masks (default: square)'
-    )
-    given = parser.parse_args(arguments)
-    with errors.plain_errors():
-        text = table([read_result(path) for path in given.results], given.label_size)
-    print(text, end='')
-
-
-if __name__ == '__main__':
-    main()

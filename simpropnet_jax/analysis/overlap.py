@@ -1,41 +1,19 @@
-"""Does a few-shot method err where a supervised network errs, too? Error overlap with the oracle, and their gap.
+"""Error overlap of a few-shot method with a supervised network, the oracle, and their gap: Table 1 of both papers.
 
-    python -m simpropnet_jax.analysis.overlap --workdir runs/fold2 --oracle runs/oracle/labels
-    python -m simpropnet_jax.analysis.overlap --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3 --oracle labels
-    python -m simpropnet_jax.analysis.overlap --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
-        --predictions masks --oracle labels       (of any program)
-
-Table 1 of both papers, on 400 pairs. The oracle is a folder of label maps, ID.png, that a supervised network predicts:
-python -m simpropnet_jax.evaluation.oracle writes ours. With G the truth of the episode's class, P the method's mask
-and D the oracle's, void left out:
-
-  FN overlap   IoU of G without P and G without D: what both miss, of what either misses
-  FP overlap   IoU of P without G and D without G: what both take for the object, of what either does
-  mIoU gap     mIoU of D less that of P: "Prediction mIoU Gap" (Improved Similarity Propagation)
-  TP gap       share of G that D finds less the share that P finds: "overall gap in true prediction" (SimPropNet);
-               both papers print the same numbers, which the first reading fits (D would have 78 to 79 %)
-
-'by class' sums pixels over the pairs of a class and then takes the mean over the classes, as mIoU does; 'by image' is
-the mean over pairs. Where neither errs, an overlap is undefined: such a class or pair is left out, and counted.
+`simpropnet diagnose overlap --help` defines the quantities.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Bool, Float, UInt8
 
-from simpropnet_jax.config import command_line
-from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.evaluation import oracle as supervised
-from simpropnet_jax.evaluation.external import predictors as masks
 from simpropnet_jax.evaluation.external.predictors import Predictor
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.runtime import checkpoint, hosts
 
 PAPERS = {'CANet': (18.32, 9.11, 23.28), 'AMP': (10.99, 19.06, 39.41)}
 """Table 1 of both papers: FN overlap, FP overlap, gap, in percent."""
@@ -216,24 +194,3 @@ def table(record: dict[str, Any]) -> str:
             "and these numbers do not compare with the papers'.\n"
         )
     return text
-
-
-def main():
-    hosts.start()
-    given = flags.FLAGS
-    record = measure(masks.from_flags(CONFIG.value, given.pairs), Path(ORACLE.value))
-    if given.out and jax.process_index() == 0:
-        checkpoint.write_json(Path(given.out), record)
-    print(table(record), end='')
-
-
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(
-        required=False, only=[name for name in FREE if not name.startswith('train.')]
-    )
-    ORACLE = flags.DEFINE_string(
-        'oracle', None, "folder of a supervised network's label maps, ID.png"
-    )
-    masks.define_flags(400, 'episodes over all work directories')
-    flags.mark_flag_as_required('oracle')
-    command_line.run(main)

@@ -1,46 +1,24 @@
-"""Are the regions that a few-shot method mispredicts alike, from image to image? Relative to how alike objects are.
+"""How alike the regions are that a few-shot method mispredicts, relative to how alike objects are.
 
-    python -m simpropnet_jax.analysis.similarity --workdir runs/fold2
-    python -m simpropnet_jax.analysis.similarity --workdir runs/fold0,runs/fold1,runs/fold2,runs/fold3
-    python -m simpropnet_jax.analysis.similarity --config configs/simpropnet.py:fold=2 --workdir runs/theirs \\
-        --predictions masks       (of any program)
-
-For two images A and B of a class, with Z^g the masked average of features over the true mask and Z^e that over the
-region mispredicted (missed or added, void left out),
-
-    ratio = cos(Z^e(A), Z^e(B)) / cos(Z^g(A), Z^g(B))
-
-both papers find 0.87 +- 0.25 over 1,000 pairs for CANet, with VGG-16. (Improved Similarity Propagation says cosine;
-SimPropNet writes inner products, whose ratio would also tell how strong the features are.) Each image is predicted as
-the query of its first episode with the class, in the first set that config.eval says; pairs are drawn from these, the
-same number of each class, none twice. Masked averages are those of SG-One: features resized to the mask. A pair in
-which an image has too few mispredicted pixels is skipped, and counted.
+`simpropnet diagnose similarity --help` defines the ratio.
 """
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Bool, Float
 
-from simpropnet_jax.backbones.extractor import NETWORKS, Extractor, load_extractor
-from simpropnet_jax.config import command_line
-from simpropnet_jax.config.rules import FREE
+from simpropnet_jax.backbones.extractor import Extractor
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.sampler import EVALUATION, random_bits
 from simpropnet_jax.evaluation.engine import metrics
-from simpropnet_jax.evaluation.external import predictors as masks
 from simpropnet_jax.evaluation.external.predictors import Predictor
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.models.layers import host_interpolation_matrix
-from simpropnet_jax.runtime import checkpoint, hosts
-from simpropnet_jax.setup.weights import backbone_weights
 
 logger = logging.getLogger(__name__)
 
@@ -260,47 +238,3 @@ def table(record: dict[str, Any]) -> str:
         f'{record["min_pixels"]} mispredicted pixels'
     )
     return text + (f'; {record["undefined"]} undefined.\n' if record['undefined'] else '.\n')
-
-
-def main():
-    hosts.start()
-    given = flags.FLAGS
-    predictors = masks.from_flags(CONFIG.value, None)
-    extractor = load_extractor(given.features, backbone_weights(given.weights))
-    record = measure(
-        predictors,
-        extractor,
-        size=given.size,
-        pairs=given.pairs,
-        min_pixels=given.min_pixels,
-        seed=given.seed,
-    )
-    if given.out and jax.process_index() == 0:
-        checkpoint.write_json(Path(given.out), record)
-    print(table(record), end='')
-
-
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(
-        required=False, only=[name for name in FREE if not name.startswith('train.')]
-    )
-    masks.define_flags(1000, 'pairs of images of one class over all work directories')
-    flags.DEFINE_enum(
-        'features',
-        'vgg16',
-        list(NETWORKS),
-        "network of the features; resnet50: our methods' encoder",
-    )
-    flags.DEFINE_string(
-        'weights',
-        'keras',
-        "its weights: a file, 'keras': downloaded, or a work directory of train.py",
-    )
-    flags.DEFINE_integer(
-        'size', 321, 'side of the square that images are stretched to for it', lower_bound=32
-    )
-    flags.DEFINE_integer(
-        'min_pixels', MIN_PIXELS, 'mispredicted pixels that both images must have', lower_bound=1
-    )
-    flags.DEFINE_integer('seed', 0, 'of the pairs', lower_bound=0)
-    command_line.run(main)

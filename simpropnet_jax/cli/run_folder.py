@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -45,8 +46,8 @@ def checkpoint(text: str) -> Checkpoint:
     try:
         folder, at, which = text.rpartition('@')
         if at and (which in WHICH or which.isdecimal()):
-            return Checkpoint(paths.given(folder), which)
-        whole = paths.given(text)
+            return Checkpoint(paths.parse(folder), which)
+        whole = paths.parse(text)
         if at and not whole.exists() and '/' not in which:
             raise ValueError(f'after {folder}@ must come best, latest or a step, got {which!r}')
         return Checkpoint(whole)
@@ -61,7 +62,7 @@ def folder(text: str) -> paths.AnyPath:
       argparse.ArgumentTypeError: it is a URL that cannot be read.
     """
     try:
-        return paths.given(text)
+        return paths.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -71,6 +72,33 @@ def add_checkpoint(parser: command_line.Parser, help: str = HELP) -> None:
     parser.add_argument(
         '--checkpoint', type=checkpoint, required=True, metavar=CHECKPOINT, help=help
     )
+
+
+def add_checkpoints(parser: command_line.Parser, required: bool, help: str = HELP) -> None:
+    """Add --checkpoint RUN[@WHICH] [RUN[@WHICH] ...]; see `of_one_kind`."""
+    parser.add_argument(
+        '--checkpoint',
+        type=checkpoint,
+        required=required,
+        nargs='+',
+        action='extend',
+        metavar=CHECKPOINT,
+        help=help,
+    )
+
+
+def of_one_kind(checkpoints: Sequence[Checkpoint]) -> tuple[list[paths.AnyPath], str]:
+    """Return the folders of several checkpoints, and the word after the @ of all of them.
+
+    Raises:
+      ValueError: the words differ.
+    """
+    words = {one.which for one in checkpoints}
+    if len(words) > 1:
+        raise ValueError(
+            f'the checkpoints are of several kinds ({", ".join(sorted(words))}): write the same word after each @'
+        )
+    return [one.folder for one in checkpoints], words.pop()
 
 
 def add_run(parser: command_line.Parser, results: str) -> None:

@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
@@ -29,8 +29,12 @@ HELP = ('-h', '--help')
 FIELD = re.compile(r'--config\.([^=]+)(?:=(.*))?', re.S)
 
 
+@runtime_checkable
 class Command(Protocol):
-    """A module of simpropnet_jax.cli, or a script of benchmarks/."""
+    """A module of simpropnet_jax.cli, or a script of benchmarks/.
+
+    With PASSES_ON = True the command gets what was typed as `args.words`, and reads it itself.
+    """
 
     __doc__: str | None
 
@@ -162,6 +166,17 @@ def comma_separated(text: str) -> list[str]:
     return [word for word in text.split(',') if word]
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number that must not be lower; for argparse."""
+
+    def read(text: str) -> int:
+        if not text.lstrip('-').isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'must be a whole number, {least} or more, got {text}')
+        return int(text)
+
+    return read
+
+
 def change(config: ConfigDict, changes: Iterable[tuple[str, str | None]]) -> ConfigDict:
     """Set fields of a config, which is changed, from text, and return it.
 
@@ -198,8 +213,12 @@ def run(command: Command, words: Sequence[str] | None = None, prog: str = 'simpr
     """
     words = sys.argv[1:] if words is None else list(words)
     parser = _parser(command, prog)
-    if set(HELP) & set(words):
+    passes_on = getattr(command, 'PASSES_ON', False)
+    if set(HELP) & set(words[:1] if passes_on else words):
         print_help(lambda: parser.help_text(words))
+    if passes_on:
+        guarded(lambda: command.main(argparse.Namespace(words=words)))
+        return
     args = parser.parse(words)
     guarded(lambda: command.main(args), args.verbose)
 

@@ -1,14 +1,8 @@
-"""Supervised networks on whole images: label maps, their mIoU over all classes, and the IoU of (image, class) pairs.
-
-    python -m simpropnet_jax.evaluation.oracle --workdir runs/oracle --out runs/oracle/labels
-
-evaluates a training of train.py on the val list and writes what it predicts: ID.png for each image, class ids 0..20 at
-the label's own size, with PASCAL VOC's palette. Such a folder is what `oracle_iou` reads, whoever wrote it.
-"""
+"""Supervised networks on whole images: label maps, their mIoU over all classes, and the IoU of (image, class) pairs."""
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +20,7 @@ from simpropnet_jax.evaluation.engine.device_functions import resize_own_size
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.runtime import checkpoint, errors, sharding
+from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.run import Run, prepare
 from simpropnet_jax.setup.weights import restore_variables
@@ -330,22 +324,3 @@ def read_label(
             f'{path} has the value {label.max()}: class ids go from 0 to {classes - 1}'
         )
     return label
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluates the training of a work directory and writes its label maps."""
-    parser = errors.Parser(__doc__)
-    parser.add_argument('--workdir', type=Path, required=True, help='folder that train.py wrote')
-    parser.add_argument(
-        '--out', type=Path, help='folder for the predicted label maps (default: they are not kept)'
-    )
-    parser.add_argument(
-        '--checkpoint', default='best', help="'best', 'latest' or a step (default: best)"
-    )
-    given = parser.parse_args(arguments)
-    with errors.plain_errors():
-        evaluate_run(None, given.workdir, given.checkpoint, given.out)
-
-
-if __name__ == '__main__':
-    main()

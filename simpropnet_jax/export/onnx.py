@@ -158,4 +158,4 @@ def _last_line(done):
 
 
 if __name__ == '__main__':
-    command_line.run(lambda: print(f'the converter to ONNX is in {prepare()}'))
+    command_line.guarded(lambda: print(f'the converter to ONNX is in {prepare()}'))

@@ -1,10 +1,7 @@
 """Validation mIoU over the training of several runs, as a picture, and how soon each run is nearly at its best.
 
-    python -m simpropnet_jax.report.curves runs/baseline runs/tpc --out curves.png
-
-As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation", of the scores that select the
-checkpoint. The table and the bars say after how many epochs a run first had 95 % of its best mIoU: how fast it learns.
-A conditioning phase comes before epoch 0. All is in steps where an older run does not say how long its epochs are.
+As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation". A conditioning phase comes before
+epoch 0. All is in steps where an older run does not say how long its epochs are.
 """
 
 import json
@@ -15,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.runtime import errors
 
 NEARLY = 0.95  # of the best mIoU
 SCORES = ('novel_val_miou', 'base_val_miou', 'val_miou')
@@ -192,22 +188,3 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table and writes the picture."""
-    parser = errors.Parser(__doc__)
-    parser.add_argument('runs', nargs='+', metavar='RUN', help='folder that train.py wrote')
-    parser.add_argument('--out', required=True, help='picture to write: .png, .pdf or .svg')
-    parser.add_argument(
-        '--labels', nargs='+', metavar='LABEL', help='a name for each run (default: its folder)'
-    )
-    given = parser.parse_args(arguments)
-    with errors.plain_errors():
-        curves = read_curves(given.runs, given.labels)
-        draw(curves, given.out)
-    print(table(curves), end='')
-
-
-if __name__ == '__main__':
-    main()

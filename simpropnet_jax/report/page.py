@@ -11,7 +11,6 @@ one table only if they can be compared. Files that are damaged, or of another pr
 
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from simpropnet_jax.evaluation.results.naming import PARTS
 from simpropnet_jax.report import curves, document, partition_bars, study_table
 from simpropnet_jax.report.document import Picture, Printed, Section, Table
 from simpropnet_jax.report.gather import Found, RunCurve, gather, premise_table
-from simpropnet_jax.runtime import errors
 
 TITLES = {
     ('episodes', 'predictions'): 'mIoU by fold',
@@ -220,9 +218,7 @@ def _class_tables(results: Sequence[Result]) -> list[str | Table]:
             rows += [first | dict(zip(header, row, strict=True)) for row in cells]
         names = list(max(rows, key=len))  # earlier versions wrote no intervals
         made.append(tables.heading(records, f'split-{records[0]["fold"] + 1}').strip())
-        made.append(
-            Table(names, [_cells(row, names) for row in rows])
-        )
+        made.append(Table(names, [_cells(row, names) for row in rows]))
     return made
 
 
@@ -320,21 +316,6 @@ def _origins(found: Found) -> list[str | Table]:
     return [Table(header, rows)] if rows else []
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the page and says what is left out of it."""
-    parser = errors.Parser(__doc__)
-    parser.add_argument('folder', type=Path, help='that holds work directories, however deep')
-    parser.add_argument(
-        '--out', type=Path, required=True, help='folder of the page; it is made if it is not there'
-    )
-    given = parser.parse_args(arguments)
-    with errors.plain_errors():
-        found = write_page(given.folder, given.out)
-    for path, why in found.left_out:
-        print(f'left out: {path}: {why}', file=sys.stderr)
-    counted = f'{len(_records(found))} results, {len(found.curves)} curves, {len(found.pictures)} pictures'
-    print(f'{given.out / "report.html"}: {counted}')
-
-
-if __name__ == '__main__':
-    main()
+def count_words(found: Found) -> str:
+    """Return how much a page shows, in words."""
+    return f'{len(_records(found))} results, {len(found.curves)} curves, {len(found.pictures)} pictures'

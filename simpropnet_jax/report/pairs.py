@@ -1,21 +1,10 @@
-"""Draws transformed pairs: the training's supports, each beside what transformed-pair conditioning makes of it.
-
-    python -m simpropnet_jax.cli.draw_pairs --config configs/simpropnet.py:fold=2 --out pairs.png
-    python -m simpropnet_jax.cli.draw_pairs --config configs/shapes.py --out pairs.png --config.tpc.rotation=90
-
-The first pairs show one transform of config.tpc each, the others all of them as a training has them: each with its
-probability. Masks are green; gray is void, where no loss is taken.
-"""
-
-from pathlib import Path
+"""Transformed pairs: the training's supports, each beside what transformed-pair conditioning makes of it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
-from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.episodes.loader import train_batches
 from simpropnet_jax.episodes.transform import OFF, transform
@@ -24,7 +13,6 @@ from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.setup.data import open_data, training_sampler
 
 IN_A_ROW = 2  # pairs
-ENDINGS = ('.png', '.jpg')
 
 
 def draw(config: ConfigDict, count: int) -> np.ndarray:
@@ -82,22 +70,3 @@ def _grid(pairs):
     return overlay.below(
         [overlay.beside(pairs[i : i + IN_A_ROW]) for i in range(0, len(pairs), IN_A_ROW)]
     )
-
-
-def main():
-    out = Path(OUT.value)
-    if out.suffix.lower() not in ENDINGS:
-        raise ValueError(f'--out must end in {" or ".join(ENDINGS)}, got {out}')
-    if PAIRS.value < 1:
-        raise ValueError(f'--pairs must be 1 or more, got {PAIRS.value}')
-    overlay.save(draw(CONFIG.value, PAIRS.value), out)
-
-
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(required=True)
-    OUT = flags.DEFINE_string(
-        'out', None, 'picture to write, .png or .jpg; its folder is made if it is not there'
-    )
-    flags.mark_flag_as_required('out')
-    PAIRS = flags.DEFINE_integer('pairs', 8, 'how many pairs')
-    command_line.run(main)

@@ -1,15 +1,11 @@
 """Pictures of what methods segment: a query with supports of growing similarity, and two methods side by side.
 
-    python -m simpropnet_jax.report.pictures similar --workdir runs/fold2 --out runs/fold2/figures/similar.jpg
-    python -m simpropnet_jax.report.pictures side_by_side --workdir runs/canet2 --workdir runs/fold2 --out ab.jpg
-
 As Figures 4 and 5 of SimPropNet; a row for each novel class of the fold. Truth is green, predictions are red; IoU is
-that of the picture, at the network's input size. The best, median and worst episodes of one method are drawn by
-eval.py, in WORKDIR/figures/; pictures in that folder come into the page of simpropnet_jax.report.page.
+that of the picture, at the network's input size.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from simpropnet_jax.backbones.extractor import NETWORKS, load_extractor, pool
+from simpropnet_jax.backbones.extractor import load_extractor, pool
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.episode_files import Sets
@@ -28,7 +24,7 @@ from simpropnet_jax.evaluation.engine.image_bank import ImageBank, load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker, SegmentedEpisode, cases
 from simpropnet_jax.io import overlay
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.runtime import errors, sharding
+from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.method import Method
 from simpropnet_jax.setup.run import prepare, with_episodes
@@ -280,78 +276,3 @@ def _side_row(pair: Sequence[SegmentedEpisode], runs: Sequence[Run], episode: Ep
 def _prediction(one, words, void):
     picture = overlay.overlay(one.query, one.prediction, overlay.PREDICTION)
     return overlay.captioned(picture, f'{words}IoU {100 * iou(one, void):.1f}')
-
-
-def _parser() -> errors.Parser:
-    parser = errors.Parser(__doc__)
-    kinds = parser.add_subparsers(dest='kind', required=True)
-    named = lambda name, what: kinds.add_parser(name, help=what, description=what)
-    one = named('similar', 'one query of each class, supports from least to most similar')
-    one.add_argument(
-        '--workdir', type=Path, required=True, help='folder that train.py or eval.py wrote'
-    )
-    one.add_argument(
-        '--columns', type=int, default=5, help='supports shown for a query (default: %(default)s)'
-    )
-    one.add_argument(
-        '--candidates',
-        type=int,
-        default=50,
-        help='supports ranked for a query (default: %(default)s)',
-    )
-    one.add_argument(
-        '--features',
-        choices=[OWN, *NETWORKS],
-        default=OWN,
-        help="distances are of these features; own: the method's encoder (default: %(default)s)",
-    )
-    one.add_argument(
-        '--weights',
-        default='keras',
-        help="of another network than own: 'keras', a file, a work directory (default: %(default)s)",
-    )
-    two = named('side_by_side', 'two methods on the same episodes')
-    two.add_argument(
-        '--workdir',
-        type=Path,
-        action='append',
-        required=True,
-        help='folder that train.py or eval.py wrote; twice',
-    )
-    two.add_argument(
-        '--case',
-        choices=CASES,
-        default='median',
-        help='which episode, by what the second method gains in IoU (default: %(default)s)',
-    )
-    two.add_argument(
-        '--episodes',
-        type=int,
-        default=20,
-        help='of each class, to choose from (default: %(default)s)',
-    )
-    for kind in (one, two):
-        kind.add_argument(
-            '--out', type=Path, required=True, help=f'picture to write: {" or ".join(ENDINGS)}'
-        )
-        kind.add_argument(
-            '--checkpoint', default='best', help="'best', 'latest' or a step (default: %(default)s)"
-        )
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draws the picture that is asked for."""
-    given = vars(_parser().parse_args(arguments))
-    kind, out, which, workdir = (
-        given.pop(name) for name in ('kind', 'out', 'checkpoint', 'workdir')
-    )
-    draw: Mapping[str, Callable] = {'similar': similar, 'side_by_side': side_by_side}
-    with errors.plain_errors():
-        if out.suffix.lower() not in ENDINGS:
-            raise ValueError(f'--out must end in {" or ".join(ENDINGS)}, got {out}')
-        overlay.save(draw[kind](workdir, which, **given), out)
-
-
-if __name__ == '__main__':
-    main()

@@ -11,15 +11,17 @@ from simpropnet_jax.evaluation.engine.evaluator import evaluate
 from simpropnet_jax.evaluation.run import evaluate_run, label_sizes
 from simpropnet_jax.models.prototype import Prototype
 from simpropnet_jax.runtime import sharding
-from simpropnet_jax.setup import experiment
+from simpropnet_jax.setup.data import evaluation_episodes, open_data
+from simpropnet_jax.setup.run import prepare_method
+from simpropnet_jax.setup.weights import restore_variables
 from simpropnet_jax.training.loop import train_and_evaluate
 
 logger = logging.getLogger(__name__)
 
 NEXT = """
 Next:
-  python eval.py --workdir {workdir} --checkpoint latest        the evaluation alone, with the IoU of each class
-  python demo.py --config configs/shapes.py:fold=1 --workdir runs/demo1      five other classes held out
+  simpropnet eval --checkpoint {workdir}@latest        the evaluation alone, with the IoU of each class
+  simpropnet demo --config shapes:fold=1 --workdir runs/demo1      five other classes held out
   tensorboard --logdir {workdir}                                the losses
   README.md, "Prepare PASCAL-5i"                                the same on photographs
 """
@@ -28,7 +30,7 @@ Next:
 def run_demo(
     backbone: ConfigDict, config: ConfigDict, workdir: Path
 ) -> dict[str, dict[str, float]]:
-    """Trains, evaluates and prints the comparison; a second call goes on where the first was stopped.
+    """Train, evaluate and print the comparison; a second call resumes what was interrupted.
 
     Args:
       backbone: the config of the backbone's training, in workdir/backbone; config: that of what stands on it.
@@ -62,13 +64,11 @@ def run_demo(
 
 def _simpler_answers(config, workdir):
     """The training-free prototype on the same encoder, and the trivial answers, on the same episodes."""
-    method = experiment.prepare_method(config, workdir)
-    source, mesh = experiment.open_data(config), sharding.make_mesh()
-    protocol, episodes = experiment.prepare_evaluation(config, source)
+    method = prepare_method(config, workdir)
+    source, mesh = open_data(config), sharding.make_mesh()
+    protocol, episodes = evaluation_episodes(config, source)
     classes, (_, side) = source.index.novel_classes(config.fold), label_sizes(config.eval, protocol)
-    variables, _ = experiment.restore_variables(
-        method, workdir, 'latest', sharding.replicated(mesh)
-    )
+    variables, _ = restore_variables(method, workdir, 'latest', sharding.replicated(mesh))
     encoder = {'params': {'backbone': variables['params']['backbone']}}
     prototype = Prototype(width=config.model.width, stride_on=method.module.stride_on)
     found = evaluate(

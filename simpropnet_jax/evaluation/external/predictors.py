@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Bool, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
@@ -24,12 +23,10 @@ from simpropnet_jax.evaluation.results.naming import method_name
 from simpropnet_jax.evaluation.run import prepare_evaluator
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.runtime import sharding
-from simpropnet_jax.runtime.progress import Progress, ProgressBar
+from simpropnet_jax.runtime.progress import Progress
 from simpropnet_jax.setup.data import evaluation_episodes, open_data
 from simpropnet_jax.setup.run import EvaluationRun, prepare, with_episodes
 from simpropnet_jax.setup.weights import load_variables
-
-flags.disclaim_key_flags()  # those of `define_flags` are the command's that calls it: --help lists them there
 
 Mask = Bool[np.ndarray, 'H W']
 Masks = Iterator[tuple[tuple[int, int], int, Mask]]
@@ -106,7 +103,7 @@ def open_predictors(
     Args:
       workdirs: one of each fold.
       predictions: none: the methods in the work directories segment. Otherwise a folder of PNG files for each work
-        directory, of all episodes that `config.eval` says, as `eval.py --predictions` takes it.
+        directory, of all episodes that `config.eval` says, as `simpropnet eval --predictions` takes it.
       config: None: the work directory's own; for one work directory only.
       which: checkpoint, 'best', 'latest' or a step.
       pairs: episodes (pairs of query and supports) over all work directories, the same number of each; None: all.
@@ -229,41 +226,3 @@ def _first(sets, count):
             'config.eval.episodes'
         )
     return key, sets[key][:count]
-
-
-def define_flags(pairs: int, what: str) -> None:
-    """The flags that say which predictor it is; `from_flags` reads them.
-
-    Args:
-      pairs: the default of --pairs.
-      what: what --pairs counts.
-    """
-    flags.DEFINE_list(
-        'workdir', None, 'folder that train.py wrote; or one of each fold, with commas between'
-    )
-    flags.DEFINE_list(
-        'predictions',
-        [],
-        'folder of PNG masks to take instead, as eval.py --predictions; one a workdir',
-    )
-    flags.DEFINE_string('checkpoint', 'best', "which weights: 'best', 'latest' or a step")
-    flags.DEFINE_integer('pairs', pairs, what, lower_bound=1)
-    flags.DEFINE_string('out', None, 'JSON file for the numbers (default: they are only printed)')
-    flags.mark_flag_as_required('workdir')
-
-
-def from_flags(config: ConfigDict | None, pairs: int | None) -> list[Predictor]:
-    """The predictors that the flags of `define_flags` say.
-
-    Args:
-      pairs: as in `open_predictors`.
-    """
-    given = flags.FLAGS
-    return open_predictors(
-        [Path(one) for one in given.workdir],
-        [Path(one) for one in given.predictions],
-        config,
-        given.checkpoint,
-        pairs,
-        ProgressBar(),
-    )

@@ -1,15 +1,7 @@
 """Is one method better than another, or was it luck? A paired bootstrap over the query images of two results.
 
-    python -m simpropnet_jax.evaluation.results.bootstrap A.json B.json [--shot 1] [--label-size own]
-
-Both results must be of the same episodes. Query images are drawn again and again, with replacement, as many as there
-are; an image brings all its episodes, of every class and seed, with both methods' counts. Each time mIoU is computed
-anew for A and for B. The interval holds the middle 95 % of their differences; if 0 is in it, the result is undecided.
-A draw that leaves a class without a pixel is drawn again. Numbers are percent; mIoU is that of the result files: the
-mean over the classes of (sum of intersections / sum of unions), and over the seeds.
-
-The interval is about the images: other query images of these classes, the same weights. What another training of the
-same method would give is not in it.
+`simpropnet compare --help` says what is drawn. The interval is about the images: other query images of these classes,
+the same weights. What another training of the same method would give is not in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from simpropnet_jax.evaluation.engine import metrics
-from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES
 from simpropnet_jax.evaluation.results import episode_counts
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.result_file import read_result
 from simpropnet_jax.evaluation.results.tables import SAME, method_words
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.runtime import errors
 
 # What two results must have in common besides their episodes.
 COMMON = {**SAME, 'fold': lambda r: r['fold']}
@@ -348,40 +338,39 @@ def _check_comparable(a, b, label_size):
             )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Compares two result files and prints the table."""
-    parser = errors.Parser(__doc__)
-    parser.add_argument('a', metavar='A.json', help='written by eval.py, in WORKDIR/eval/')
-    parser.add_argument('b', metavar='B.json', help='the same episodes by another method')
-    parser.add_argument('--shot', type=int, default=1, help='which episodes (default: 1)')
-    parser.add_argument(
-        '--label-size', choices=LABEL_SIZES, help="which masks (default: the protocol's)"
+def comparison_text(
+    path_a: str | Path,
+    path_b: str | Path,
+    *,
+    shot: int = 1,
+    label_size: str | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> str:
+    """Compare two result files: what they have in common, and the table.
+
+    Args:
+      path_a, path_b: result files with the same episodes.
+      shot: supports of the episodes.
+      label_size: 'square' or 'own'; None: the protocol's.
+      resamples, seed, confidence: see `paired_bootstrap`.
+    Raises:
+      FileNotFoundError, ValueError: a file is missing or damaged, or the results cannot be compared.
+    """
+    (a, counts_a), (b, counts_b) = load(path_a, shot), load(path_b, shot)
+    label_size = label_size or ('own' if a.get('resolution') == 'own' else 'square')
+    _check_comparable(a, b, label_size)
+    found = paired_bootstrap(
+        counts_a,
+        counts_b,
+        label_size=label_size,
+        resamples=resamples,
+        seed=seed,
+        confidence=confidence,
     )
-    parser.add_argument(
-        '--resamples', type=int, default=10_000, help='draws of the images (default: 10000)'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
-    parser.add_argument(
-        '--confidence', type=float, default=0.95, help='of the interval (default: 0.95)'
-    )
-    given = parser.parse_args(arguments)
-    with errors.plain_errors():
-        (a, counts_a), (b, counts_b) = load(given.a, given.shot), load(given.b, given.shot)
-        label_size = given.label_size or ('own' if a.get('resolution') == 'own' else 'square')
-        _check_comparable(a, b, label_size)
-        found = paired_bootstrap(
-            counts_a,
-            counts_b,
-            label_size=label_size,
-            resamples=given.resamples,
-            seed=given.seed,
-            confidence=given.confidence,
-        )
     facts = ', '.join(f'{name} {get(a)}' for name, get in COMMON.items())
-    print(f'A  {method_words(a)}, {given.a}\nB  {method_words(b)}, {given.b}')
-    print(f'{given.shot}-shot, labels {label_size}, {facts}, {found.episodes} episodes\n')
-    print(table(found, a), end='')
-
-
-if __name__ == '__main__':
-    main()
+    return (
+        f'A  {method_words(a)}, {path_a}\nB  {method_words(b)}, {path_b}\n'
+        f'{shot}-shot, labels {label_size}, {facts}, {found.episodes} episodes\n\n{table(found, a)}'
+    )
