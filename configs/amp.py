@@ -14,10 +14,10 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('amp')
-    config.model.encoder = 'resnet50'  # or 'vgg16', as published; the word vgg16 sets the rest too
+    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of the layer behind the backbone
     config.model.alpha = 0.25821  # share of the supports in the background's weight; as released
-    config.model.dropout = 0.5  # of whole channels before the deepest classifier, as released
+    config.model.dropout = 0.5  # dropout of channels before the deepest classifier; as released
 
     config.train.optimizer = 'adamw'  # like the released RMSprop, it ignores the features' length
     config.train.learning_rate = 1e-3  # usual for 'adamw'

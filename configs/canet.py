@@ -13,7 +13,7 @@ def get_config(argument: str = '') -> ConfigDict:
     config = common.base('canet')
     config.model.trained = ''  # a CANet trained by the released PyTorch code: .pth, .safetensors
     config.model.features = 256  # filters of every layer of the head
-    config.model.dropout = 0.5  # of whole channels
+    config.model.dropout = 0.5  # dropout of whole channels
     config.model.shots = 'average'  # K supports: 'average' or 'attention' (with train.shot > 1)
     config.model.refinements = 4  # passes after the first, which refine; none in training
 

@@ -11,9 +11,9 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('cofcn')
-    config.model.encoder = 'resnet50'  # or 'vgg16', as published; the word vgg16 sets the rest too
+    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of fc6; fc7 has three times as many
-    config.model.dropout = 0.5  # of whole channels
+    config.model.dropout = 0.5  # dropout of whole channels
     return common.apply(config, argument, {'vgg16': vgg16, 'cpu': cpu})
 
 

@@ -13,7 +13,7 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('deeplab')
-    config.model.depths = (3, 4, 6, 3)  # (3, 4, 23, 3): ResNet-101; three: no layer4
+    config.model.depths = (3, 4, 6, 3)  # blocks per stage; (3, 4, 23, 3): ResNet-101
     config.model.features = 256  # filters of the pyramid and of the decoder
 
     config.data.tiny_rule = 'none'  # train on every image

@@ -29,10 +29,10 @@ def get_config(argument: str = '') -> ConfigDict:
     config.partitions = partitions = ConfigDict()
     partitions.rule = 'sigma'  # easy, large: 'sigma' off the mean (paper), 'quantile', 'halves'
     partitions.sigmas = 1.0  # with 'sigma': standard deviations off the mean
-    partitions.share = 0.16  # with 'quantile': share of pairs at each end, as beyond a sigma
-    partitions.supports = 5  # k most, or least, similar of a query; the paper does not say
+    partitions.share = 0.16  # with 'quantile': share of pairs at each end; a sigma cuts 0.16
+    partitions.supports = 5  # k most, or least, similar images; the paper does not say
     partitions.episodes = 50  # per class and partition, queries repeat; the paper does not say
-    partitions.cell = 4  # least queries per class and partition, else the next rule; 0: off
-    partitions.partition = 20  # least queries of a partition, else it is empty
+    partitions.cell = 4  # fewest queries per class and partition, else the next rule; 0: off
+    partitions.partition = 20  # fewest queries of a partition, else it is empty
     partitions.seed = 0  # seed of the order of queries
     return config

@@ -11,9 +11,9 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('oslsm')
-    config.model.encoder = 'resnet50'  # or 'vgg16', as published; the word vgg16 sets the rest too
+    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of the layers behind ResNet-50
-    config.model.dropout = 0.5  # behind every layer but the last ones, as in VGG-16
+    config.model.dropout = 0.5  # dropout behind every layer but the last ones, as in VGG-16
 
     config.train.frozen = ('backbone', 'conditioning', 'hashing')  # the hashing stays random
     config.train.initial_gain = 1.0  # three new layers in a row would hardly learn from N(0, 0.01)

@@ -15,9 +15,9 @@ from simpropnet_jax.config import common
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('simpropnet')
     config.model.features = 256  # filters of the shared 3x3 layer behind the backbone
-    config.model.dropout = 0.5  # of whole channels, as in CANet; the paper does not say
+    config.model.dropout = 0.5  # dropout of whole channels, as in CANet; the paper does not say
     config.model.fbaf = True  # attentive fusion (FBAF); False: CANet's dense comparison
-    config.model.fbaf_activation = 'none'  # ReLU in Eq. 3: 'none' as printed; 'relu', 'block'
+    config.model.fbaf_activation = 'none'  # ReLU in Eq. 3: 'none' (paper), 'relu' (norms), 'block'
     config.model.attention_gain = 1.0  # spreads A^f, A^b around 1/2; see docs/CHOICES.md
 
     config.train.dual_prediction = True  # DPr

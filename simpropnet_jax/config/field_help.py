@@ -1,4 +1,4 @@
-"""A config's fields as text for --help, with the comments that the recipes have beside them."""
+"""A config's fields as text for --help, with what `fields` and the recipes say about them."""
 
 import ast
 import io
@@ -10,30 +10,45 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from simpropnet_jax.config import recipes
+from simpropnet_jax.config import recipes, rules
+from simpropnet_jax.config.fields import FIELDS
 
 LEFT = 36  # columns of the names; explanations stand to the right of them
 
 
 def describe(argument: str, only: Sequence[str] = ('',)) -> str:
-    """Return every field with its value, as the shell takes it, and its comment.
+    """Return every field with its value, as the shell takes it, and what it is.
 
     Args:
       argument: a recipe and, after a colon, its words.
       only: beginnings of the names of the fields to show.
     """
     recipe = recipes.load(argument)
-    comments = field_comments(recipe.path, recipe.defined)
-    order = _order(comments)
-    sections: dict[str, list] = {}  # a ConfigDict is sorted by name; help has the order of the file
-    for name, value in sorted(_fields(recipe.config), key=lambda field: order.get(field[0], -1)):
+    values = dict(rules.fields(recipe.config))
+    sections: dict[str, list] = {}
+    for name, text in explanations(recipe).items():
         if name.startswith(tuple(only)):
-            row = f'{name}={_for_shell(value)}', comments.get(name, '')
+            row = f'{name}={_for_shell(values[name])}', text
             sections.setdefault(name.rpartition('.')[0], []).append(row)
-    ordered = sorted(sections, key=lambda name: order.get(name, -1))
-    return '\n'.join(columns(sections[name]) for name in ordered)
+    return '\n'.join(columns(rows) for rows in sections.values())
+
+
+def explanations(recipe: recipes.Recipe) -> dict[str, str]:
+    """Return what each field of a recipe is, in the order in which --help lists them; '' where nobody says it.
+
+    Shared fields are explained in `fields`, a method's own ones by the comments in its recipe. In a recipe that is not
+    of a method, its own comments explain all fields.
+    """
+    known = field_comments(recipe.path, recipe.defined)
+    order = _order(known)
+    if 'model' in recipe.config:
+        declared = {name: field.help for name, field in FIELDS.items()}
+        method = _method_comments(recipe.config.model.get('name', ''))
+        order = _order([*declared, *method, *known])
+        known = known | method | declared
+    names = [name for name, _ in rules.fields(recipe.config)]
+    names.sort(key=lambda name: (order.get(name.rpartition('.')[0], -1), order.get(name, -1)))
+    return {name: known.get(name, '') for name in names}
 
 
 def summaries() -> str:
@@ -87,13 +102,13 @@ def width() -> int:
     return min(max(shutil.get_terminal_size((120, 24)).columns, 80), 120)
 
 
-def _fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """As `rules.fields`; importing the rules would make --help slow."""
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _fields(value, f'{prefix}{name}.')
-        else:
-            yield prefix + name, value
+def _method_comments(method: str) -> dict[str, str]:
+    """The comments in the recipe of a method of the package; {} for the user's own."""
+    for name in recipes.names():
+        path = recipes.folder() / f'{name}.py'
+        if f"common.base('{method}')" in path.read_text():
+            return field_comments(path, {})
+    return {}
 
 
 def _order(names: Iterable[str]) -> dict[str, int]:

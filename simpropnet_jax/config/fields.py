@@ -102,7 +102,7 @@ MODEL = {
     'weights': Field(
         'keras',
         ANY,
-        "ImageNet weights: 'keras' (download), a .h5, .pth or .safetensors file; a run; '': random",
+        "backbone: 'keras' (ImageNet, download), .h5, .pth, .safetensors; a run; '': random",
     ),
     'convention': Field(
         'auto',
@@ -272,7 +272,9 @@ TPC = {
     'mix': Field(
         0.5, SHARE, "share of transformed pairs with 'mixed'; the paper does not say", before=0.5
     ),
-    'probability': Field(0.5, SHARE, 'probability of each transform except the flip', before=0.5),
+    'probability': Field(
+        0.5, SHARE, 'probability of each transform except the flip; not in the paper', before=0.5
+    ),
     'distortion': Field(
         0.04,
         number(0, 0.5, whole=False),

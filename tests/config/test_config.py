@@ -1,5 +1,6 @@
 """What a config may hold, and with which other config a run may be resumed."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import canet, prototype, shapes, simpropnet
-from simpropnet_jax.config import common
+from simpropnet_jax.config import common, field_help, recipes
 from simpropnet_jax.config import fields as config_fields
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import checkpoint
@@ -139,7 +140,7 @@ def test_a_tuple_is_replaced_as_a_whole():
         ('train.batch', '4.5', 'config.train.batch must be a whole number, 1 or more, got 4.5'),
         ('train.batch', 'many', "train.batch=many: 'many' is not a number, True, False or a tuple"),
         ('train.btach', '4', 'unknown config field config.train.btach; did you mean'),
-        ('model.batch', '4', 'did you mean config.train.batch'),
+        ('model.batch', '4', 'did you mean config.eval.batch or config.train.batch'),
         ('xyz', '4', 'unknown config field config.xyz; --help lists the fields'),
     ],
 )
@@ -210,3 +211,43 @@ def test_a_run_is_extended_unless_something_follows_its_length(changes, reason):
         f'W was started with a different config (train.epochs: was 180, now 200), and {reason}. Restore the old '
         'values, or use a new --workdir and continue from these weights with --config.train.start=W'
     )
+
+
+@pytest.mark.parametrize('name', recipes.names())
+def test_a_recipe_has_a_comment_beside_every_field_it_sets_on_one_line(name):
+    source = (recipes.folder() / f'{name}.py').read_text()
+    lines = source.splitlines()
+    set_here = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assign | ast.AugAssign) and _sets_a_field(node)
+    ]
+    assert set_here or name == 'prototype'
+    for node in set_here:
+        line = lines[node.lineno - 1]
+        assert node.lineno == node.end_lineno and '  # ' in line and len(line) <= 100, line
+
+
+def _sets_a_field(node):
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    is_section = isinstance(node.value, ast.Call) and ast.unparse(node.value) == 'ConfigDict()'
+    place = ast.unparse(target).lstrip('(')
+    sections = ('config.', 'data.', 'features.', 'partitions.')
+    return place.startswith(sections) and not is_section and place != 'config.model'
+
+
+@pytest.mark.parametrize('name', recipes.names())
+def test_every_field_of_every_recipe_has_a_help_text(name, tmp_path):
+    words = ''
+    if name == 'finetune':
+        checkpoint.write_json(
+            tmp_path / 'config.json', config_rules.plain(recipes.get('deeplabv3plus', 'cpu'))
+        )
+        words = f'start={tmp_path}'
+    recipe = recipes.load(f'{name}:{words}')
+    explained = field_help.explanations(recipe)
+    assert explained.keys() == dict(config_rules.fields(recipe.config)).keys()
+    assert [field for field, text in explained.items() if not text] == []
+    if 'model' in recipe.config:
+        assert explained['model.dtype'].startswith('type of the computation')
+        assert 'filters' in explained.get('model.features', 'filters')
