@@ -4,7 +4,7 @@
     simpropnet train --config finetune:start=runs/fold2 --config.data.dir=prepared --workdir runs/mine
     simpropnet eval --workdir runs/mine
 
-The method and its training are those of the run after start=; what differs is below. Run `simpropnet eval` with the
+The method and its training come from the run after start=; what differs is below. Run `simpropnet eval` with the
 same flags before the training to measure what it starts from.
 """
 

@@ -229,7 +229,7 @@ def test_help_has_an_example_and_every_field_with_its_value_and_comment():
     assert 'python train.py --config configs/simpropnet.py:fold=2 --workdir' in done.stdout
     assert re.search(r'--workdir +folder for [^-]* \(required\)', done.stdout)
     fields = dict(re.findall(r'^  (?!--|configs/)([\w.]+=\S+) *(.*)', done.stdout, re.M))
-    assert fields['train.batch=8'] == 'pairs a step, over all devices and hosts'
+    assert fields['train.batch=8'] == 'pairs per step, over all devices and hosts'
     assert [field for field, comment in fields.items() if not comment] == []
     known = dict(config_rules.fields(simpropnet.get_config()))
     assert {field.partition('=')[0] for field in fields} == known.keys()
@@ -258,4 +258,4 @@ def test_a_config_of_ones_own_is_explained_by_its_comments_and_by_those_it_is_bu
     )
     text = field_help.describe(str(tmp_path / 'mine.py'))
     assert re.search('model.depth=3 +of the net\n', text)
-    assert re.search('train.batch=2 +pairs a step', text)
+    assert re.search('train.batch=2 +pairs per step', text)

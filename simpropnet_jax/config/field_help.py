@@ -34,7 +34,7 @@ def describe(argument: str, only: Sequence[str] = ('',)) -> str:
 
 
 def explanations(recipe: recipes.Recipe) -> dict[str, str]:
-    """Return what each field of a recipe is, in the order in which --help lists them; '' where nobody says it.
+    """Return what each field of a recipe is, in the order in which --help lists them; '' if there is no text.
 
     Shared fields are explained in `fields`, a method's own ones by the comments in its recipe. In a recipe that is not
     of a method, its own comments explain all fields.
@@ -61,7 +61,7 @@ def summaries() -> str:
 
 
 def field_comments(path: str | Path, defined: dict[str, Any]) -> dict[str, str]:
-    """Return the comment beside the line that first sets a field, in the recipe or in one that it imports.
+    """Return the comment on the line that first sets a field, in the recipe or in one that it imports.
 
     Args:
       path: the recipe's file.

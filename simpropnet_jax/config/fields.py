@@ -1,7 +1,7 @@
 """Every config field, declared once: default, rule, help, and the value that older runs were trained with.
 
 The fields that all methods share are in `FIELDS`. A method's own fields are declared in its recipe: the value there is
-the default, and the comment beside it is the help. `METHOD_RULES` restricts some of them; the others keep the type
+the default, and the comment on its line is the help. `METHOD_RULES` restricts some of them; the others keep the type
 that they have in the recipe. So a new method needs no entry here.
 """
 
@@ -31,7 +31,7 @@ class Field(NamedTuple):
     """A config field.
 
     Attributes:
-      default: the value in CANet's and SimPropNet's papers, where they have one.
+      default: the value of CANet's and SimPropNet's papers, if they state one.
       rule: what it may hold.
       help: what it is, in one line.
       before: the value that runs older than the field were trained with. It stays when the default changes. None: the
