@@ -3,8 +3,8 @@
     simpropnet train --config amp:fold=2 --workdir runs/amp2
     simpropnet train --config amp:fold=2,cpu --workdir runs/amp2   (two CPU cores, minutes)
 
-It learns the base classes from full labels, as supervised networks do. With `crc` or `tpc` a step also has episodes; their
-class is treated as novel.
+It learns the base classes from full labels, as supervised networks do. With `crc` or `tpc` a step also has episodes;
+their class is treated as novel.
 """
 
 from ml_collections import ConfigDict
