@@ -1,17 +1,17 @@
 """Times the heads' convolutions against XLA's own, forward and backward, after checking that both agree.
 
-    python benchmarks/convolution.py --size 21 --batch 8
+    simpropnet bench convolution --size 21 --batch 8
 
 Prints a table: milliseconds of XLA's float32 convolution, and how many times as fast ours is, in float32 and bfloat16.
 """
 
-import argparse
 import statistics
 import time
 
 import jax
 import jax.numpy as jnp
 
+from simpropnet_jax.config import command_line
 from simpropnet_jax.ops.convolve import convolve
 from simpropnet_jax.ops.convolve_gpu import LAYOUT
 
@@ -52,16 +52,17 @@ def disagreement(ours, theirs):
     return max(float(norm(a.astype(jnp.float32) - b) / norm(b)) for a, b in pairs)
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
     parser.add_argument(
         '--size', type=int, default=21, help='side of the features; 21 for 161 pixels, 41 for 321'
     )
     parser.add_argument('--batch', type=int, default=8, help='images')
     parser.add_argument('--repeats', type=int, default=11, help='runs that the median is of')
-    flags = parser.parse_args()
+
+
+def main(flags) -> None:
+    """Time the convolutions and print the table."""
     print(
         f'jax {jax.__version__}, {jax.default_backend()}, {flags.batch} x {flags.size} x {flags.size}'
     )
@@ -87,4 +88,5 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    script = command_line.Script(__doc__, add_arguments, main)
+    command_line.run(script, prog='simpropnet bench convolution')

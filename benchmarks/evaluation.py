@@ -1,11 +1,11 @@
 """Times an evaluation against plain PyTorch ones, after checking that all count the same pixels.
 
-    python -m benchmarks.evaluation --config configs/simpropnet.py:fold=1 --config.data.name=pascal5i/subset
-    python -m benchmarks.evaluation --workdir runs/fold1 --config.eval.shots='(1,)'          (trained weights)
-    python -m benchmarks.evaluation --config configs/canet.py:fold=1 --config.data.loader=threads   (no TensorFlow)
+    simpropnet bench evaluation --config simpropnet:fold=1 --config.data.name=pascal5i/subset
+    simpropnet bench evaluation --checkpoint runs/fold1 --config.eval.shots='(1,)'          (trained weights)
+    simpropnet bench evaluation --config canet:fold=1 --config.data.loader=threads   (no TensorFlow)
 
 Needs PyTorch and a prepared data set. The episodes are those of one seed of the protocol: 1,000 of 'simpropnet'.
-Without --workdir the head is random, which takes as long. Timed is all that an evaluation does but for compilation:
+Without --checkpoint the head is random, which takes as long. Timed is all that an evaluation does but for compilation:
 decoding, stretching, networks, counting. Against ours stand
 
     PyTorch, loop      each episode decodes and encodes its query and its supports
@@ -30,13 +30,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
 from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.cli import run_folder
 from simpropnet_jax.config import command_line
-from simpropnet_jax.config.rules import FREE
 from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.evaluation import run
@@ -73,12 +72,13 @@ def main(
     peer_batch: int = 1,
     loop_episodes: int = 0,
     out: Path | None = None,
+    which: str = 'best',
 ) -> dict[str, Any]:
     """Checks, times, prints the table and writes the JSON file.
 
     Args:
       config: None: the work directory's.
-      workdir: of a training, whose best weights are taken; None: a random head.
+      workdir: of a training, whose weights are taken; None: a random head.
       settings: of PyTorch, see `measure.WORDS`; (): eager on a CPU, several on a GPU.
       dtypes: of ours, 'float32' or 'bfloat16'; (): the former on a CPU, both on a GPU.
       repeats: timed evaluations.
@@ -86,6 +86,7 @@ def main(
       peer_batch: episodes that PyTorch's loop segments at a time.
       loop_episodes: that PyTorch's loop is timed on, the first ones, as if for all; 0: all.
       out: the JSON file; None: none.
+      which: checkpoint of the work directory, 'best', 'latest' or a step.
     Returns: what is written.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, or that both sides do not compute the same.
@@ -93,7 +94,7 @@ def main(
     measure.require_torch()
     for flag, value in (('repeats', repeats), ('check', check), ('peer_batch', peer_batch)):
         measure.whole_numbers(flag, [value])
-    work = prepare(config, workdir)
+    work = prepare(config, workdir, which)
     settings = measure.chosen_settings(settings, GPU_SETTINGS)
     dtypes = measure.chosen_dtypes(dtypes)
     ours = {(shot, dtype): Ours(work, shot, dtype) for shot, _ in work.sets for dtype in dtypes}
@@ -132,7 +133,7 @@ def main(
     return record
 
 
-def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
+def prepare(config: ConfigDict | None, workdir: Path | None, which: str = 'best') -> Work:
     """Weights, data, and the episodes of the protocol's first seed.
 
     Raises:
@@ -140,7 +141,7 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
     """
     if config is None and workdir is None:
         raise ValueError(
-            '--config is missing; --help says what it is (or give --workdir, a training with its own)'
+            '--config is missing; --help says what it is (or give --checkpoint, a run with its own)'
         )
     config = ConfigDict((stored_config(workdir) if config is None else config).to_dict())
     measure.refuse_what_the_peer_lacks(config, FIXED)
@@ -157,7 +158,7 @@ def prepare(config: ConfigDict | None, workdir: Path | None) -> Work:
     if workdir is None:
         params = random_params(method, source, next(iter(sets.values())))
     else:
-        params = load_variables(method, workdir, 'best', measure.one_device())[0]['params']
+        params = load_variables(method, workdir, which, measure.one_device())[0]['params']
     return Work(
         method,
         params,
@@ -419,43 +420,47 @@ def table(record: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    run_folder.add_run(parser, 'its weights are taken (default: random ones)')
+    command_line.add_config(parser, only=run_folder.MAY_DIFFER)
+    measure.add_settings(parser, 'three')
+    parser.add_argument(
+        '--repeats', type=int, default=3, help='timed evaluations, of which the median is taken'
+    )
+    parser.add_argument('--check', type=int, default=50, help='episodes that are compared before')
+    parser.add_argument(
+        '--peer_batch', type=int, default=1, help="episodes that PyTorch's loop segments at a time"
+    )
+    parser.add_argument(
+        '--loop_episodes',
+        type=int,
+        default=0,
+        help="episodes that PyTorch's loop is timed on, the first ones; its time is then multiplied; 0: all",
+    )
+    measure.add_out(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    trained, config = None, args.config
+    if args.checkpoint or args.workdir:
+        trained = run_folder.given_run(args)
+        config = run_folder.given_config(args, trained.folder)
+    main(
+        config,
+        trained and trained.folder,
+        args.settings,
+        args.dtypes,
+        args.repeats,
+        args.check,
+        args.peer_batch,
+        args.loop_episodes,
+        args.out,
+        trained.which if trained else 'best',
+    )
+
+
 if __name__ == '__main__':
-    CONFIG = command_line.define_config(
-        required=False, only=[name for name in FREE if not name.startswith('train.')]
-    )
-    WORKDIR = flags.DEFINE_string(
-        'workdir', None, 'folder that train.py wrote, for its best weights (default: random)'
-    )
-    SETTINGS = flags.DEFINE_list(
-        'settings',
-        [],
-        'of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
-        'between (default: eager on a CPU, three on a GPU)',
-    )
-    DTYPES = flags.DEFINE_list(
-        'dtypes', [], 'of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)'
-    )
-    REPEATS = flags.DEFINE_integer('repeats', 3, 'timed evaluations, of which the median is taken')
-    CHECK = flags.DEFINE_integer('check', 50, 'episodes that are compared before')
-    PEER_BATCH = flags.DEFINE_integer(
-        'peer_batch', 1, "episodes that PyTorch's loop segments at a time"
-    )
-    LOOP = flags.DEFINE_integer(
-        'loop_episodes',
-        0,
-        "that PyTorch's loop is timed on, the first ones, its time then multiplied; 0: all",
-    )
-    OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    command_line.run(
-        lambda: main(
-            CONFIG.value,
-            Path(WORKDIR.value) if WORKDIR.value else None,
-            SETTINGS.value,
-            DTYPES.value,
-            REPEATS.value,
-            CHECK.value,
-            PEER_BATCH.value,
-            LOOP.value,
-            Path(OUT.value) if OUT.value else None,
-        )
-    )
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench evaluation')

@@ -1,15 +1,14 @@
 """Every benchmark of an accelerator, or of the CPU in its place, one after the other, in the time that there is.
 
-    python -m benchmarks.everything --out measured --set data.name=pascal5i/subset --set data.dir=packed
-    python -m benchmarks.everything --out measured --minutes 9 --only training_simpropnet,training_canet
-    python -m benchmarks.everything --out measured --workdir runs/fold1 --set data.workers=16           (on a GPU)
+    simpropnet bench everything --out measured --config.data.name=pascal5i/subset --config.data.dir=packed
+    simpropnet bench everything --out measured --minutes 9 --only training_simpropnet,training_canet
+    simpropnet bench everything --out measured --checkpoint runs/fold1 --config.data.workers=16           (on a GPU)
 
 Each is a command of its own, which then has the whole accelerator; its table goes to NAME.txt in --out, too, its
 numbers to NAME.json. With --minutes, what is not done when they are over is ended; the same command goes on, and
 measures nothing twice. --only says which, in order. What each does, and its own flags, says its --help.
 """
 
-import argparse
 import subprocess
 import sys
 import time
@@ -17,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.runtime import errors
 
-WORKDIR = 'WORKDIR'  # in a benchmark's words: the one of --workdir
+RUN = 'RUN'  # in a benchmark's words: the run of --checkpoint
 
 
 class Benchmark(NamedTuple):
@@ -30,8 +29,8 @@ class Benchmark(NamedTuple):
     fields: tuple[str, ...] = ()
 
 
-_SIMPROPNET = ('--config', 'configs/simpropnet.py:fold=1')
-_CANET = ('--config', 'configs/canet.py:fold=1')
+_SIMPROPNET = ('--config', 'simpropnet:fold=1')
+_CANET = ('--config', 'canet:fold=1')
 _BATCHES = ('--batches', '8,16,32')
 _TOGETHER = ('--config.data.resident=always', '--config.train.steps_per_dispatch=20')
 # The most asked for come first.
@@ -40,8 +39,8 @@ BENCHMARKS = {
     'evaluation': Benchmark(('evaluation', *_SIMPROPNET), ('data.', 'model.', 'eval.')),
     'feeding': Benchmark(('feeding', *_SIMPROPNET, *_TOGETHER), ('data.', 'model.', 'train.')),
     'training_canet': Benchmark(('training', *_CANET, *_BATCHES), ('model.', 'train.')),
-    'memory': Benchmark(('memory', '--config', 'configs/prototype.py'), ('model.', 'eval.')),
-    'startup': Benchmark(('startup', '--workdir', WORKDIR)),
+    'memory': Benchmark(('memory', '--config', 'prototype'), ('model.', 'eval.')),
+    'startup': Benchmark(('startup', '--checkpoint', RUN)),
 }
 
 
@@ -65,20 +64,18 @@ def main(
       ValueError: there is no such benchmark, or a field that none has.
     """
     for change in changes:
-        name, separator, _ = change.partition('=')
-        if not separator:
-            raise ValueError(f'--set must be FIELD=VALUE, got {change!r}')
+        name = change.partition('=')[0]
         if name not in config_rules.NAMES:
             raise ValueError(config_rules.unknown_field(name, config_rules.NAMES))
     chosen = list(only) or [
-        name for name, one in BENCHMARKS.items() if workdir or WORKDIR not in one.words
+        name for name, one in BENCHMARKS.items() if workdir or RUN not in one.words
     ]
     commands = {name: command(name, workdir, changes) for name in chosen}
     unused = [
         one for one in changes if not any(f'--config.{one}' in words for words in commands.values())
     ]
     if unused:
-        raise ValueError(f'--set {unused[0]}: none of {", ".join(chosen)} has such a field')
+        raise ValueError(f'--config.{unused[0]}: none of {", ".join(chosen)} has such a field')
     out.mkdir(parents=True, exist_ok=True)
     end, told = None if minutes is None else time.monotonic() + 60 * minutes, {}
     for name, words in commands.items():
@@ -99,9 +96,9 @@ def command(name: str, workdir: Path | None, changes: Sequence[str]) -> list[str
     if name not in BENCHMARKS:
         raise ValueError(f'--only must be of {", ".join(BENCHMARKS)}, got {name!r}')
     (module, *words), fields = BENCHMARKS[name]
-    if WORKDIR in words and workdir is None:
-        raise ValueError(f'{name} needs --workdir, the folder of a training')
-    words = [str(workdir) if word == WORKDIR else word for word in words]
+    if RUN in words and workdir is None:
+        raise ValueError(f'{name} needs --checkpoint, a trained run')
+    words = [str(workdir) if word == RUN else word for word in words]
     own = [f'--config.{change}' for change in changes if change.startswith(fields)]
     return [sys.executable, '-m', f'benchmarks.{module}', *words, *own]
 
@@ -130,35 +127,37 @@ def run(words: Sequence[str], to: Path, seconds: float | None) -> str:
     return f'measured in {time.monotonic() - start:.0f} s'
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    result = errors.Parser(__doc__)
-    result.add_argument('--out', required=True, type=Path, help='folder for what is measured')
-    result.add_argument(
-        '--only', default='', help=f'which, in order (default: all): {",".join(BENCHMARKS)}'
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        '--out', required=True, type=Path, metavar='DIR', help='folder for what is measured'
     )
-    result.add_argument('--minutes', type=float, help='to end before (default: not to end)')
-    result.add_argument(
-        '--workdir', type=Path, help='of a training; without it, startup is left out'
-    )
-    result.add_argument(
-        '--set',
-        action='append',
+    parser.add_argument(
+        '--only',
+        type=command_line.comma_separated,
         default=[],
-        metavar='FIELD=VALUE',
-        help='a config field of every benchmark that has it, e.g. --set data.dir=packed; again for more',
+        metavar='NAMES',
+        help=f'which, in order (default: all): {",".join(BENCHMARKS)}',
     )
-    return result
+    parser.add_argument(
+        '--minutes', type=float, help='stop before they are over (default: do not stop)'
+    )
+    parser.add_argument(
+        '--checkpoint',
+        type=Path,
+        metavar='RUN',
+        help='run folder; without it, startup is left out',
+    )
+    command_line.add_fields(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    changes = [f'{name}={"True" if text is None else text}' for name, text in args.changes]
+    outcome = main(args.out, args.only, args.minutes, args.checkpoint, changes)
+    sys.exit(any(not one.startswith('measured') for one in outcome.values()))
 
 
 if __name__ == '__main__':
-    given = parser().parse_args()
-    with errors.plain_errors():
-        outcome = main(
-            given.out,
-            list(filter(None, given.only.split(','))),
-            given.minutes,
-            given.workdir,
-            given.set,
-        )
-    sys.exit(any(not one.startswith('measured') for one in outcome.values()))
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench everything')

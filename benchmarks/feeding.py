@@ -1,7 +1,7 @@
 """Does the accelerator wait for its data? Times the ways in which training images reach it, and the step they feed.
 
-    python -m benchmarks.feeding --config configs/simpropnet.py:fold=1 --config.data.name=pascal5i/subset
-    python -m benchmarks.feeding --config configs/simpropnet.py:fold=1 --config.train.steps_per_dispatch=20 \\
+    simpropnet bench feeding --config simpropnet:fold=1 --config.data.name=pascal5i/subset
+    simpropnet bench feeding --config simpropnet:fold=1 --config.train.steps_per_dispatch=20 \\
         --config.data.workers=16 --out feeding.json                                             (on a GPU)
 
 Needs a prepared data set; weights are random, which takes as long. The ways are
@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
@@ -264,13 +263,21 @@ def table(record: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(required=True, only=('data.', 'model.', 'train.'))
-    STEPS = flags.DEFINE_integer('steps', 20, 'of one timed run')
-    REPEATS = flags.DEFINE_integer('repeats', 3, 'timed runs, of which the median is taken')
-    OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    command_line.run(
-        lambda: main(
-            CONFIG.value, STEPS.value, REPEATS.value, Path(OUT.value) if OUT.value else None
-        )
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    command_line.add_config(parser, required=True, only=('data.', 'model.', 'train.'))
+    parser.add_argument('--steps', type=int, default=20, help='steps of one timed run')
+    parser.add_argument(
+        '--repeats', type=int, default=3, help='timed runs, of which the median is taken'
     )
+    measure.add_out(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    main(args.config, args.steps, args.repeats, args.out)
+
+
+if __name__ == '__main__':
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench feeding')

@@ -1,7 +1,7 @@
 """Does a long training stay as small as it began, and how long do its checkpoints take?
 
-    python -m benchmarks.long_run --workdir runs/long
-    python -m benchmarks.long_run --workdir runs/long --steps 20000 --every 1000
+    simpropnet bench long_run --workdir runs/long
+    simpropnet bench long_run --workdir runs/long --steps 20000 --every 1000
 
 Trains SimPropNet on the embedded data set with a tiny network (the steps are many, not heavy), with a checkpoint every
 so often, and notes the memory of the process and the time that the loop spends in saving. Prints a table and writes
@@ -9,9 +9,7 @@ JSON. `growth` is the slope of the memory over the steps of the second half, in 
 left out, in which things are loaded and compiled. `saving` is the share of the loop's time between two checkpoints.
 """
 
-import argparse
 import contextlib
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from configs import shapes
 from simpropnet_jax.config import command_line
-from simpropnet_jax.runtime import checkpoint, errors
+from simpropnet_jax.runtime import checkpoint
 
 MIB = 2**20
 SAMPLES = 40  # of the memory
@@ -136,24 +134,21 @@ def table(record: dict[str, Any]) -> str:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    result = errors.Parser(__doc__)
-    result.add_argument(
-        '--workdir', required=True, type=Path, help='a new folder, for the training'
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        '--workdir', required=True, type=Path, metavar='DIR', help='new folder, for the training'
     )
-    result.add_argument('--steps', type=int, default=2000, help='of the training (default: 2000)')
-    result.add_argument(
-        '--every', type=int, default=500, help='steps between two checkpoints (default: 500)'
-    )
-    result.add_argument(
-        '--out', type=Path, help='JSON file for the numbers, with versions and hardware'
-    )
-    return result
+    parser.add_argument('--steps', type=int, default=2000, help='steps of the training')
+    parser.add_argument('--every', type=int, default=500, help='steps between two checkpoints')
+    measure.add_out(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    main(args.workdir, args.steps, args.every, args.out)
 
 
 if __name__ == '__main__':
-    given, sys.argv[1:] = (
-        parser().parse_known_args()
-    )  # the rest is for the flags that all commands have
-    command_line.run(lambda: main(**vars(given)))
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench long_run')

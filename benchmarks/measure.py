@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
+from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.evaluation.results import result_file
 
@@ -287,4 +288,37 @@ def chosen_dtypes(given: Sequence[str]) -> list[str]:
             raise ValueError(f'--dtypes must be float32, bfloat16 or both, got {dtype!r}')
     return list(given) or (
         ['float32'] if jax.default_backend() == 'cpu' else ['float32', 'bfloat16']
+    )
+
+
+def add_settings(parser: command_line.Parser, on_a_gpu: str) -> None:
+    """Add --settings of PyTorch and --dtypes of ours.
+
+    Args:
+      on_a_gpu: how many settings are the default there, in a word.
+    """
+    parser.add_argument(
+        '--settings',
+        type=command_line.comma_separated,
+        default=[],
+        metavar='SETTINGS',
+        help='settings of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
+        f'between (default: eager on a CPU, {on_a_gpu} on a GPU)',
+    )
+    parser.add_argument(
+        '--dtypes',
+        type=command_line.comma_separated,
+        default=[],
+        metavar='DTYPES',
+        help='dtypes of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)',
+    )
+
+
+def add_out(parser: command_line.Parser) -> None:
+    """Add --out, the file for the numbers."""
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE.json',
+        help='file for the numbers, with versions and hardware',
     )

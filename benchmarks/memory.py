@@ -1,7 +1,7 @@
 """How much memory does an evaluation of so many images take, for narrow and wide features?
 
-    python -m benchmarks.memory --config configs/simpropnet.py
-    python -m benchmarks.memory --config configs/prototype.py --images 1449
+    simpropnet bench memory --config simpropnet
+    simpropnet bench memory --config prototype --images 1449
 
 Images of noise of VOC's size, as many as VOC's val list has; each is once a query and once a support. No weights and no
 data are needed. Prints the bytes of an image's features, the limit that config.eval.memory sets to all of them, and the
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -125,10 +124,20 @@ def table(record: dict[str, Any]) -> str:
     )
 
 
-if __name__ == '__main__':
-    CONFIG = command_line.define_config(required=True, only=('eval.', 'model.'))
-    IMAGES = flags.DEFINE_integer('images', 1449, "as many as VOC's val list has")
-    OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    command_line.run(
-        lambda: main(CONFIG.value, IMAGES.value, Path(OUT.value) if OUT.value else None)
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    command_line.add_config(parser, required=True, only=('eval.', 'model.'))
+    parser.add_argument(
+        '--images', type=int, default=1449, help="images; VOC's val list has the default"
     )
+    measure.add_out(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    main(args.config, args.images, args.out)
+
+
+if __name__ == '__main__':
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench memory')

@@ -1,13 +1,12 @@
 """How long until the first step and the first mask? With nothing compiled before, and with the cache of an earlier run.
 
-    python -m benchmarks.startup --workdir runs/fold2
+    simpropnet bench startup --checkpoint runs/fold2
 
 Takes the config and the weights of a training, and an episode of its data. Each number is of a command started anew, as
-a user starts it: train.py until its first step is done, predict.py with one query until it has ended, and what each
+a user starts it: `train` until its first step is done, `segment` with one query until it has ended, and what each
 further query adds. The cache is a folder of this benchmark alone. Prints a table and writes JSON.
 """
 
-import argparse
 import io
 import os
 import statistics
@@ -26,7 +25,7 @@ from simpropnet_jax.config import command_line
 from simpropnet_jax.config.stored import stored_config
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.inference import Segmenter
-from simpropnet_jax.runtime import checkpoint, errors
+from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup.data import evaluation_episodes, open_data
 
 ROOT = Path(__file__).parent.parent
@@ -95,10 +94,10 @@ def pictures(workdir: Path, folder: Path) -> tuple[tuple[Path, Path], list[Path]
 
 
 def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Path) -> float:
-    """Seconds of predict.py on one query, or on the folder of all."""
+    """Seconds of `segment` on one query, or on the folder of all."""
     query = queries[0] if len(queries) == 1 else queries[0].parent
     command = [
-        'predict.py',
+        'segment',
         '--checkpoint',
         workdir,
         '--support',
@@ -116,12 +115,12 @@ def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Pa
 
 
 def first_step(workdir: Path, folder: Path, cache: Path) -> float:
-    """Seconds until train.py says that it made one step."""
+    """Seconds until `train` says that it made one step."""
     (folder / 'first.py').write_text(
         CONFIG_FILE.format(path=str((workdir / 'config.json').absolute()))
     )
     with tempfile.TemporaryDirectory() as new:
-        command = ['train.py', '--config', folder / 'first.py', '--workdir', new]
+        command = ['train', '--config', folder / 'first.py', '--workdir', new]
         start, lines = time.perf_counter(), []
         with started(command, cache) as process:
             for line in process.stdout:
@@ -136,7 +135,7 @@ def first_step(workdir: Path, folder: Path, cache: Path) -> float:
 def started(command: list, cache: Path) -> subprocess.Popen:
     """The command, with a cache of its own, its messages readable."""
     return subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        [sys.executable, '-m', 'simpropnet_jax', *map(str, command)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -147,12 +146,12 @@ def started(command: list, cache: Path) -> subprocess.Popen:
 
 def _finished(process, said):
     if process.returncode:
-        raise ValueError(f'{process.args[1]} failed, so there is nothing to time: {said.strip()}')
+        raise ValueError(f'{process.args[3]} failed, so there is nothing to time: {said.strip()}')
 
 
 def table(record: dict[str, Any]) -> str:
     """The numbers as Markdown."""
-    names = {'first step': 'train.py, first step done', 'one query': 'predict.py, one query'}
+    names = {'first step': 'train, first step done', 'one query': 'segment, one query'}
     lines = ['| seconds | nothing compiled before | with the cache |', '|---|---|---|']
     lines += [
         f'| {title} | {record["seconds"][name]["cold"]:.1f} | {record["seconds"][name]["warm"]:.1f} |'
@@ -161,19 +160,24 @@ def table(record: dict[str, Any]) -> str:
     return '\n'.join([*lines, f'\nEach further query: {record["seconds_a_further_query"]:.2f} s.'])
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    result = errors.Parser(__doc__)
-    result.add_argument('--workdir', required=True, type=Path, help='folder that train.py wrote')
-    result.add_argument('--repeats', type=int, default=3, help='runs with the cache (default: 3)')
-    result.add_argument(
-        '--out', type=Path, help='JSON file for the numbers, with versions and hardware'
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        type=Path,
+        metavar='RUN',
+        help='run folder on this machine; its best weights are taken',
     )
-    return result
+    parser.add_argument('--repeats', type=int, default=3, help='runs with the cache')
+    measure.add_out(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    main(args.checkpoint, args.repeats, args.out)
 
 
 if __name__ == '__main__':
-    given, sys.argv[1:] = (
-        parser().parse_known_args()
-    )  # the rest is for the flags that all commands have
-    command_line.run(lambda: main(**vars(given)))
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench startup')

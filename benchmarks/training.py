@@ -1,8 +1,8 @@
 """Times a training step against a plain PyTorch one, after checking that both have one loss and one gradient.
 
-    python -m benchmarks.training --config configs/simpropnet.py
-    python -m benchmarks.training --config configs/canet.py --config.train.size=161 --batches 4,8
-    python -m benchmarks.training --config configs/simpropnet.py --batches 8,16,32 --out step.json      (on a GPU)
+    simpropnet bench training --config simpropnet
+    simpropnet bench training --config canet --config.train.size=161 --batches 4,8
+    simpropnet bench training --config simpropnet --batches 8,16,32 --out step.json      (on a GPU)
 
 Needs PyTorch, and no data: images are noise, weights are random. Both sides are given the same uint8 batch on the
 device, and both normalise it; decoding and augmentation are in neither. Compilation is timed apart.
@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measure
@@ -361,31 +360,42 @@ def table(record: Mapping[str, Any]) -> str:
     )
 
 
+def add_arguments(parser: command_line.Parser) -> None:
+    """Add the flags."""
+    command_line.add_config(parser, required=True, only=('model.', 'train.', 'data.void'))
+    parser.add_argument(
+        '--batches',
+        type=command_line.comma_separated,
+        default='8',
+        metavar='NUMBERS',
+        help='pairs of a step, several with commas between',
+    )
+    measure.add_settings(parser, 'six')
+    parser.add_argument(
+        '--repeats', type=int, default=10, help='timed steps, of which the median is taken'
+    )
+    parser.add_argument(
+        '--matrix',
+        type=int,
+        default=0,
+        help='side of the matrices whose product is timed; 0: large',
+    )
+    measure.add_out(parser)
+
+
+def run_typed(args) -> None:
+    """Run the benchmark with the flags that were typed."""
+    main(
+        args.config,
+        args.batches,
+        args.settings,
+        args.dtypes,
+        args.repeats,
+        args.matrix,
+        args.out,
+    )
+
+
 if __name__ == '__main__':
-    CONFIG = command_line.define_config(required=True, only=('model.', 'train.', 'data.void'))
-    BATCHES = flags.DEFINE_list('batches', '8', 'pairs of a step, several with commas between')
-    SETTINGS = flags.DEFINE_list(
-        'settings',
-        [],
-        'of PyTorch: eager, or channels_last, autocast and compile joined by +, several with commas '
-        'between (default: eager on a CPU, six on a GPU)',
-    )
-    DTYPES = flags.DEFINE_list(
-        'dtypes', [], 'of ours: float32, bfloat16 (default: float32 on a CPU, both on a GPU)'
-    )
-    REPEATS = flags.DEFINE_integer('repeats', 10, 'timed steps, of which the median is taken')
-    MATRIX = flags.DEFINE_integer(
-        'matrix', 0, 'side of the matrices whose product is timed; 0: a large one'
-    )
-    OUT = flags.DEFINE_string('out', None, 'JSON file for the numbers, with versions and hardware')
-    command_line.run(
-        lambda: main(
-            CONFIG.value,
-            BATCHES.value,
-            SETTINGS.value,
-            DTYPES.value,
-            REPEATS.value,
-            MATRIX.value,
-            Path(OUT.value) if OUT.value else None,
-        )
-    )
+    script = command_line.Script(__doc__, add_arguments, run_typed)
+    command_line.run(script, prog='simpropnet bench training')
