@@ -155,7 +155,7 @@ def _check_there(folder: Path, ids: Iterable[str]) -> None:
     if missing:
         raise FileNotFoundError(
             f'{folder} has no {missing[0]}.png ({len(missing)} are missing): write a label map of every val image '
-            'there, with python -m simpropnet_jax.evaluation.oracle --out'
+            'there, with `simpropnet oracle --out`'
         )
 
 

@@ -63,12 +63,15 @@ def size_of(folder: Path) -> int:
 def _versions() -> list[tuple[str, str]]:
     rows = [('Python', platform.python_version()), ('system', platform.platform())]
     for library in LIBRARIES:
-        try:
-            version = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            version = 'not installed'
-        rows.append((library, version))
+        rows.append((library, _version(library) or 'not installed'))
     return rows
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return _version('tensorflow-cpu') if library == 'tensorflow' else None
 
 
 def _devices() -> list[tuple[str, str]]:

@@ -3,8 +3,8 @@
     simpropnet tables runs/*/eval/*.json
 
 Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The 95 % interval is that of mIoU
-over other query images of the same classes: see `simpropnet compare`. Results of several protocols are printed one by
-one.
+over other query images of the same classes: see `simpropnet compare`. Results of several kinds (protocol, data, void
+rule, inputs, number of episodes) stand in tables of their own.
 """
 
 from simpropnet_jax.config import command_line

@@ -45,6 +45,20 @@ class Command(Protocol):
         """Run the command."""
 
 
+class Script:
+    """A command that is not a module: a benchmark, whose `main` takes more than flags."""
+
+    def __init__(
+        self,
+        doc: str | None,
+        add_arguments: Callable[['Parser'], None],
+        main: Callable[[argparse.Namespace], object],
+    ):
+        self.__doc__ = doc
+        self.add_arguments = add_arguments
+        self.main = main
+
+
 class Shown(NamedTuple):
     """The config fields that --help lists.
 

@@ -1,6 +1,6 @@
 """Episodes in a JSON file: the same ones for every method, in any language, with any later version of this package.
 
-`simpropnet_jax.cli.list_episodes` writes it, --config.eval.episodes_file takes it. It holds
+`simpropnet episodes` writes it, --config.eval.episodes_file takes it. It holds
 
     format      2
     data        name of the data set, such as 'pascal5i/sbd'
@@ -147,7 +147,7 @@ def _read(path) -> dict[str, Any]:
     """What the file holds, if it holds what it should."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f'there is no file of episodes {path}: write one by python -m simpropnet_jax.cli.list_episodes'
+            f'there is no file of episodes {path}: write one with `simpropnet episodes`'
         )
     try:
         read = json.loads(Path(path).read_text())

@@ -110,7 +110,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f'there is no {NAME} file {path}: simpropnet_jax.analysis.hierarchy_build makes one'
+            f'there is no {NAME} file {path}: `simpropnet hpascal build` makes one'
         )
     try:
         record = json.loads(path.read_text())
@@ -120,7 +120,7 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(record, dict) or record.get('name') != NAME:
         raise ValueError(
-            f'{path} is not an {NAME} file: simpropnet_jax.analysis.hierarchy_build makes one'
+            f'{path} is not an {NAME} file: `simpropnet hpascal build` makes one'
         )
     if record.get('format') != FORMAT:
         raise ValueError(

@@ -249,7 +249,7 @@ def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, ' 
     if missing:
         raise FileNotFoundError(
             f'{folder} has no {missing[0]}.png ({len(missing)} of {len(images)} images are missing): write a label map '
-            'of every image there, with python -m simpropnet_jax.evaluation.oracle --out'
+            'of every image there, with `simpropnet oracle --out`'
         )
     classes = len(source.index.class_names)
     iou = np.empty((len(images), classes))
@@ -275,7 +275,7 @@ def oracle_quality(folder: Path, source) -> dict[str, Any]:
     there = [int(n) for n in numbers if (folder / f'{source.ids[n]}.png').is_file()]
     if not there:
         raise ValueError(
-            f'{folder} has no ID.png of any val image: python -m simpropnet_jax.evaluation.oracle --out writes them'
+            f'{folder} has no ID.png of any val image: `simpropnet oracle --out` writes them'
         )
     classes = len(source.index.class_names)
     total = np.zeros((classes, classes), np.int64)

@@ -35,7 +35,7 @@ class Exported:
 
 
 def load(folder: str | os.PathLike) -> Exported:
-    """What `python -m simpropnet_jax.export` wrote.
+    """What `simpropnet export` wrote.
 
     Raises:
       ValueError: it is not such a folder, or one whose writing was interrupted.
@@ -43,7 +43,7 @@ def load(folder: str | os.PathLike) -> Exported:
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ValueError(
-            f'{folder} is no export: it has no {MANIFEST}; write it with python -m simpropnet_jax.export'
+            f'{folder} is no export: it has no {MANIFEST}; write it with `simpropnet export`'
         )
     functions = {name: _function(folder / f'{name}{ENDING}') for name in NAMES}
     return Exported(json.loads((folder / MANIFEST).read_text()), **functions)

@@ -25,7 +25,7 @@ def write(
     """Writes encode, probe and decode, each with its weights, and at last manifest.json; returns what is in that.
 
     Args:
-      workdir: the folder that train.py wrote.
+      workdir: the run folder.
       out: folder; made if it is not there.
       which: checkpoint, 'best', 'latest' or a step.
       with_onnx: ONNX files, too.

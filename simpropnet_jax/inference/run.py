@@ -35,7 +35,7 @@ def predict(
     """Writes masks and what else is asked for, of pictures, folders and patterns; goes on with a folder half done.
 
     Args:
-      checkpoint: the folder that train.py wrote.
+      checkpoint: the run folder.
       given: the supports, (image, mask) or (class, image, mask) files; see `supports`.
       query: pictures, folders (without their subfolders) or patterns; see `queries`.
       which: checkpoint, 'best', 'latest' or a step.

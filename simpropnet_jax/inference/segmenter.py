@@ -94,7 +94,7 @@ class Segmenter:
         """The method of a work directory, with pictures at `config.eval.size`, on the first device.
 
         Args:
-          path: the folder that train.py wrote (config.json, checkpoints/).
+          path: the run folder (config.json, checkpoints/).
           which: checkpoint, 'best', 'latest' or a step.
           self_support: see the class.
         Raises:
@@ -103,7 +103,7 @@ class Segmenter:
         workdir = paths.parse(path)
         if not (workdir / 'config.json').is_file():
             raise ValueError(
-                f'{workdir} is not a checkpoint: it has no config.json; give a folder that train.py wrote'
+                f'{workdir} is not a checkpoint: it has no config.json; give a folder that `simpropnet train` wrote'
             )
         config = config_rules.load(workdir / 'config.json')
         config_rules.validate(config, devices=1)

@@ -55,7 +55,7 @@ def read_curve(run: str | Path, label: str) -> Curve:
     path = Path(run) / 'metrics.jsonl'
     if not path.is_file():
         raise FileNotFoundError(
-            f'there is no run in {run}: it has no metrics.jsonl, which train.py writes'
+            f'there is no run in {run}: it has no metrics.jsonl, which `simpropnet train` writes'
         )
     rows = [
         row

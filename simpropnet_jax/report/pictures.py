@@ -59,7 +59,7 @@ class Run:
 
 
 def open_run(workdir: Path, which: str = 'best') -> Run:
-    """The method, weights and episodes of a work directory, as its own config says: train.py's, or eval.py's.
+    """The method, weights and episodes of a work directory, as its stored config says.
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
@@ -68,8 +68,8 @@ def open_run(workdir: Path, which: str = 'best') -> Run:
     """
     if not (workdir / 'config.json').exists():
         raise ValueError(
-            f'{workdir} has no config.json: train there first, or evaluate there what needs no training, with eval.py '
-            '--config'
+            f'{workdir} has no config.json: train there first, or evaluate there what needs no training, with '
+            '`simpropnet eval --config`'
         )
     prepared = with_episodes(prepare(None, workdir))
     method = prepared.method

@@ -40,8 +40,8 @@ def load(folder: AnyPath) -> tuple[Index, dict[str, Records], tuple[str, ...], H
     """
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(
-            f'{folder} is not a prepared folder ({folder / INDEX} is not there): set config.data.dir to what python -m '
-            'simpropnet_jax.datasets.folder FOLDER --out PREPARED wrote'
+            f'{folder} is not a prepared folder ({folder / INDEX} is not there): set config.data.dir to what '
+            '`simpropnet prepare folder FOLDER --out PREPARED` wrote'
         )
     stored = json.loads((folder / CLASSES).read_text())
     if stored['format'] != FORMAT:

@@ -126,7 +126,7 @@ def prepare_command(config: str, data_dir: str | Path) -> str:
         'aug': '--voc VOCdevkit --aug SegmentationClassAug',
         'subset': '--voc VOCdevkit --aug SegmentationClassAug --subset',
     }[config]
-    return f'python -m simpropnet_jax.datasets.pascal5i {inputs} --data_dir {data_dir}'
+    return f'simpropnet prepare pascal5i {inputs} --data_dir {data_dir}'
 
 
 def reference_counts() -> dict:

@@ -1,11 +1,11 @@
 """Scores masks that any program wrote, as PNG files in a folder, on the episodes that our own methods are evaluated on.
 
-    python eval.py --config configs/simpropnet.py:fold=2 --workdir runs/theirs --predictions masks
+    simpropnet eval --config simpropnet:fold=2 --workdir runs/theirs --predictions masks
 
 Files are named in one of two ways:
 
   - by episode, `simpropnet_f1_s0_k1_0007.png`: protocol, fold 1, seed 0, 1-shot, episode 7. A file of episodes says for
-    each name which query, supports and class it is: `python -m simpropnet_jax.cli.list_episodes --help`. What a
+    each name which query, supports and class it is: `simpropnet episodes --help`. What a
     mask may be is in `images`; where it is void, the object is not predicted;
   - by image, `2007_000033.png`, for methods that need no support: class ids, gray or with a palette, of which
     the episode's class is taken. Files of images that are not asked for are left aside.
@@ -245,7 +245,7 @@ def _refuse(folder, problems: Mapping[str, Sequence[str] | set[str]]):
     if found:
         raise ValueError(
             f'{folder} does not hold the masks of this evaluation: {" and ".join(found)}; they are named by episode, '
-            'as python -m simpropnet_jax.cli.list_episodes lists them, or by image'
+            'as `simpropnet episodes` lists them, or by image'
         )
 
 

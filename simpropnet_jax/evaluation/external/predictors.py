@@ -18,8 +18,7 @@ from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.external.predictions import Predictions
-from simpropnet_jax.evaluation.results import tables
-from simpropnet_jax.evaluation.results.naming import method_name
+from simpropnet_jax.evaluation.results.naming import method_name, method_words
 from simpropnet_jax.evaluation.run import prepare_evaluator
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.runtime import sharding
@@ -155,7 +154,7 @@ def _of_run(config, workdir, which, count, progress) -> Predictor:
     }
     words = {'method': method_name(config), 'eval': config.eval.to_dict()}
     return Predictor(
-        tables.method_words(words),
+        method_words(words),
         run.source,
         config.fold,
         run.protocol,

@@ -90,7 +90,7 @@ def read_result(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a result file. FileNotFoundError; ValueError for one that is damaged or of another kind."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f'there is no result file {path}: eval.py writes eval/*.json in a workdir'
+            f'there is no result file {path}: `simpropnet eval` writes RUN/eval/*.json'
         )
     try:
         record = json.loads(Path(path).read_text())
@@ -101,7 +101,7 @@ def read_result(path: str | os.PathLike) -> dict[str, Any]:
     needed = ('format', 'method', 'fold', 'protocol', 'shots', 'classes')
     missing = [name for name in needed if not isinstance(record, dict) or name not in record]
     if missing:
-        raise ValueError(f'{path} is not a result file of eval.py: it has no {", ".join(missing)}')
+        raise ValueError(f'{path} is not a result file of `simpropnet eval`: it has no {", ".join(missing)}')
     if record['format'] != FORMAT:
         raise ValueError(
             f'{path} has result format {record["format"]}, not {FORMAT}: evaluate again'
