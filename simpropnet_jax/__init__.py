@@ -16,7 +16,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simpropnet_jax.evaluation.run import evaluate_run as evaluate
+    from simpropnet_jax.evaluation.evaluate import evaluate
     from simpropnet_jax.inference import Segmenter
     from simpropnet_jax.models import register_method
 
@@ -27,7 +27,7 @@ __all__ = ['Segmenter', '__version__', 'evaluate', 'register_method']
 # Public name -> where it is: module and name.
 _PLACES = {
     'Segmenter': ('simpropnet_jax.inference', 'Segmenter'),
-    'evaluate': ('simpropnet_jax.evaluation.run', 'evaluate_run'),
+    'evaluate': ('simpropnet_jax.evaluation.evaluate', 'evaluate'),
     'register_method': ('simpropnet_jax.models', 'register_method'),
 }
 

@@ -13,7 +13,9 @@ import numpy as np
 from simpropnet_jax.datasets.folds import FOLDS
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
-from simpropnet_jax.evaluation.results.tables import ABSENT, SAME, method_words
+from simpropnet_jax.evaluation.results.grouping import SAME
+from simpropnet_jax.evaluation.results.naming import method_words
+from simpropnet_jax.evaluation.results.tables import ABSENT
 from simpropnet_jax.evaluation.results.text_table import aligned
 
 # Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
@@ -191,7 +193,7 @@ def _check(records, label_size):
         if 'partitions' not in record:
             raise ValueError(
                 f'a result of {record["method"]}, fold {record["fold"]}, has no partitions: '
-                'simpropnet_jax.analysis.hierarchy writes those that have'
+                '`simpropnet hpascal eval` writes those that have'
             )
         if not isinstance(record['hpascal'].get('oracle'), dict):
             raise ValueError(

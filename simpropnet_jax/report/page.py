@@ -1,12 +1,7 @@
 """A folder of results as one page, in Markdown and in HTML: tables, curves and pictures.
 
-    python -m simpropnet_jax.report.page runs/ --out report/
-
-writes report/report.md, report/report.html and report/figures/, which need nothing else. Tables are those of both
-papers: folds by method, the parts of SimPropNet (its Table 4), identical inputs, empty support masks, the partitions of
-H-PASCAL-5i, studies; one method under several protocols; and, beside the papers' numbers, what the commands overlap,
-similarity and background of simpropnet_jax.analysis wrote into the folder (--out runs/overlap.json). Results stand in
-one table only if they can be compared. Files that are damaged, or of another program, are named at the end of the page.
+`simpropnet report` writes it. Results stand in one table only if they can be compared. Files that are damaged, or of
+another program, are named at the end of the page.
 """
 
 import re
@@ -18,7 +13,7 @@ from typing import Any
 from simpropnet_jax.analysis import background, hierarchy_table
 from simpropnet_jax.evaluation.results import tables
 from simpropnet_jax.evaluation.results.grouping import Result, comparable, distinct, groups
-from simpropnet_jax.evaluation.results.naming import PARTS
+from simpropnet_jax.evaluation.results.naming import PARTS, method_words
 from simpropnet_jax.report import curves, document, partition_bars, study_table
 from simpropnet_jax.report.document import Picture, Printed, Section, Table
 from simpropnet_jax.report.gather import Found, RunCurve, gather, premise_table
@@ -44,7 +39,7 @@ def write_page(folder: Path, out: Path) -> Found:
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f'there is no folder {folder}: give one that holds work directories of train.py'
+            f'there is no folder {folder}: give one that holds run folders'
         )
     if folder.resolve().is_relative_to(out.resolve()):
         raise ValueError(
@@ -53,7 +48,7 @@ def write_page(folder: Path, out: Path) -> Found:
     found = gather(folder, out)
     if not any((*_records(found), found.studies, found.curves, found.pictures)):
         left = f' ({len(found.left_out)} files cannot be read)' if found.left_out else ''
-        raise ValueError(f'{folder} has no results{left}: eval.py writes WORKDIR/eval/*.json')
+        raise ValueError(f'{folder} has no results{left}: `simpropnet eval` writes RUN/eval/*.json')
     sections = [s for s in _sections(found, folder, out) if s.parts]
     out.mkdir(parents=True, exist_ok=True)
     title = f'Results of {folder.resolve().name}'
@@ -133,13 +128,13 @@ def _parts_tables(results: Sequence[Result]) -> list[str | Table]:
 
 
 def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
-    """What eval.py --protocols prints, of the same weights."""
+    """What `simpropnet eval --protocols` prints, of the same weights."""
     made = []
     same = ('fold', 'data', 'size', 'checkpoint', 'weights')
 
     def weights(result: Result) -> list:
         facts = [result.record.get(name) for name in same]
-        return [result.workdir, tables.method_words(result.record), *facts]
+        return [result.workdir, method_words(result.record), *facts]
 
     for group in groups((r for r in results if 'resolution' in r.record), weights):
         if len({r.record['protocol']['name'] for r in group}) > 1:
@@ -212,7 +207,7 @@ def _class_tables(results: Sequence[Result]) -> list[str | Table]:
         for record in records:
             header, cells = tables.class_rows(record)
             first = {
-                'method': tables.method_words(record),
+                'method': method_words(record),
                 'input': str(record['size'] or tables.ABSENT),
             }
             rows += [first | dict(zip(header, row, strict=True)) for row in cells]

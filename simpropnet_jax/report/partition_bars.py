@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from simpropnet_jax.episodes.hpascal import PARTITIONS, describe
-from simpropnet_jax.evaluation.results.tables import method_words
+from simpropnet_jax.evaluation.results.naming import method_words
 
 
 def partition_means(

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs import simpropnet
-from simpropnet_jax.evaluation.results.naming import result_name
+from simpropnet_jax.evaluation.results.naming import method_name, method_words, result_name
 from simpropnet_jax.evaluation.results.result_file import read_result, write_result
-from simpropnet_jax.evaluation.results.tables import class_table, fold_table, main, method_words
+from simpropnet_jax.evaluation.results.tables import class_table, fold_table, main
 
 
 def scores(*mious):
@@ -61,7 +61,9 @@ def test_bad_results_and_files_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(ValueError, match='fold1.json is not a readable result file'):
         read_result(path)
     path.write_text('{"format": 1}')
-    with pytest.raises(ValueError, match='is not a result file of eval.py: it has no method'):
+    with pytest.raises(
+        ValueError, match='is not a result file of `simpropnet eval`: it has no method'
+    ):
         read_result(path)
 
 
@@ -136,3 +138,50 @@ def test_the_command_prints_every_result_and_the_folds(tmp_path, capsys):
         and 'fold 1 (split-2)' in printed
         and 'mean of four folds' in printed
     )
+
+
+def test_each_kind_of_results_has_a_table_with_its_heading(tmp_path, capsys):
+    paths = [tmp_path / f'{name}.json' for name in 'abcd']
+    write(paths[0], fold=0)
+    write(paths[1], fold=1, data='pascal5i/sbd')
+    write(paths[2], fold=1)
+    write(paths[3], fold=1, protocol='pfenet')
+    main([str(path) for path in paths])
+    tables = capsys.readouterr().out.split('mIoU, mean of four folds; ')[1:]
+    headings = [table.splitlines()[0].rpartition(',')[0] for table in tables]
+    assert headings == [
+        'protocol simpropnet, data pascal5i/subset, void rule ignore',
+        'protocol simpropnet, data pascal5i/sbd, void rule ignore',
+        'protocol pfenet, data pascal5i/subset, void rule ignore',
+    ]
+    assert tables[0].rstrip().splitlines()[-1].split()[4:9] == '40.00 ± 1.00 40.00 ±'.split()
+
+
+def test_two_runs_of_one_method_have_their_folders_in_their_names(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for run, miou in {'first0': 0.1, 'first1': 0.2, 'again0': 0.3}.items():
+        paths.append(f'runs/{run}/eval/r.json')
+        write(tmp_path / paths[-1], fold=int(run[-1]), mious=(miou,))
+    main([*paths, paths[0]])  # the same file twice counts once
+    first, again = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith('SimPropNet (runs/first*)') and again.startswith(
+        'SimPropNet (runs/again*)'
+    )
+    assert '10.00' in first and '20.00' in first and '30.00' in again
+
+
+@pytest.mark.parametrize(
+    ('words', 'changes', 'name'),
+    [
+        ('', {}, 'SimPropNet'),
+        ('', {'train.ica': 0.0}, 'DPr + FBAF'),
+        ('dpr', {}, 'DPr'),
+        ('baseline,tpc', {'train.start': 'runs/x'}, 'baseline + TPC + fine-tuned'),
+    ],
+)
+def test_a_run_has_one_name(words, changes, name):
+    config = simpropnet.get_config(words)
+    config.update_from_flattened_dict(changes)
+    assert method_name(config) == name
+    assert method_name(config, trained=False) == name.removesuffix(' + fine-tuned')

@@ -1,4 +1,4 @@
-"""The page of a folder of results: hand-made files in, numbers, pictures and the names of bad files out."""
+"""The page of a folder of results: files in, numbers, pictures and the names of bad files out."""
 
 import html
 import json
@@ -7,10 +7,12 @@ import re
 from PIL import Image
 
 from simpropnet_jax.analysis import background, overlap, similarity
+from simpropnet_jax.cli.main import main as simpropnet
+from simpropnet_jax.config import recipes
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
 from simpropnet_jax.evaluation.results import tables
+from simpropnet_jax.evaluation.run import evaluate_run
 from simpropnet_jax.report.document import Printed, Section, Table, markdown, to_html
-from simpropnet_jax.report.page import main
 
 EPISODES = {'0': 10, '1': 10}
 
@@ -135,7 +137,7 @@ def write(path, content):
 
 def page(tmp_path, capsys):
     """Runs the command: Markdown, HTML, and what it printed."""
-    main([str(tmp_path / 'runs'), '--out', str(tmp_path / 'report')])
+    simpropnet(['report', str(tmp_path / 'runs'), '--out', str(tmp_path / 'report')])
     return *(
         (tmp_path / 'report' / f'report.{kind}').read_text() for kind in ('md', 'html')
     ), capsys.readouterr()
@@ -149,6 +151,27 @@ def row(text, first):
 
 def section(text, title):
     return text.split(f'\n## {title}')[1].split('\n## ')[0]
+
+
+def test_files_that_the_product_wrote(small_config, tmp_path, capsys):
+    """Evaluations of the prototype; tests/test_wheel.py makes a page of runs that were trained."""
+    runs, small = tmp_path / 'runs', small_config()
+    config = recipes.get('prototype', 'fold=1')
+    config.data.update(small.data)
+    config.eval.update(small.eval)
+    config.model.update(weights='', width=small.model.width)
+    first = evaluate_run(config, runs / 'prototype', pictures=False)
+    evaluate_run(config, runs / 'prototype', inputs='identical', pictures=False)
+    capsys.readouterr()
+    text, _, printed = page(tmp_path, capsys)
+    assert first['folds'] == 4  # a number here, a list in premise experiments
+    miou = f'{100 * first["shots"]["1"]["square"]["miou"]:.2f}'
+    assert row(section(text, 'mIoU by fold'), 'prototype')[4] == miou
+    assert 'prototype (identical)' in section(text, 'Identical inputs')
+    origins = section(text, 'Where the numbers come from')
+    name = 'prototype/eval/simpropnet_fold1_33px_untrained.json'
+    assert row(origins, name)[:3] == ['prototype', '1', 'pascal5i/subset']
+    assert '## Left out' not in text and printed.err == '' and '2 results, 0 curves' in printed.out
 
 
 def test_folds_parts_and_inputs_stand_in_tables_as_the_papers_have_them(tmp_path, capsys):
@@ -381,19 +404,19 @@ def test_a_page_within_its_own_folder_is_not_taken_for_results(tmp_path, capsys)
     (runs / 'a' / 'figures').mkdir(parents=True)
     Image.new('RGB', (9, 9)).save(runs / 'a' / 'figures' / 'x.png')
     for _ in range(2):
-        main([str(runs), '--out', str(runs / 'report')])
+        simpropnet(['report', str(runs), '--out', str(runs / 'report')])
         assert '1 pictures' in capsys.readouterr().out
 
 
 def test_mistakes_end_in_one_sentence(tmp_path, refused):
     (tmp_path / 'runs').mkdir()
     for words, sentence in {
-        ('nowhere', 'report'): 'there is no folder .*nowhere: give one that holds work directories',
-        ('runs', 'report'): 'runs has no results: eval.py writes WORKDIR/eval/',
+        ('nowhere', 'report'): 'there is no folder .*nowhere: give one that holds run folders',
+        ('runs', 'report'): 'runs has no results: `simpropnet eval` writes RUN/eval/',
         ('runs', '.'): '--out .* holds the results themselves: give another folder',
     }.items():
         with refused(f'.*{sentence}'):
-            main([str(tmp_path / words[0]), '--out', str(tmp_path / words[1])])
+            simpropnet(['report', str(tmp_path / words[0]), '--out', str(tmp_path / words[1])])
     assert not (tmp_path / 'report').exists()
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.results import episode_counts
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.results.grouping import SAME
+from simpropnet_jax.evaluation.results.naming import method_words
 from simpropnet_jax.evaluation.results.result_file import read_result
-from simpropnet_jax.evaluation.results.tables import SAME, method_words
 from simpropnet_jax.evaluation.results.text_table import aligned
 
 # What two results must have in common besides their episodes.

@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from simpropnet_jax.evaluation.results import tables
-from simpropnet_jax.evaluation.results.naming import PARTS
+from simpropnet_jax.evaluation.results.naming import PARTS, method_words
 
 T = TypeVar('T')
+
+# Numbers may stand in one table only if these agree.
+SAME = {
+    'protocol': lambda record: record['protocol']['name'],
+    'data': lambda record: record['data'],
+    'void rule': lambda record: record['void'],
+}
 
 
 class Result(NamedTuple):
@@ -54,7 +60,7 @@ def comparable(result: Result) -> list:
     given = inputs == 'identical' or record.get('eval', {}).get('episodes_file')
     # Predictions of other programs are made on ordinary episodes.
     kind = 'episodes' if inputs == 'predictions' else inputs
-    return [*(get(record) for get in tables.SAME.values()), kind, None if given else drawn]
+    return [*(get(record) for get in SAME.values()), kind, None if given else drawn]
 
 
 def distinct(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -101,5 +107,5 @@ def _renamed(result: Result, words: str) -> dict[str, Any]:
 
 def _cells(record: dict[str, Any]) -> list[tuple]:
     """Where a record stands in a table of folds: one cell for each shot."""
-    name, size, fold = tables.method_words(record), record['size'], record['fold']
+    name, size, fold = method_words(record), record['size'], record['fold']
     return [(name, size, fold, shot) for shot in record['shots']]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,6 +14,7 @@ __all__ = [
     'PARTS',
     'evaluation_words',
     'method_name',
+    'method_words',
     'protocol_word',
     'result_name',
     'training_words',
@@ -114,3 +116,23 @@ def training_words(config: ConfigDict, step: int | None) -> dict | None:
     if step is None:
         return None
     return {'classes': config.train.classes, 'start': config.train.start or None}
+
+
+def method_words(record: Mapping[str, Any]) -> str:
+    """Return the method of a result file, and how it was evaluated where that is not the plain way.
+
+    Args:
+      record: of the result file.
+    """
+    evaluation, inputs = record.get('eval', {}), record.get('inputs', 'episodes')
+    words = [inputs] if inputs != 'episodes' else []
+    scales = evaluation.get('scales', [1])
+    words += ['scales ' + ' '.join(map(str, scales))] if len(scales) > 1 else []
+    words += ['random support'] if evaluation.get('random_support') else []
+    trained = record.get('trained') or {}
+    words += ['classes trained on'] if trained.get('classes') == 'all' else []
+    refinement = evaluation.get('refinement', 'fixed')
+    words += [f'refined {refinement}'] if refinement != 'fixed' else []
+    rounds = evaluation.get('self_support', 0)
+    words += [f'self-support {rounds}' if rounds > 1 else 'self-support'] if rounds else []
+    return f'{record["method"]} ({", ".join(words)})' if words else record['method']

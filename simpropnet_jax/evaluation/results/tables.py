@@ -1,25 +1,20 @@
 """Result files as plain text tables: one fold class by class, and the four folds as the paper's Table 3.
 
-    python -m simpropnet_jax.evaluation.results.tables RESULT.json [RESULT.json ...]
-
-Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The 95 % interval is that of mIoU
-over other query images of the same classes: see `compare`. Results of several protocols are printed one by one.
+`simpropnet tables` prints them. Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The
+95 % interval is that of mIoU over other query images of the same classes: see `bootstrap`. Results of several kinds
+stand in tables of their own.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from simpropnet_jax.evaluation.engine.metrics import mean_and_std
+from simpropnet_jax.evaluation.results.grouping import SAME, Result, comparable, distinct, groups
+from simpropnet_jax.evaluation.results.naming import method_words
 from simpropnet_jax.evaluation.results.result_file import read_result
 from simpropnet_jax.evaluation.results.text_table import aligned
-from simpropnet_jax.runtime import errors
 
-# Numbers may stand in one table only if these agree.
-SAME = {
-    'protocol': lambda r: r['protocol']['name'],
-    'data': lambda r: r['data'],
-    'void rule': lambda r: r['void'],
-}
 ABSENT = '-'
 INTERVAL = '95 % interval'
 
@@ -135,29 +130,6 @@ def fold_rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[s
     return header, rows
 
 
-def method_words(record: dict[str, Any]) -> str:
-    """The method's name, and how it was evaluated where that is not the ordinary way."""
-    evaluation = record.get('eval', {})
-    words = (
-        [record.get('inputs', 'episodes')] if record.get('inputs', 'episodes') != 'episodes' else []
-    )
-    words += (
-        ['scales ' + ' '.join(map(str, evaluation['scales']))]
-        if len(evaluation.get('scales', [1])) > 1
-        else []
-    )
-    words += ['random support'] if evaluation.get('random_support') else []
-    words += ['classes trained on'] if (record.get('trained') or {}).get('classes') == 'all' else []
-    words += (
-        [f'refined {evaluation["refinement"]}']
-        if evaluation.get('refinement', 'fixed') != 'fixed'
-        else []
-    )
-    rounds = evaluation.get('self_support', 0)
-    words += ['self-support' + (f' {rounds}' if rounds > 1 else '')] if rounds else []
-    return f'{record["method"]} ({", ".join(words)})' if words else record['method']
-
-
 def _scores(record):
     for shot, by_label in record['shots'].items():
         for label_size in ('square', 'own'):
@@ -213,33 +185,27 @@ def _percent(value, deviation=None):
     return f'{100 * value:.2f}' + (f' ± {100 * deviation:.2f}' if deviation is not None else '')
 
 
-def result_tables(results: Sequence[tuple[Path, dict[str, Any]]]) -> str:
+def result_tables(results: Sequence[Result]) -> str:
     """Return each result class by class, then all of them by fold: one table for each kind of results.
 
-    Results are of one kind if they have the same protocol, data, void rule, inputs and number of episodes. Two results
-    of one method and fold have their work directories in their names.
+    Results are of one kind if they have the same protocol, data, void rule, inputs and number of episodes. Where two
+    results are of the same method and fold, their names say from which work directory they are.
 
     Args:
-      results: (path, record) of each.
+      results: files with their records.
     """
-    from simpropnet_jax.evaluation.results import grouping
-
-    given = [grouping.Result(Path(path), record) for path, record in results]
-    parts = [class_table(record) for _, record in given]
-    parts += [fold_table(grouping.distinct(kind)) for kind in grouping.groups(given, grouping.comparable)]
+    parts = [class_table(result.record) for result in results]
+    parts += [fold_table(distinct(kind)) for kind in groups(results, comparable)]
     return '\n'.join(parts)
 
 
 def main(paths: Sequence[str]) -> None:
-    """Print the tables of result files."""
-    print(result_tables([(Path(path), read_result(path)) for path in dict.fromkeys(paths)]), end='')
+    """Print the tables of result files.
 
-
-if __name__ == '__main__':
-    parser = errors.Parser(__doc__)
-    parser.add_argument(
-        'results', nargs='+', metavar='RESULT.json', help='written by eval.py, in WORKDIR/eval/'
-    )
-    given = parser.parse_args()
-    with errors.plain_errors():
-        main(given.results)
+    Args:
+      paths: of the files; a path that is there twice counts once.
+    Raises:
+      FileNotFoundError, ValueError: a file is missing, damaged or of another kind.
+    """
+    results = [Result(Path(path), read_result(path)) for path in dict.fromkeys(paths)]
+    print(result_tables(results), end='')
