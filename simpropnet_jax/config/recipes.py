@@ -90,8 +90,15 @@ def find(name: str) -> Path:
         return path
     shipped = folder() / path.name
     if path.parent == Path('configs') and shipped.is_file():  # typed outside a checkout
+        _say_shipped(name, shipped)
         return shipped
     raise ValueError(f'there is no file {name}. The recipes are {", ".join(names())}')
+
+
+@functools.cache
+def _say_shipped(name: str, shipped: Path) -> None:
+    """Say once that a recipe of the package is used."""
+    print(f'{name} is not here: using the recipe of the package, {shipped}', file=sys.stderr)
 
 
 @contextmanager

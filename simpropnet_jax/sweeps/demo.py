@@ -49,13 +49,16 @@ def run_demo(
     train_and_evaluate(config, workdir)
     logger.info('3 of 3: classes that were held out')
     record = evaluate_run(None, workdir, 'latest')
-    scores = {'SimPropNet': {shot: one['square']['miou'] for shot, one in record['shots'].items()}}
+    name = record['method']
+    scores = {name: {shot: one['square']['miou'] for shot, one in record['shots'].items()}}
     scores |= _simpler_answers(config, workdir)
     shots = [str(shot) for shot in config.eval.shots]
     print(f'\nmIoU in percent, on the held-out classes: {", ".join(record["classes"])}\n')
     print(f'{"":38}' + ''.join(f'{f"{shot}-shot":>9}' for shot in shots))
-    for name, miou in scores.items():
-        print(f'{name:38}' + ''.join(f'{100 * miou[shot]:9.1f}' for shot in shots))
+    for answer, miou in scores.items():
+        print(f'{answer:38}' + ''.join(f'{100 * miou[shot]:9.1f}' for shot in shots))
+    if name == 'DPr + FBAF':
+        print(f'\n{name}: SimPropNet without ICA, as colours are random here')
     print(f'\nPictures (support, truth, attention, answer): {workdir / "figures" / "latest"}')
     print(NEXT.format(workdir=workdir))
     logger.info('the demo took %.1f minutes', (time.monotonic() - started) / 60)
