@@ -1,56 +1,88 @@
-"""The rows of a study, study.json, as a table."""
+"""The rows of a sweep, study.json, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from simpropnet_jax.evaluation.results.naming import INPUTS
 from simpropnet_jax.evaluation.results.text_table import aligned
 
+ABSENT = '-'
+FACTS = (
+    'selection',
+    'difference',
+    'interval',
+    'verdict',
+    'minutes',
+    'pairs/s',
+    'trained / all',
+    'episodes/s',
+)
 
-def table(found: Mapping[str, Mapping]) -> str:
-    """A line a row: mIoU by inputs, parameters, speed, and the difference from the row that it changes.
 
-    After a mIoU stands its standard deviation: of several trainings over these, of one over its sets of episodes.
+def table(study: Mapping[str, Mapping]) -> str:
+    """Return a line for each row: its scores, and the difference from the row that it changes.
+
+    After an mIoU stands its standard deviation: of several trainings over these, of one over its sets of episodes. The
+    selection is the validation mIoU of the checkpoint that was evaluated, with the classes that it is about.
     """
-    return aligned(*table_rows(found))
+    return aligned(*table_rows(study))
 
 
-def table_rows(found: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `table`."""
-    names = dict.fromkeys(name for one in found.values() for name in one['miou'])
-    inputs = sorted(names, key=lambda name: (INPUTS.index(name.split(',')[0]), name))
-    rows, methods = [], [one['method'] for one in found.values()]
-    for name, one in found.items():
-        method = one['method'] if methods.count(one['method']) == 1 else f'{one["method"]} ({name})'
-        scores = [_percent(one['miou'].get(name)) for name in inputs]
-        compared = _difference(one.get('comparison'))
-        size, speed = (
-            one.get('parameters'),
-            one.get('episodes_per_second'),
-        )  # earlier versions wrote neither
-        facts = [f'{one["minutes"]:.1f}', _millions(size), '-' if speed is None else f'{speed:.0f}']
-        count = str(len(one.get('trainings', [one])))
-        rows.append([method, str(one['shot']), count, *scores, *compared, *facts])
-    facts = ['difference', 'interval', 'verdict', 'minutes', 'trained / all', 'episodes/s']
-    header = ['method', 'shot', 'trainings', *inputs, *facts]
-    return header, rows
+def table_rows(study: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of `table`. Facts that earlier versions did not write are absent."""
+    inputs = _inputs(study)
+    methods = [row['method'] for row in study.values()]
+    rows = []
+    for name, row in study.items():
+        unique = methods.count(row['method']) == 1
+        rows.append(
+            [
+                row['method'] if unique else f'{row["method"]} ({name})',
+                str(row.get('fold', ABSENT)),
+                str(row['shot']),
+                str(len(row.get('trainings', [row]))),
+                *[_score(row['miou'].get(one)) for one in inputs],
+                _selection(row),
+                *_difference(row.get('comparison')),
+                f'{row["minutes"]:.1f}',
+                _whole(row.get('pairs_per_second')),
+                _millions(row.get('parameters')),
+                _whole(row.get('episodes_per_second')),
+            ]
+        )
+    return ['method', 'fold', 'shot', 'trainings', *inputs, *FACTS], rows
 
 
-def _millions(size) -> str:
-    return '-' if size is None else f'{size["trained"] / 1e6:.2f} / {size["all"] / 1e6:.2f} M'
+def _inputs(study: Mapping[str, Mapping]) -> Sequence[str]:
+    """Inputs that any row was evaluated on, 'episodes, 5-shot' behind 'episodes'."""
+    names = dict.fromkeys(name for row in study.values() for name in row['miou'])
+    return sorted(names, key=lambda name: (INPUTS.index(name.split(',')[0]), name))
 
 
-def _percent(score) -> str:
+def _score(score: Mapping | None) -> str:
     if score is None:
-        return '-'
-    deviation = (
-        '' if score['std'] is None else f' ± {100 * score["std"]:.1f}'
-    )  # of one set of episodes there is none
+        return ABSENT
+    deviation = '' if score['std'] is None else f' ± {100 * score["std"]:.1f}'
     return f'{100 * score["miou"]:.1f}{deviation}'
 
 
-def _difference(comparison) -> list[str]:
+def _selection(row: Mapping) -> str:
+    score = row.get('selection_score')
+    return ABSENT if score is None else f'{100 * score:.1f} {row["selection"]}'
+
+
+def _difference(comparison: Mapping | None) -> list[str]:
     if comparison is None:
-        return ['-', '-', '-']
+        return [ABSENT, ABSENT, ABSENT]
     low, high = comparison['interval']
     difference = f'{100 * comparison["difference"]:+.1f} to {comparison["against"]}'
     return [difference, f'{100 * low:+.1f} .. {100 * high:+.1f}', comparison['verdict']]
+
+
+def _whole(value: float | None) -> str:
+    return ABSENT if value is None else f'{value:.0f}'
+
+
+def _millions(size: Mapping | None) -> str:
+    if size is None:
+        return ABSENT
+    return f'{size["trained"] / 1e6:.2f} / {size["all"] / 1e6:.2f} M'

@@ -124,15 +124,18 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Step of the checkpoint with the highest score, the earlier of two; the latest where none was measured."""
-        scores = {step: self._score(step) for step in self.steps()}
+        scores = {step: self.score(step) for step in self.steps()}
         if not scores:
             return None
-        measured = {step: score for step, score in scores.items() if score > NOT_MEASURED}
+        measured = {step: score for step, score in scores.items() if score is not None}
         return max(measured, key=lambda step: (measured[step], -step)) if measured else max(scores)
 
-    def _score(self, step: int) -> float:
+    def score(self, step: int) -> float | None:
+        """Return the score that a checkpoint was saved with; None where none was measured or it cannot be read."""
         metrics = self._manager.metrics(step)
-        return NOT_MEASURED if metrics is None else metrics['score']
+        if metrics is None or metrics['score'] == NOT_MEASURED:
+            return None
+        return metrics['score']
 
     def restore(
         self, abstract: Mapping[str, Any], step: int | None = None
@@ -243,10 +246,10 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 
-def write_json(path: AnyPath, value: Any) -> None:
+def write_json(path: AnyPath, value: Any, sort_keys: bool = True) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=1, sort_keys=True) + '\n'
+    text = json.dumps(value, indent=1, sort_keys=sort_keys) + '\n'
     if paths.is_url(path):
         path.write_text(text)
         return

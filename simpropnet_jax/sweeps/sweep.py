@@ -1,0 +1,119 @@
+"""A sweep: rows that are trained, evaluated on the same episodes and compared, or as many as fit into a time."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from simpropnet_jax.evaluation.results.naming import INPUTS
+from simpropnet_jax.report.study_table import table
+from simpropnet_jax.sweeps.plan import make_plan
+from simpropnet_jax.sweeps.rows import Row
+from simpropnet_jax.sweeps.study import (
+    Study,
+    compare,
+    read_study,
+    row_record,
+    trainings_of,
+    write_study,
+)
+from simpropnet_jax.sweeps.time_limit import check_minutes, time_limit
+from simpropnet_jax.sweeps.training import Training, run_training
+from simpropnet_jax.training.loop import STOPPED_BY_SIGNAL
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_INPUTS = ('episodes', 'identical', 'zero_mask')
+
+
+def run_sweep(
+    rows: Mapping[str, Row],
+    workdir: Path,
+    inputs: Sequence[str] = DEFAULT_INPUTS,
+    shots: Sequence[int] = (),
+    seeds: int = 1,
+    minutes: float | None = None,
+) -> Study:
+    """Train and evaluate every row that is not done yet, and print the table of all rows.
+
+    A training is done if its results are there, even without its checkpoints: a sweep whose study.json, config and
+    result files were kept resumes on another machine. study.json is written after every training.
+
+    Args:
+      rows: the rows, by name.
+      workdir: folder with a folder for each training, and study.json.
+      inputs: what rows are evaluated on, of `naming.INPUTS`.
+      shots: of episodes, besides the shot that a row is trained with.
+      seeds: trainings of each row, with `config.seed`, `config.seed` + 1, ... in the folders NAME, NAME_seed1, ...
+        A row that has more already keeps them.
+      minutes: to stop before; None: no limit.
+    Returns:
+      What study.json holds, rows of earlier calls too.
+    Raises:
+      ValueError, OSError, ImportError: what a user can fix, for every row before the first training.
+      SystemExit: with `STOPPED_BY_SIGNAL`, when the time is over and something is left.
+    """
+    _check(inputs, seeds, shots)
+    check_minutes(minutes)
+    study = read_study(workdir)
+    with time_limit(minutes):
+        plan = make_plan(rows, study, workdir, inputs, shots, seeds)
+        left = list(plan.left)
+        logger.info('%d of %d trainings are left', len(left), plan.total)
+        try:
+            while left:
+                training = left[0]
+                logger.info('%d left, now %s', len(left), training.folder.name)
+                counts = plan.parameters[training.row]
+                facts = run_training(training, trained=counts['trained'] > 0)
+                jax.clear_caches()  # or the compiled programs of all rows stay in memory
+                _add(study, rows[training.row], counts, training, facts, left[1:])
+                compare(workdir, study, training.row)
+                write_study(workdir, study)
+                left.pop(0)
+                if left:
+                    print('\n' + table(study), flush=True)
+        except SystemExit as ending:
+            if ending.code == STOPPED_BY_SIGNAL:
+                names = ', '.join(training.folder.name for training in left)
+                logger.warning(
+                    'stopped: the time is over, or a signal came. %d of %d trainings are left (%s). Re-run the same '
+                    'command to resume',
+                    len(left),
+                    plan.total,
+                    names,
+                )
+            raise
+        finally:
+            print('\n' + table(study), end='', flush=True)
+    return study
+
+
+def _check(inputs: Sequence[str], seeds: int, shots: Sequence[int]) -> None:
+    unknown = sorted(set(inputs) - set(INPUTS))
+    if unknown:
+        raise ValueError(f'--inputs must be of {", ".join(INPUTS)}, got {unknown[0]!r}')
+    if not inputs:
+        raise ValueError(f'--inputs must be one or more of {", ".join(INPUTS)}, got none')
+    if seeds < 1:
+        raise ValueError(f'--seeds must be 1 or more, got {seeds}')
+    if any(shot < 1 for shot in shots):
+        raise ValueError(f'--shots must be 1 or more, got {min(shots)}')
+
+
+def _add(
+    study: Study,
+    row: Row,
+    parameters: Mapping[str, int],
+    training: Training,
+    facts: dict[str, Any],
+    left: Sequence[Training],
+) -> None:
+    """Add a training to the record of its row."""
+    trainings = trainings_of(study.get(row.name, {}))
+    trainings[training.number : training.number + 1] = [facts]
+    stale = [one.number for one in left if one.row == row.name]
+    current = [one for number, one in enumerate(trainings) if number not in stale]
+    study[row.name] = row_record(row, parameters, trainings, current)
