@@ -4,16 +4,16 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from configs import simpropnet
-from simpropnet_jax.config import field_help
+from simpropnet_jax.cli import main as cli
+from simpropnet_jax.cli import run_folder, train
+from simpropnet_jax.config import command_line, field_help
 from simpropnet_jax.config import rules as config_rules
 
 ROOT = Path(__file__).parent.parent
@@ -62,65 +62,11 @@ def test_train_then_evaluate_then_print_the_folds(small, tmp_path):
         6,
     )
     assert record['protocol']['name'] == 'simpropnet' and record['label_size'] == 33
-    table = run('-m', 'simpropnet_jax.evaluation.results.tables', *results)
+    table = run('-m', 'simpropnet_jax', 'tables', *results)
     assert table.returncode == 0 and 'split-4' in table.stdout
     assert (
         table.stdout.splitlines()[-1].split().count('-') == 4
     )  # two folds and, without them, both means
-
-
-@pytest.mark.slow
-def test_a_study_ends_in_a_verdict_and_the_second_time_trains_nothing(small, tmp_path):
-    fields = [word for flag in small for word in ('--set', flag.removeprefix('--config.'))]
-    words = [
-        'study.py',
-        '--workdir',
-        tmp_path,
-        '--rows',
-        'canet,crc',
-        *fields,
-        '--set',
-        'eval.episodes=40',
-    ]
-    first = run(*words)
-    assert first.returncode == 0, first.stderr[-2000:]
-    assert first.stderr.count('step 6/6') == 2 and 'CANet + CRC' in first.stdout
-    assert (tmp_path / 'canet' / 'eval' / 'simpropnet_fold1_33px_best_identical.json').exists()
-    found = json.loads((tmp_path / 'study.json').read_text())
-    assert found.keys() == {'canet', 'crc'} and 'comparison' not in found['canet']
-    assert found['crc']['miou'].keys() == {'episodes', 'identical', 'zero_mask'}
-    comparison = found['crc']['comparison']
-    assert comparison['against'] == 'canet' and comparison['verdict'] in (
-        'better',
-        'worse',
-        'undecided',
-    )
-    others = found['crc']['other_comparisons']
-    assert (
-        others.keys() == {'identical', 'zero_mask'}
-        and others['identical'].keys() == comparison.keys()
-    )
-    table = first.stdout.splitlines()[-5:]
-    assert 'verdict' in table[0] and comparison['verdict'] in table[3]
-    results = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')}
-    shutil.rmtree(tmp_path / 'canet' / 'checkpoints')  # results are enough
-    again = run(*words)
-    assert (
-        again.returncode == 0
-        and 'step 6/6' not in again.stderr
-        and again.stdout.splitlines()[-5:] == table
-    )
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/eval/*')} == results
-    more = run(*words, '--rows', 'crc', '--seeds', '2', '--inputs', 'episodes')
-    assert more.returncode == 0 and more.stderr.count('step 6/6') == 1, more.stderr[-2000:]
-    row = json.loads((tmp_path / 'study.json').read_text())['crc']
-    scores = [one['miou']['episodes']['miou'] for one in row['trainings']]
-    assert [one['seed'] for one in row['trainings']] == [0, 1] and row['comparison'][
-        'trainings'
-    ] == [1, 2]
-    assert row['miou']['episodes']['miou'] == pytest.approx(np.mean(scores))
-    assert row['miou']['episodes']['std'] == pytest.approx(np.std(scores, ddof=1))
-    assert {path: path.stat().st_mtime_ns for path in results} == results
 
 
 @pytest.mark.slow
@@ -136,15 +82,21 @@ def test_the_prototype_is_evaluated_without_training(small, tmp_path):
     assert record['method'] == 'prototype' and record['checkpoint']['step'] is None
 
 
+TRAINED = ['the rest of a training']
 MISTAKES = {
     '--config is missing': ['train.py', '--workdir', 'W'],
     '--workdir is missing': ['train.py', '--config', CONFIG],
-    '--config: there is no file configs/simpropnot.py': [
+    '--config: there is no file configs/simpropnot.py. The recipes are amp, background, canet': [
         'train.py',
         '--config',
         'configs/simpropnot.py',
     ],
-    "unknown config argument 'cpuu'; allowed after the colon: fold=N": [
+    "--config: there is no recipe 'simpropnot'. Did you mean simpropnet?": [
+        'train.py',
+        '--config',
+        'simpropnot:fold=2',
+    ],
+    "'cpuu'": [
         'train.py',
         '--config',
         f'{CONFIG}:cpuu',
@@ -161,17 +113,29 @@ MISTAKES = {
     'pascal5i/subset is not prepared in /nowhere': ['--config.data.dir=/nowhere'],
     'backbone weights not found: /nowhere/resnet.h5': ['--config.model.weights=/nowhere/resnet.h5'],
     'shots': ['--config.train.shot=50'],
-    'has no checkpoints: train there first': ['eval.py'],
+    'has no checkpoints': ['eval.py', *TRAINED],
     "unexpected argument 'stray'": ['stray'],
-    '--config.eval.shots needs --config too': [
+    'W has no config.json': ['eval.py', '--workdir', 'W', '--config.eval.shots=(1,)'],
+    'give --workdir DIR or --checkpoint RUN': ['eval.py'],
+    '--checkpoint latest and --workdir W name different folders: write --checkpoint W@latest': [
         'eval.py',
         '--workdir',
         'W',
-        '--config.eval.shots=(1,)',
+        '--checkpoint',
+        'latest',
     ],
-    'unknown config field config.train.stps; did you mean config.train.steps': [
-        'demo.py',
+    'unknown config field config.train.stps': [
+        '-m',
+        'simpropnet_jax',
+        'demo',
         '--config.train.stps=1',
+    ],
+    "there is no command 'trian'; did you mean train?": ['-m', 'simpropnet_jax', 'trian'],
+    "after `simpropnet hpascal` must come one of build, eval, table, got 'bild'": [
+        '-m',
+        'simpropnet_jax',
+        'hpascal',
+        'bild',
     ],
 }
 
@@ -179,9 +143,11 @@ MISTAKES = {
 @pytest.mark.parametrize('sentence', MISTAKES)
 def test_a_mistake_ends_in_one_sentence_before_anything_is_written(sentence, small, tmp_path):
     words = list(MISTAKES[sentence])
-    if not words[0].endswith('.py') or words == ['eval.py']:
-        command = words.pop(0) if words == ['eval.py'] else 'train.py'
-        words = [command, '--config', CONFIG, '--workdir', tmp_path / 'W', *small, *words]
+    of_a_training = not words[0].endswith('.py') and words[0] != '-m'
+    if of_a_training or TRAINED[0] in words:
+        script = 'train.py' if of_a_training else words.pop(0)
+        rest = [word for word in words if word not in TRAINED]
+        words = [script, '--config', CONFIG, '--workdir', tmp_path / 'W', *small, *rest]
     check_one_sentence(run(*words, XLA_FLAGS='--xla_force_host_platform_device_count=8'), sentence)
     assert not (tmp_path / 'W').exists()
 
@@ -194,58 +160,27 @@ def check_one_sentence(done, sentence):
     ]
 
 
-STUDY_MISTAKES = {
-    "--rows has 'crcc'; there are propagation, methods, readings, cycles, canet, crc, ": [
-        '--rows',
-        'canet,crcc',
-    ],
-    "unknown config argument 'cpuu'; allowed after the colon: fold=N": ['--recipe', 'cpuu'],
-    'unknown config field config.train.btach; did you mean config.train.batch': [
-        '--set',
-        'train.btach=4',
-    ],
-    "train.batch=four: 'four' is not a number": ['--set', 'train.batch=four'],
-    'config.train.batch must be a whole number, 1 or more, got 4.5': ['--set', 'train.batch=4.5'],
-    'inputs must be of episodes, identical, zero_mask, other_class': ['--inputs', 'same'],
-    'pascal5i/sbd is not prepared in /nowhere': [
-        '--set',
-        'model.weights=',
-        '--set',
-        'data.dir=/nowhere',
-    ],
-}
-
-
-@pytest.mark.parametrize('sentence', STUDY_MISTAKES)
-def test_a_mistake_in_a_study_ends_in_one_sentence_before_anything_is_written(sentence, tmp_path):
-    done = run('study.py', '--workdir', tmp_path / 'W', *STUDY_MISTAKES[sentence])
-    check_one_sentence(done, sentence)
-    assert not (tmp_path / 'W').exists()
-
-
 def test_help_has_an_example_and_every_field_with_its_value_and_comment():
     done = run('train.py', '--help', COLUMNS='120')
     assert done.returncode == 0 and done.stderr == ''
-    assert 'python train.py --config configs/simpropnet.py:fold=2 --workdir' in done.stdout
-    assert re.search(r'--workdir +folder for [^-]* \(required\)', done.stdout)
-    fields = dict(re.findall(r'^  (?!--|configs/)([\w.]+=\S+) *(.*)', done.stdout, re.M))
-    assert fields['train.batch=8'] == 'pairs per step, over all devices and hosts'
+    assert 'simpropnet train --config simpropnet:fold=2 --workdir' in done.stdout
+    assert re.search(r'--workdir DIR +folder for [^-]* \(required\)', done.stdout)
+    fields = dict(re.findall(r'^  (?!--)([\w.]+=\S+) *(.*)', done.stdout, re.M))
+    assert 'all devices' in fields['train.batch=8']
     assert [field for field, comment in fields.items() if not comment] == []
     known = dict(config_rules.fields(simpropnet.get_config()))
     assert {field.partition('=')[0] for field in fields} == known.keys()
     # As they are printed, they can be typed.
     typed = shlex.split(' '.join(f'--config.{field}' for field in fields))
-    done = run(
-        'train.py', '--config', f'{CONFIG}:baseline', '--workdir', 'W', *typed, '--only_check_args'
-    )
-    assert done.returncode == 0, done.stderr
+    args = command_line.parse(train, ['--config', f'{CONFIG}:baseline', '--workdir', 'W', *typed])
+    assert args.config == simpropnet.get_config()
 
 
 def test_help_follows_the_config_that_is_given():
     done = run('train.py', '-h', '--config', f'{CONFIG}:fold=2,cpu')
     assert '  train.steps=500 ' in done.stdout and '  fold=2 ' in done.stdout
-    done = run('demo.py', '--help')
-    assert "data.name='shapes5i'" in done.stdout and '(default: configs/shapes.py)' in done.stdout
+    done = run('-m', 'simpropnet_jax', 'demo', '--help')
+    assert "data.name='shapes5i'" in done.stdout and '(default: shapes)' in done.stdout
     done = run('eval.py', '--help')
     assert 'eval.shots=' in done.stdout and 'train.batch=' not in done.stdout
 
@@ -259,3 +194,89 @@ def test_a_config_of_ones_own_is_explained_by_its_comments_and_by_those_it_is_bu
     text = field_help.describe(str(tmp_path / 'mine.py'))
     assert re.search('model.depth=3 +of the net\n', text)
     assert re.search('train.batch=2 +pairs per step', text)
+
+
+EVERY_HELP = """
+import contextlib, io, sys
+from simpropnet_jax.cli import main as cli
+
+for name in cli.COMMANDS:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        cli.main([*name.split(), '--help'])
+    first, *rest = text.getvalue().splitlines()
+    assert first.startswith(f'usage: simpropnet {name}'), (name, first)
+    assert any(line.startswith(f'    simpropnet {name}') for line in rest), name
+    assert '--verbose' in text.getvalue() and '(default: 1) (required)' not in text.getvalue(), name
+print([one for one in ('jax', 'tensorflow', 'gradio', 'flax', 'numpy') if one in sys.modules])
+"""
+
+
+def test_every_help_shows_an_example_and_loads_nothing_heavy():
+    done = run('-c', EVERY_HELP)
+    assert done.returncode == 0 and done.stdout == '[]\n', done.stderr[-2000:]
+
+
+def test_the_help_of_all_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['--help'])
+    text = capsys.readouterr().out
+    assert all(re.search(f'^  {name} ', text, re.M) for name in cli.COMMANDS)
+    with pytest.raises(SystemExit):
+        cli.main(['pictures'])
+    assert (
+        'usage: simpropnet pictures {similar,side_by_side,pairs} [...]' in capsys.readouterr().out
+    )
+
+
+def test_a_platform_that_jax_does_not_have_ends_in_one_sentence(small, tmp_path):
+    words = ['train.py', '--config', CONFIG, '--workdir', tmp_path / 'W', *small]
+    for platform in ('nothing', 'cuda'):
+        done = run(*words, JAX_PLATFORMS=platform)
+        check_one_sentence(done, f"JAX_PLATFORMS is '{platform}', but JAX cannot use that here")
+
+
+@pytest.mark.parametrize(
+    ('text', 'folder', 'which'),
+    [
+        ('runs/fold2', 'runs/fold2', 'best'),
+        ('runs/fold2@best', 'runs/fold2', 'best'),
+        ('runs/fold2@latest', 'runs/fold2', 'latest'),
+        ('runs/fold2@5000', 'runs/fold2', '5000'),
+        ('runs/me@home/fold2', 'runs/me@home/fold2', 'best'),
+        ('gs://bucket/fold2@latest', 'gs://bucket/fold2', 'latest'),
+    ],
+)
+def test_a_checkpoint_is_a_run_and_which_of_its_weights(text, folder, which):
+    found = run_folder.checkpoint(text)
+    assert (str(found.folder), found.which) == (folder, which)
+
+
+def test_fields_are_set_in_one_way_and_the_last_value_counts():
+    words = ['--config', 'simpropnet:fold=2', '--workdir', 'W']
+    changes = ['--config.eval.shots=(1,)', '--config.eval.shots=(5,)', '--config.train.crc']
+    args = command_line.parse(train, [*words, *changes, '--config.train.turn=true'])
+    config = args.config
+    assert (config.fold, config.eval.shots, config.train.crc, config.train.turn) == (
+        2,
+        (5,),
+        True,
+        True,
+    )
+
+
+def test_a_recipe_is_found_by_name_or_path_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').write_text(
+        "from simpropnet_jax.config import recipes\n\ndef get_config(words=''):\n"
+        "    config = recipes.get('canet', words)\n    config.train.batch = 2\n    return config\n"
+    )
+    for argument, batch in {
+        'simpropnet:fold=2': 8,
+        'configs/simpropnet.py:fold=2': 8,
+        f'{ROOT}/configs/simpropnet.py:fold=2': 8,
+        'mine.py:fold=2': 2,
+        f'{tmp_path}/mine.py:fold=2': 2,
+    }.items():
+        args = command_line.parse(train, ['--config', argument, '--workdir', 'W'])
+        assert (args.config.fold, args.config.train.batch) == (2, batch)

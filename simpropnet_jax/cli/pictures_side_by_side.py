@@ -34,10 +34,6 @@ def main(args) -> None:
     """Draw the picture."""
     picture_flags.check_picture(args.out)
     runs, which = run_folder.of_one_kind(args.checkpoint)
-    if len(runs) != 2:
-        raise ValueError(
-            f'two runs are drawn side by side, got {len(runs)}: give --checkpoint RUN RUN'
-        )
     from simpropnet_jax.io import overlay
     from simpropnet_jax.report import pictures
 

@@ -138,7 +138,7 @@ def side_by_side(
     """
     if len(workdirs) != 2:
         raise ValueError(
-            f'two work directories are set side by side, got {len(workdirs)}: give --workdir twice'
+            f'two runs are drawn side by side, got {len(workdirs)}: give --checkpoint RUN RUN'
         )
     if case not in CASES:
         raise ValueError(f'case must be one of {", ".join(CASES)}, got {case!r}')

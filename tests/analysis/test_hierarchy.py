@@ -22,7 +22,7 @@ from simpropnet_jax.analysis.hierarchy import (
     partition_scores,
 )
 from simpropnet_jax.backbones.extractor import Extractor
-from simpropnet_jax.cli import list_episodes
+from simpropnet_jax.cli.main import main
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
@@ -32,6 +32,7 @@ from simpropnet_jax.episodes.hpascal import Parameters
 from simpropnet_jax.episodes.loader import own_labels
 from simpropnet_jax.evaluation.engine.evaluator import evaluate
 from simpropnet_jax.evaluation.engine.metrics import Counts
+from simpropnet_jax.evaluation.external.episode_list import list_episodes
 from simpropnet_jax.evaluation.oracle import oracle_quality, write_label
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.setup import data
@@ -391,7 +392,7 @@ def test_a_work_directory_is_evaluated_by_partition(
         config_rules.load(workdir / 'config.json'), workdir, path, inputs='zero_mask'
     )
     assert without['cmps'] != given['cmps'] and without['protocol'] == given['protocol']
-    hierarchy_table.main([str(p) for p in sorted((workdir / 'eval').glob('*.json'))])
+    main(['hpascal', 'table', *map(str, sorted((workdir / 'eval').glob('*.json')))])
     assert 'SimPropNet (zero_mask)' in capsys.readouterr().out
     with pytest.raises(ValueError, match='has queries with 2 supports, not 3'):
         evaluate_hierarchy(None, workdir, path, shot=3)
@@ -422,7 +423,7 @@ def test_anybodys_masks_are_listed_by_episode_and_scored_by_partition(
 ):
     """Of a program that is right on easy queries and sees nothing in hard ones."""
     config, path = asked
-    list_episodes.main(config, str(tmp_path / 'list.json'), str(path), shot=2)
+    list_episodes(config, str(tmp_path / 'list.json'), str(path), shot=2)
     listed = json.loads((tmp_path / 'list.json').read_text())
     partitions = hpascal_file.episodes(hpascal_file.read(path), 1, source.ids)
     easy = sum(len(found) for name, found in partitions.items() if name < 'L4')
@@ -455,7 +456,7 @@ def test_anybodys_masks_are_listed_by_episode_and_scored_by_partition(
     ):
         evaluate_hierarchy_predictions(config, tmp_path / 'W', tmp_path / 'theirs', path)
     with pytest.raises(ValueError, match='--shot is for --hpascal'):
-        list_episodes.main(config, str(tmp_path / 'list.json'), shot=2)
+        list_episodes(config, str(tmp_path / 'list.json'), shot=2)
 
 
 def test_the_label_maps_of_a_supervised_network_are_scored_by_partition(asked, oracle, tmp_path):
@@ -498,7 +499,7 @@ def test_the_commands_as_a_user_types_them(shapes, tmp_path, capsys):
     """From an oracle and images to the table."""
 
     def run_module(name, fields, *words):
-        command = [sys.executable, '-m', f'simpropnet_jax.analysis.{name}', *map(str, words)]
+        command = [sys.executable, '-m', 'simpropnet_jax', 'hpascal', name, *map(str, words)]
         done = subprocess.run(
             [*command, *(f'--config.{field}={value}' for field, value in fields.items())],
             cwd=Path(__file__).parents[2],
@@ -522,22 +523,22 @@ def test_the_commands_as_a_user_types_them(shapes, tmp_path, capsys):
         'partitions.episodes': 2,
         'partitions.supports': 1,
     }
-    printed = run_module('hierarchy_build', shapes | made, '--out', tmp_path / 'h.json')
+    printed = run_module('build', shapes | made, '--out', tmp_path / 'h.json')
     built = json.loads((tmp_path / 'h.json').read_text())
     oracle = f'{100 * built["oracle"]["miou"]:.1f} %: a weak oracle. Similarity by layer3 of ResNet-50, stride 8 (the '
     assert built['oracle']['images'] == 100 and oracle in printed
     given = [
         '--config',
-        'configs/prototype.py:fold=1',
+        'prototype:fold=1',
         '--workdir',
         tmp_path / 'run',
         '--hpascal',
         tmp_path / 'h.json',
     ]
     small = {'model.weights': '', 'model.width': 4, 'eval.size': 33, 'eval.label_size': 33}
-    printed = run_module('hierarchy', shapes | small, *given)
+    printed = run_module('eval', shapes | small, *given)
     (result,) = (tmp_path / 'run' / 'eval').glob('hpascal_*.json')
-    hierarchy_table.main([str(result)])
+    main(['hpascal', 'table', str(result)])
     assert capsys.readouterr().out == printed
     score = f'{100 * json.loads(result.read_text())["cmps"]["square"]:.2f}'
     assert rows(printed)['prototype'] == rows(printed)['CMPS'] == [score] and oracle in printed

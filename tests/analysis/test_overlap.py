@@ -227,7 +227,7 @@ def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
     ]
 
     def run_module(name, *words):
-        command = [sys.executable, '-m', f'simpropnet_jax.{name}', *map(str, words)]
+        command = [sys.executable, '-m', 'simpropnet_jax', *name.split(), *map(str, words)]
         return subprocess.run(
             command,
             cwd=ROOT,
@@ -237,14 +237,12 @@ def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
             env=os.environ | {'XLA_FLAGS': ''},
         )
 
-    done = run_module(
-        'evaluation.external.write_masks', '--workdir', workdir, '--out', tmp_path / 'ours', *small
-    )
+    done = run_module('masks', '--checkpoint', workdir, '--out', tmp_path / 'ours', *small)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list((tmp_path / 'ours').iterdir())) == 10
-    given = ['--workdir', workdir, '--oracle', tmp_path / 'labels', *small]
+    given = ['--checkpoint', workdir, '--oracle', tmp_path / 'labels', *small]
     theirs = ['--predictions', tmp_path / 'ours', '--pairs', 10, '--out', tmp_path / 'o.json']
-    done = run_module('analysis.overlap', *given, *theirs)
+    done = run_module('diagnose overlap', *given, *theirs)
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((tmp_path / 'o.json').read_text())
     assert (
@@ -252,12 +250,12 @@ def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
     )
     line = next(line for line in done.stdout.splitlines() if line.startswith('ours, by class'))
     assert line.split()[3] == f'{100 * record["by_class"]["fn_overlap"]:.2f}'
-    done = run_module('analysis.overlap', *given, '--pairs', 11)
+    done = run_module('diagnose overlap', *given, '--pairs', 11)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(
         'error: there are 10 episodes of a fold'
     )
-    shown = run_module('analysis.similarity', '--help').stdout
+    shown = run_module('diagnose similarity', '--help').stdout
     assert all(
         f'--{name}' in shown
-        for name in ('workdir', 'predictions', 'pairs', 'out', 'features', 'min_pixels')
+        for name in ('checkpoint', 'predictions', 'pairs', 'out', 'features', 'min_pixels')
     )

@@ -37,7 +37,8 @@ def served(checkpoint, folder):
         [
             sys.executable,
             '-m',
-            'simpropnet_jax.app',
+            'simpropnet_jax',
+            'app',
             '--checkpoint',
             str(checkpoint),
             '--port',

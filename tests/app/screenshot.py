@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from simpropnet_jax.datasets.shapes5i import draw
-from simpropnet_jax.runtime import errors
 from tests.app import browser
 
 CLASS = 3  # of fold 0, which the demo holds out
@@ -69,7 +68,11 @@ def main(flags: argparse.Namespace):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = errors.Parser(__doc__, prog='python -m tests.app.screenshot')
+    result = argparse.ArgumentParser(
+        prog='python -m tests.app.screenshot',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     result.add_argument('--checkpoint', type=Path, required=True, help='of the demo')
     result.add_argument('--out', type=Path, required=True, help='the picture')
     return result

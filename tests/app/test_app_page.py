@@ -5,12 +5,13 @@ import json
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax.app import __main__ as app
+from simpropnet_jax.app.start import start
 from tests.app import browser
 from tests.small_checkpoint import write_checkpoint
 
@@ -30,9 +31,9 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, refused):
         importlib.util, 'find_spec', lambda name: None if name == 'gradio' else found(name)
     )
     with pytest.raises(ImportError, match=r"pip install -e '\.\[app\]'"):
-        app.main(app.parser().parse_args(['--checkpoint', 'runs/none']))
+        start(Path('runs/none'), 'best', '127.0.0.1', 7860, 20)
     with pytest.raises(ValueError, match='--port must be from 1 to 65535, got 0'):
-        app.main(app.parser().parse_args(['--checkpoint', 'runs/none', '--port', '0']))
+        start(Path('runs/none'), 'best', '127.0.0.1', 0, 20)
 
 
 @pytest.fixture(scope='module')

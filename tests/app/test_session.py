@@ -12,7 +12,7 @@ from PIL import Image
 from simpropnet_jax.app import session as sessions
 from simpropnet_jax.app.session import Session, painted_support, read_picture, read_support_files
 from simpropnet_jax.inference import Segmenter
-from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND
 from tests.small_checkpoint import write_checkpoint
 
 RNG = np.random.default_rng(0)
@@ -201,9 +201,7 @@ def test_painting_follows_the_strokes(save):
         picture, [paint(400, 800, np.s_[:100, :200]), paint(200, 400, np.s_[150:, 300:])]
     )
     assert support.label.shape == (400, 800) and support.label.sum() == 100 * 200 * 2
-    assert (
-        support.label[99, 199] == images.FOREGROUND and support.label[300, 600] == images.FOREGROUND
-    )
+    assert support.label[99, 199] == FOREGROUND and support.label[300, 600] == FOREGROUND
 
 
 def test_no_more_pictures_are_kept_than_there_is_memory_for(session, save):

@@ -14,8 +14,8 @@ from pycocotools import mask as runs
 
 from configs import finetune
 from simpropnet_jax import models
+from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.datasets import shapes5i
-from simpropnet_jax.datasets.folder.__main__ import main
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.shapes5i.store import encoded
 from simpropnet_jax.datasets.source import open_source
@@ -79,6 +79,11 @@ def write_coco(folder, drawn):
     path = folder / 'instances.json'
     path.write_text(json.dumps({'images': files, 'categories': categories, 'annotations': found}))
     return path
+
+
+def main(words):
+    """`simpropnet prepare folder` with words."""
+    simpropnet(['prepare', 'folder', *words])
 
 
 def prepared(folder, *flags):
@@ -279,7 +284,7 @@ def test_folders_that_are_none(tmp_path, refused, drawn):
         main([str(tmp_path), '--out', str(tmp_path)])
     with pytest.raises(
         FileNotFoundError,
-        match='is not a prepared folder .*python -m simpropnet_jax.datasets.folder',
+        match='is not a prepared folder .*`simpropnet prepare folder',
     ):
         open_source('folder', tmp_path)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.datasets.index import Index, counts, listed_pairs
 from simpropnet_jax.datasets.pascal5i import (
     Pascal5i,
@@ -17,7 +18,6 @@ from simpropnet_jax.datasets.pascal5i import (
     find_inputs,
     reference_counts,
 )
-from simpropnet_jax.datasets.pascal5i.__main__ import main
 from simpropnet_jax.datasets.source import open_source
 from tests.datasets.voc_files import (
     GRAY,
@@ -31,6 +31,11 @@ from tests.datasets.voc_files import (
     write_mat,
     write_palette_png,
 )
+
+
+def main(flags):
+    """`simpropnet prepare pascal5i` with flags."""
+    simpropnet(['prepare', 'pascal5i', *flags])
 
 
 @pytest.fixture(scope='module')
@@ -248,9 +253,7 @@ def test_a_config_refuses_the_other_layout(files, tmp_path):
 
 
 def test_what_is_not_prepared_names_the_command(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match='run python -m simpropnet_jax.datasets.pascal5i.* --download'
-    ):
+    with pytest.raises(FileNotFoundError, match='run simpropnet prepare pascal5i .*--download'):
         open_source('pascal5i/sbd', tmp_path)
     with pytest.raises(ValueError, match="must be one of pascal5i/sbd, .* got 'pascal5i'"):
         open_source('pascal5i', tmp_path)
@@ -268,10 +271,10 @@ class Hidden:
         return getattr(self.finder, name)
 
 sys.meta_path = [Hidden(finder) for finder in sys.meta_path]
-from simpropnet_jax.datasets.pascal5i.__main__ import main
+from simpropnet_jax.datasets.pascal5i.prepare import prepare
 from simpropnet_jax.datasets.source import open_source
 voc, aug, data_dir = sys.argv[1:]
-main(['--voc', voc, '--aug', aug, '--subset', '--data_dir', data_dir])
+prepare(data_dir, voc=voc, aug=aug, subset=True)
 print(len(open_source('pascal5i/subset', data_dir).example(0)))
 """
 

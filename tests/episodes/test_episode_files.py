@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from simpropnet_jax.cli import list_episodes
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import episode_files
 from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
 from simpropnet_jax.episodes.protocols import PRESETS, episodes, protocol_hash
+from simpropnet_jax.evaluation.external.episode_list import list_episodes
 from simpropnet_jax.setup import data
 from simpropnet_jax.setup.data import evaluation_episodes, selection_episodes
 from tests.fakes import fake_source, records_of
@@ -161,7 +161,7 @@ def test_the_command_writes_what_an_evaluation_then_takes(config, tmp_path, caps
     config.eval.update(protocol='bam', shots=(1,), episodes=40, seeds=(7, 8))
     drawn = evaluation_episodes(config, source)
     path = tmp_path / 'bam.json'
-    list_episodes.main(config, str(path))
+    list_episodes(config, str(path))
     assert '80 episodes of bam, fold 2, hash ' in capsys.readouterr().out
     config.eval.update(protocol='simpropnet', episodes_file=str(path), episodes=0, seeds=())
     protocol, taken = evaluation_episodes(config, source)

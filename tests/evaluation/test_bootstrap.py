@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator
@@ -277,7 +278,7 @@ def test_the_episodes_beside_a_result_give_its_numbers_exactly(results):
 def test_the_command_prints_both_scores_and_a_verdict_per_class(results, capsys, refused):
     folder = results[0]
     a, b = str(folder / '0.json'), str(folder / '1.json')
-    bootstrap.main([a, b, '--resamples', '200', '--label-size', 'own'])
+    simpropnet(['compare', a, b, '--resamples', '200', '--label_size', 'own'])
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in printed.splitlines() if line[:1].strip()}
     mious = [
@@ -285,10 +286,10 @@ def test_the_command_prints_both_scores_and_a_verdict_per_class(results, capsys,
     ]
     assert rows['mIoU'][2:4] == [f'{100 * m:.2f}' for m in mious]
     assert set(NAMES[1:]) < rows.keys()
-    bootstrap.main([a, a, '--shot', '2', '--resamples', '200'])
+    simpropnet(['compare', a, a, '--shot', '2', '--resamples', '200'])
     assert capsys.readouterr().out.count('undecided') == 4
     with refused('.*has no 5-shot episodes, only 1-shot, 2-shot: choose another'):
-        bootstrap.main([a, b, '--shot', '5'])
+        simpropnet(['compare', a, b, '--shot', '5'])
 
 
 def edited(path, **changes):
@@ -305,14 +306,14 @@ def test_files_that_do_not_belong_together_are_refused_in_one_sentence(
 
     def refuses(message):
         with refused(f'.*{message}'):
-            bootstrap.main([str(a), str(b)])
+            simpropnet(['compare', str(a), str(b)])
 
     edited(b, data='other')
     refuses(r'different data \(fake and other\) cannot be compared')
     edited(b, data='fake', label_size=99, inputs='zero_mask')
     refuses(r'different label size \(41 and 99\)')
     edited(b, label_size=41)
-    bootstrap.main([str(a), str(b), '--resamples', '100'])
+    simpropnet(['compare', str(a), str(b), '--resamples', '100'])
     assert re.match('A  tiny0, .*\nB  tiny1 \\(zero_mask\\), ', capsys.readouterr().out)
     edited(b, episodes_file='0.episodes.npz')
     refuses('0.episodes.npz does not give the numbers of .*1.json: evaluate again')

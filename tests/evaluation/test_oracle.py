@@ -225,8 +225,9 @@ def test_an_oracle_is_trained_selected_evaluated_and_read(prepared_data, tmp_pat
     out = tmp_path / 'labels'
     command = [
         '-m',
-        'simpropnet_jax.evaluation.oracle',
-        '--workdir',
+        'simpropnet_jax',
+        'oracle',
+        '--checkpoint',
         tmp_path / 'oracle',
         '--out',
         out,

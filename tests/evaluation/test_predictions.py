@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import protocols
@@ -16,7 +17,6 @@ from simpropnet_jax.evaluation import trivial
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.external import predictions
 from simpropnet_jax.evaluation.external.predictions import evaluate_predictions, score_predictions
-from simpropnet_jax.evaluation.results import bootstrap
 from simpropnet_jax.evaluation.results.bootstrap import miou_interval
 from simpropnet_jax.evaluation.run import evaluate_protocols
 from simpropnet_jax.setup import data
@@ -233,7 +233,7 @@ def test_a_result_of_predictions_is_compared_as_any_other(config, source, tmp_pa
     assert low < record['shots']['1']['own']['miou'] < high
     printed = capsys.readouterr().out
     assert '95 % interval' in printed and f'{100 * low:.2f} to {100 * high:.2f}' in printed
-    bootstrap.main([str(path) for path in paths] + ['--resamples', '200'])
+    simpropnet(['compare', *map(str, paths), '--resamples', '200'])
     assert 'labels own' in (printed := capsys.readouterr().out) and 'A is better' in printed
 
 

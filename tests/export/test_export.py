@@ -215,7 +215,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match='has no config.json'):
         write.write(tmp_path, tmp_path / 'out')
     with pytest.raises(
-        ValueError, match='is no export: it has no manifest.json; write it with python -m'
+        ValueError, match='is no export: it has no manifest.json; write it with `simpropnet export'
     ):
         load(tmp_path)
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)

@@ -236,7 +236,7 @@ def rewrite(path, array):
 
 
 MISTAKES = {
-    r'none is not a checkpoint: it has no config.json; give a folder that train.py wrote': lambda g: (
+    r'none is not a checkpoint: it has no config.json; give a folder that `simpropnet train` wrote': lambda g: (
         g.update(checkpoint=Path('none'))
     ),
     r'empty has no checkpoints: train there first': lambda g: g.update(

@@ -5,7 +5,8 @@ import re
 
 from PIL import Image
 
-from simpropnet_jax.report.curves import main, read_curve
+from simpropnet_jax.cli.main import main as simpropnet
+from simpropnet_jax.report.curves import read_curve
 
 
 def write_run(path, scores, score='novel_val_miou', conditioning=0, epoch=0):
@@ -32,7 +33,7 @@ def test_the_table_and_the_picture_of_two_runs_in_steps(tmp_path, capsys):
         tmp_path / 'fast', {250: 0.39, 550: 0.35, 800: 0.39, 1050: 0.4, 1300: 0.3}, conditioning=300
     )
     out = tmp_path / 'new' / 'curves.png'
-    main([slow, fast, '--out', str(out)])
+    simpropnet(['curves', slow, fast, '--out', str(out)])
     assert rows(capsys.readouterr().out) == {
         'slow': ['4', '40.00', '1000', '750', '0'],
         'fast': ['4', '40.00', '750', '500', '300'],
@@ -48,7 +49,9 @@ def test_epochs_where_every_run_says_how_long_they_are(tmp_path, capsys):
     other = write_run(
         tmp_path / 'short', {250: 0.1, 500: 0.39, 600: 0.4}, 'base_val_miou', epoch=500
     )
-    main([run, other, '--out', str(tmp_path / 'curves.svg'), '--labels', 'TPC', 'CANet'])
+    simpropnet(
+        ['curves', run, other, '--out', str(tmp_path / 'curves.svg'), '--labels', 'TPC', 'CANet']
+    )
     printed = capsys.readouterr().out
     assert re.search('epochs to 95 % of it +steps to 95 % of it +conditioning epochs', printed)
     assert rows(printed) == {
@@ -64,7 +67,7 @@ def test_epochs_where_every_run_says_how_long_they_are(tmp_path, capsys):
     ):
         assert words in drawn
     older = write_run(tmp_path / 'older', {4: 0.3}, 'base_val_miou')
-    main([run, older, '--out', str(tmp_path / 'curves.png')])
+    simpropnet(['curves', run, older, '--out', str(tmp_path / 'curves.png')])
     assert rows(capsys.readouterr().out)['tpc'] == ['6', '40.00', '300', '200', '30']
 
 
@@ -75,7 +78,9 @@ def test_mistakes_end_in_one_sentence(tmp_path, refused):
     (tmp_path / 'none').mkdir()
     (tmp_path / 'none' / 'metrics.jsonl').write_text('{"step": 20, "loss": 0.7}\n')
     for runs, message in {
-        ('nowhere',): 'there is no run in nowhere: it has no metrics.jsonl, which train.py writes',
+        (
+            'nowhere',
+        ): 'there is no run in nowhere: it has no metrics.jsonl, which `simpropnet train` writes',
         (
             good,
             str(tmp_path / 'none'),
@@ -90,13 +95,13 @@ def test_mistakes_end_in_one_sentence(tmp_path, refused):
         (good, '--labels', 'x', 'y'): 'there are 2 labels for 1 runs: give one for each',
     }.items():
         with refused(f'.*{message}'):
-            main([*runs, '--out', str(out)])
+            simpropnet(['curves', *runs, '--out', str(out)])
     assert not out.exists()
     with refused("Format 'xyz' is not supported"):
-        main([good, '--out', 'curves.xyz'])
+        simpropnet(['curves', good, '--out', 'curves.xyz'])
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, capsys):
     runs = [write_run(tmp_path / name / 'fold0', {3: 0.5}) for name in ('a', 'b')]
-    main([*runs, '--out', str(tmp_path / 'curves.png')])
+    simpropnet(['curves', *runs, '--out', str(tmp_path / 'curves.png')])
     assert set(rows(capsys.readouterr().out)) == set(runs)

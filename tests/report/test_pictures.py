@@ -5,13 +5,14 @@ import pytest
 from PIL import Image
 
 from configs import prototype
+from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank
-from simpropnet_jax.evaluation.panels import Segmented
+from simpropnet_jax.evaluation.panels import SegmentedEpisode
 from simpropnet_jax.evaluation.run import evaluate_run
 from simpropnet_jax.io import overlay
 from simpropnet_jax.report import pictures
-from simpropnet_jax.report.pictures import iou, main
+from simpropnet_jax.report.pictures import iou
 from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 
@@ -51,7 +52,7 @@ def test_supports_are_ranked_from_the_least_to_the_most_similar():
 
 def test_iou_of_a_picture_leaves_void_out_or_takes_it_for_background():
     label = np.array([[1, 1, 255, 0]], np.uint8)
-    one = Segmented(None, None, None, label, np.array([[True, False, True, True]]), {})
+    one = SegmentedEpisode(None, None, None, label, np.array([[True, False, True, True]]), {})
     assert iou(one) == 1 / 3 and iou(one, 'background') == 1 / 4
     nothing = one._replace(query_label=label * 0, prediction=np.zeros((1, 4), bool))
     assert iou(nothing) == 1
@@ -60,10 +61,11 @@ def test_iou_of_a_picture_leaves_void_out_or_takes_it_for_background():
 @pytest.mark.slow
 def test_one_query_with_supports_of_growing_similarity(workdir, tmp_path):
     out = tmp_path / 'new' / 'similar.png'
-    main(
+    simpropnet(
         [
+            'pictures',
             'similar',
-            '--workdir',
+            '--checkpoint',
             str(workdir('a')),
             '--out',
             str(out),
@@ -80,12 +82,12 @@ def test_one_query_with_supports_of_growing_similarity(workdir, tmp_path):
 @pytest.mark.slow
 def test_two_methods_side_by_side_on_the_same_episodes(workdir, tmp_path):
     out, a, b = tmp_path / 'ab.png', workdir('a'), workdir('b', step=2)
-    main(
+    simpropnet(
         [
+            'pictures',
             'side_by_side',
-            '--workdir',
+            '--checkpoint',
             str(a),
-            '--workdir',
             str(b),
             '--out',
             str(out),
@@ -107,12 +109,12 @@ def test_a_method_without_training_is_drawn_where_it_was_evaluated(workdir, tmp_
         {name: value for name, value in SMALL.items() if name != 'model.features'}
     )
     evaluate_run(config, untrained, pictures=False)
-    main(
+    simpropnet(
         [
+            'pictures',
             'side_by_side',
-            '--workdir',
+            '--checkpoint',
             str(trained),
-            '--workdir',
             str(untrained),
             '--out',
             str(out),
@@ -128,10 +130,16 @@ def test_mistakes_end_in_one_sentence(workdir, tmp_path, monkeypatch, refused):
     monkeypatch.setitem(SMALL, 'eval.size', 41)
     other = str(workdir('other'))
     for words, sentence in {
-        ('similar', '--workdir', a, '--out', 'x.gif'): '--out must end in .png or .jpg, got x.gif',
         (
             'similar',
-            '--workdir',
+            '--checkpoint',
+            a,
+            '--out',
+            'x.gif',
+        ): '--out must end in .png or .jpg, got x.gif',
+        (
+            'similar',
+            '--checkpoint',
             a,
             '--out',
             out,
@@ -140,28 +148,27 @@ def test_mistakes_end_in_one_sentence(workdir, tmp_path, monkeypatch, refused):
         ): 'columns must be from 2 to .* 50, got 1',
         (
             'similar',
-            '--workdir',
+            '--checkpoint',
             'nowhere',
             '--out',
             out,
         ): 'nowhere has no config.json: train there first, or evaluate there what needs no training',
         (
             'side_by_side',
-            '--workdir',
+            '--checkpoint',
             a,
             '--out',
             out,
-        ): 'two work directories are set side by side, got 1',
+        ): 'two runs are drawn side by side, got 1',
         (
             'side_by_side',
-            '--workdir',
+            '--checkpoint',
             a,
-            '--workdir',
             other,
             '--out',
             out,
         ): 'config.eval.size is 33 in .*, but 41 in .*: side by side stand methods of one fold',
     }.items():
         with refused(f'.*{sentence}'):
-            main(words)
+            simpropnet(['pictures', *words])
     assert not (tmp_path / 'x.png').exists()

@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.datasets.index import Index, counts
 from simpropnet_jax.datasets.pascal5i import archives, builder, find_inputs
-from simpropnet_jax.datasets.pascal5i.__main__ import main
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.runtime import download
 from simpropnet_jax.runtime.download import Remote, fetch, unpack
@@ -223,6 +223,11 @@ def test_unpacking_stays_inside(tmp_path):
     with pytest.raises(OSError, match='a.tgz cannot be unpacked: .*outside'):
         unpack(archive, tmp_path / 'in' / 'top', lambda name: True)
     assert not [*tmp_path.rglob('evil')] and not (tmp_path / 'in' / 'top').exists()
+
+
+def main(flags):
+    """`simpropnet prepare pascal5i` with flags."""
+    simpropnet(['prepare', 'pascal5i', *flags])
 
 
 @pytest.fixture

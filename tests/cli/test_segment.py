@@ -1,4 +1,4 @@
-"""predict.py as a user types it."""
+"""`simpropnet segment` as a user types it."""
 
 import os
 import re
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 def run(*words):
     return subprocess.run(
-        [sys.executable, 'predict.py', *map(str, words)],
+        [sys.executable, '-m', 'simpropnet_jax', 'segment', *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -68,15 +68,17 @@ def test_a_folder_with_a_damaged_file_is_segmented_but_for_that(files):
 def test_a_mistake_ends_in_one_sentence(files):
     enough = ['--checkpoint', files / 'run', '--query', files / 'photos', '--out', files / 'out']
     support = ['--support', files / 'image.jpg', files / 'mask.png']
+    wrong = ['--checkpoint', 'run@bset', *enough[2:], *support]
     for words, sentence in (
-        (enough, 'the following arguments are required: --support; --help says more'),
+        (wrong, "after run@ must come best, latest or a step, got 'bset'"),
+        (enough, '--support is missing; --help says what it is'),
         (
             [*enough, '--support', 'image.jpg'],
             'takes IMAGE MASK, or CLASS IMAGE MASK, got 1 values: image.jpg',
         ),
         (
             ['more.jpg', *enough, *support],
-            "unexpected argument 'more.jpg'; all arguments are flags",
+            "unexpected argument 'more.jpg'; --help lists all arguments",
         ),
         ([*enough, *support], 'run is not a checkpoint: it has no config.json'),
     ):
@@ -105,8 +107,8 @@ def test_a_run_that_is_stopped_says_how_to_go_on(files):
         '--out',
         files / 'out',
     )
-    command = [sys.executable, ROOT / 'predict.py', *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, '-m', 'simpropnet_jax', 'segment', *words]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         said = (
             process.stderr.readline()
         )  # that the checkpoint is read: what comes now takes seconds to compile
@@ -114,7 +116,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(files):
         rest = process.stderr.read()
     assert process.returncode == 130 and 'checkpoint: step 1' in said
     assert (
-        rest.endswith('error: stopped; the same command goes on from here\n')
+        rest.endswith('error: stopped. Re-run the same command to resume\n')
         and 'Traceback' not in rest
     )
     done = run(*words)
@@ -126,6 +128,6 @@ def test_help_has_an_example_and_says_what_a_mask_may_be():
     assert all(re.search(rf'^  {kind} ', done.stdout, re.M) for kind in outputs.KINDS)
     assert (
         done.returncode == 0
-        and 'python predict.py --checkpoint runs/fold2 --support' in done.stdout
+        and 'simpropnet segment --checkpoint runs/fold2 --support' in done.stdout
     )
     assert 'every pixel that is not black is the object' in done.stdout
