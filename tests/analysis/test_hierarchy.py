@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -26,7 +25,7 @@ from simpropnet_jax.cli.main import main
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
-from simpropnet_jax.datasets.source import open_source
+from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.hpascal import Parameters
 from simpropnet_jax.episodes.loader import own_labels
@@ -36,7 +35,7 @@ from simpropnet_jax.evaluation.external.episode_list import list_episodes
 from simpropnet_jax.evaluation.oracle import oracle_quality, write_label
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.setup import data
-from tests.fakes import SMALL, FakeSource, fake_source
+from tests.fakes import SMALL, fake_source, records_of
 from tests.small_checkpoint import write_checkpoint
 
 # Improved Similarity Propagation, Table 3: CANet, split-1 to split-4 by partition, and its row CMPS.
@@ -236,16 +235,11 @@ def test_scores_of_partitions_sum_over_their_own_episodes_alone():
     assert found['L2']['square']['miou'] == 0.5 and found['L2']['classes'] == ['aeroplane']
 
 
-@dataclass(frozen=True)
-class NamedSource(FakeSource):
-    class_names: tuple[str, ...] = CLASS_NAMES
-
-
 @pytest.fixture(scope='module')
 def source():
     """Twelve images of every class of folds 0 and 1 on the val list."""
     drawn = fake_source(n=120, classes=10)
-    return NamedSource('drawn', drawn.ids, drawn.index, drawn.encoded)
+    return Source('drawn', drawn.index, records_of(drawn))
 
 
 @pytest.fixture(scope='module')
