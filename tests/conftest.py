@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,15 @@ os.environ['XLA_FLAGS'] = (
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jax.sharding import AxisType  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """A command that runs in this process sends the package's messages to its own handler: only while it runs."""
+    package = logging.getLogger('simpropnet_jax')
+    before = package.level, package.propagate, list(package.handlers)
+    yield
+    package.level, package.propagate, package.handlers[:] = before
 
 
 @pytest.fixture
@@ -58,7 +68,7 @@ def real_data() -> Path:
 @pytest.fixture(scope='session')
 def prepared_data(tmp_path_factory) -> Path:
     """A data set of 80 small drawn images, prepared by the command as a user would: pascal5i/subset in this folder."""
-    from simpropnet_jax.datasets.pascal5i.__main__ import main
+    from simpropnet_jax.datasets.pascal5i.prepare import prepare
     from tests.datasets.voc_files import write_list, write_palette_png
     from tests.fakes import decoded, fake_source
 
@@ -75,17 +85,7 @@ def prepared_data(tmp_path_factory) -> Path:
     }
     write_list(voc / 'ImageSets' / 'Segmentation' / 'train.txt', members['trainaug'])
     write_list(voc / 'ImageSets' / 'Segmentation' / 'val.txt', members['val'])
-    main(
-        [
-            '--voc',
-            str(voc),
-            '--aug',
-            str(root / 'aug'),
-            '--subset',
-            '--data_dir',
-            str(root / 'tfds'),
-        ]
-    )
+    prepare(str(root / 'tfds'), voc=str(voc), aug=str(root / 'aug'), subset=True)
     return root / 'tfds'
 
 

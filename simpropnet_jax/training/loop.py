@@ -182,7 +182,7 @@ class _Log:
     """Collects metrics on the device, and writes their means every `log_every` steps."""
 
     def __init__(self, writer, checkpoints, trainer, options, steps):
-        self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, train, steps
+        self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, options, steps
         self.waiting, self.rate = [], trainer.rate
         self.restart_clock()
 

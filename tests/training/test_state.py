@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from configs import canet, simpropnet
-from simpropnet_jax.models import build
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.setup.method import Method
 from simpropnet_jax.training import history, objectives
@@ -96,7 +95,7 @@ def canet_config():
 )
 def test_one_and_eight_devices_have_equal_losses_and_compile_once(mesh_of, config):
     config.model.convention = 'torchvision'
-    module = build(config)
+    module = Method.from_config(config).module
     method = Method(config, module, {}, None)
     losses = {}
     for devices in (1, 8):
