@@ -77,9 +77,10 @@ def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, 
         config.model.convention = 'torchvision'
     method = Method.from_config(config)
     source, step = Noise(images), len(CLASSES)
-    support = lambda n: (
-        n + step if n + step < images else n % step
-    )  # the next image of the same class
+
+    def support(n):
+        return n + step if n + step < images else n % step  # the next image of the same class
+
     episodes = [Episode(n, (support(n),), 1 + n % step, n) for n in range(images)]
     protocol = dataclasses.replace(get_protocol(config.eval.protocol), void='ignore')
     evaluator = run.prepare_evaluator(

@@ -237,9 +237,10 @@ class OurSteps:
         own, past = our_batch(batch)
         self.batch = sharding.to_devices(mesh, own)
         maps = None if past is None else history.blank(*past.shape[:1], past.shape[1:])
-        create = lambda params: from_variables(
-            {'params': params}, config.train.frozen, optimizer, maps
-        )
+
+        def create(params):
+            return from_variables({'params': params}, config.train.frozen, optimizer, maps)
+
         self.state: TrainState = jax.jit(create, out_shardings=sharding.replicated(mesh))(params)
 
     def __call__(self):

@@ -70,7 +70,10 @@ class Index:
           lists: list name -> ids on it.
           classes: how many there are, with the background.
         """
-        count = lambda label: count_classes(label, classes)
+
+        def count(label):
+            return count_classes(label, classes)
+
         rows = sorted(
             ((i, count(x), count(x[1::32, 1::32]), *x.shape) for i, x in labelled),
             key=lambda row: row[0],

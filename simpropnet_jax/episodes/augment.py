@@ -65,9 +65,15 @@ def _nearest(label, size, scale, corner):
     rows, columns = (
         jnp.floor((centres + corner[axis]) / scale[axis]).astype(jnp.int32) for axis in (0, 1)
     )
-    inside = lambda places, length: (places >= 0) & (places < length)
+
+    def inside(places, length):
+        return (places >= 0) & (places < length)
+
     found = inside(rows, label.shape[0])[:, None] & inside(columns, label.shape[1])
-    limited = lambda places, length: jnp.clip(places, 0, length - 1)
+
+    def limited(places, length):
+        return jnp.clip(places, 0, length - 1)
+
     label = label[limited(rows, label.shape[0])][:, limited(columns, label.shape[1])]
     return jnp.where(found, label, jnp.uint8(VOID))
 
@@ -82,7 +88,10 @@ def augment_supports(
 ) -> tuple[Float[Array, 'B K size size 3'], UInt8[Array, 'B K size size']]:
     """scale_crop_flip of every support, each with its own randomness."""
     keys = jax.random.split(key, images.shape[:2])
-    one = lambda key, image, label: scale_crop_flip(key, image, label, size, max_scale, flip)
+
+    def one(key, image, label):
+        return scale_crop_flip(key, image, label, size, max_scale, flip)
+
     return jax.vmap(jax.vmap(one))(keys, images, labels)
 
 
@@ -96,7 +105,10 @@ def scale_crop_flip_labelled(
 ) -> tuple[Float[Array, 'B size size 3'], UInt8[Array, 'B size size']]:
     """Supervised training's: scale_crop_flip by 0.5 to 2 of each image, with its own randomness."""
     low, high = LABELLED_SCALES
-    one = lambda key, image, label: scale_crop_flip(key, image, label, size, high, min_scale=low)
+
+    def one(key, image, label):
+        return scale_crop_flip(key, image, label, size, high, min_scale=low)
+
     return jax.vmap(one)(jax.random.split(key, len(images)), images, labels)
 
 

@@ -214,9 +214,15 @@ def split_class(scores: np.ndarray, sizes: np.ndarray, parameters: Parameters) -
         RULES[RULES.index(parameters.rule) :] if parameters.cell else (parameters.rule,),
         parameters.cell,
     )
-    enough = lambda hard: min((hard == level).sum() for level in (0, 1)) >= 2 * cell
+
+    def enough(hard):
+        return min((hard == level).sum() for level in (0, 1)) >= 2 * cell
+
     difficulty_rule, hard = _first(rules, lambda rule: difficulty(scores, rule, parameters), enough)
-    enough = lambda small: min(cell_counts(hard, small).values()) >= cell
+
+    def enough(small):
+        return min(cell_counts(hard, small).values()) >= cell
+
     size_rule, small = _first(rules, lambda rule: size_class(sizes, rule, parameters), enough)
     return Split(hard, small, difficulty_rule, size_rule)
 

@@ -63,13 +63,15 @@ def train_batches(
       ValueError: unknown backend or a batch that the hosts do not divide, at once; an image that cannot be
         decoded, naming it, when its batch is due.
     """
-    numbers = lambda: train_numbers(
-        sampler,
-        batch=batch,
-        first_step=first_step,
-        process_index=process_index,
-        process_count=process_count,
-    )
+
+    def numbers():
+        return train_numbers(
+            sampler,
+            batch=batch,
+            first_step=first_step,
+            process_index=process_index,
+            process_count=process_count,
+        )
 
     def requests():
         for one in numbers():
@@ -96,7 +98,10 @@ def train_numbers(
 
     def one(share):
         episodes = [sampler(i) for i in share]
-        numbers = lambda values: np.array(list(values), np.int32)
+
+        def numbers(values):
+            return np.array(list(values), np.int32)
+
         return {
             'class_id': numbers(episode.class_id for episode in episodes),
             'episode': numbers(share),
@@ -127,16 +132,19 @@ def supervised_batches(
       With b = batch / process_count: image u8 [b,size,size,3], label u8 [b,size,size] (class ids, 255 = void),
       image_id i32 [b], valid bool [b].
     """
-    numbers = lambda: supervised_numbers(
-        sampler,
-        batch=batch,
-        first_step=first_step,
-        process_index=process_index,
-        process_count=process_count,
-    )
-    requests = lambda: (
-        (number, size, size) for one in numbers() for number in one['image_id'].tolist()
-    )
+
+    def numbers():
+        return supervised_numbers(
+            sampler,
+            batch=batch,
+            first_step=first_step,
+            process_index=process_index,
+            process_count=process_count,
+        )
+
+    def requests():
+        return ((number, size, size) for one in numbers() for number in one['image_id'].tolist())
+
     ahead = BATCHES_AHEAD * batch // process_count
     return _collate_labelled(_read(source, requests, backend, workers, ahead), numbers())
 
@@ -196,7 +204,10 @@ def image_batches(
       ValueError: unknown backend, at once; an image that cannot be decoded, naming it, when its batch is due.
     """
     numbers = [int(number) for number in numbers]
-    requests = lambda: ((number, size, label_size or size) for number in numbers)
+
+    def requests():
+        return ((number, size, label_size or size) for number in numbers)
+
     images = _read(source, requests, backend, workers, BATCHES_AHEAD * batch)
     return _collate_images(images, numbers, batch)
 
@@ -346,7 +357,10 @@ def _resize(
     image: Image.Image, label: Image.Image, size, label_size
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stretch to squares: the image bilinear (Pillow's, which averages when it shrinks), the label nearest."""
-    square = lambda side: (int(side), int(side))
+
+    def square(side):
+        return (int(side), int(side))
+
     return (
         np.asarray(image.resize(square(size), Image.BILINEAR)),
         np.asarray(label.resize(square(label_size), Image.NEAREST)),

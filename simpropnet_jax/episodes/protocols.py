@@ -89,8 +89,12 @@ def _query_order(
 ) -> Callable[[int], tuple[int, int]]:
     """Number of the episode -> the query's image and its class, in one of the orders of `Protocol`."""
     classes, images = tuple(members), np.unique(pairs.image)
-    bits = lambda count, number: random_bits(count, seed, fold, QUERIES, number)
-    listed = lambda pair: (int(pairs.image[pair]), int(pairs.class_id[pair]))
+
+    def bits(count, number):
+        return random_bits(count, seed, fold, QUERIES, number)
+
+    def listed(pair):
+        return (int(pairs.image[pair]), int(pairs.class_id[pair]))
 
     def in_turn(i):
         of_class = members[classes[i % len(classes)]]
@@ -110,8 +114,12 @@ def _query_order(
         shown = [c for c in classes if index.pixels[image, c] > 0]
         return image, shown[int(bits(1, i)[0]) % len(shown)]
 
-    in_order = lambda i: listed(i % len(pairs))
-    in_order_first = lambda i: in_order(i) if i < len(pairs) else shuffled(i)
+    def in_order(i):
+        return listed(i % len(pairs))
+
+    def in_order_first(i):
+        return in_order(i) if i < len(pairs) else shuffled(i)
+
     return {
         'classes': in_turn,
         'random': at_random,

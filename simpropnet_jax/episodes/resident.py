@@ -102,14 +102,19 @@ def load(
 def _fill(batches, count, size, mesh, progress):
     """Sends one batch after the other, so that neither the host nor the device ever holds the images twice."""
     everywhere = sharding.replicated(mesh)
-    blank = lambda: (
-        jnp.zeros((count, 3 * size**2), jnp.uint8),
-        jnp.zeros((count, size**2), jnp.uint8),
-    )
-    write = lambda whole, part, at: tuple(
-        jax.lax.dynamic_update_slice(one, new, (at, 0))
-        for one, new in zip(whole, part, strict=True)
-    )
+
+    def blank():
+        return (
+            jnp.zeros((count, 3 * size**2), jnp.uint8),
+            jnp.zeros((count, size**2), jnp.uint8),
+        )
+
+    def write(whole, part, at):
+        return tuple(
+            jax.lax.dynamic_update_slice(one, new, (at, 0))
+            for one, new in zip(whole, part, strict=True)
+        )
+
     write = jax.jit(write, donate_argnums=0, out_shardings=everywhere)
     whole, done = jax.jit(blank, out_shardings=everywhere)(), 0
     for batch in batches:

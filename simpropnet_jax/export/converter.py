@@ -53,7 +53,10 @@ def convert(entry_point: EntryPoint, opset: int, path: Path) -> None:
 def _max_pool(self, context, equation):
     """Max pooling of [N, h, w, C]; the converter's own has windows over all four axes, which onnxruntime lacks."""
     (x,), (result,) = equation.invars, equation.outvars
-    inner = lambda values: tuple(values)[1:3]
+
+    def inner(values):
+        return tuple(values)[1:3]
+
     before, after = zip(*inner(equation.params['padding']), strict=True)
     build, name = context.builder, context.fresh_name
     channels_first = build.Transpose(

@@ -63,7 +63,9 @@ def entry_points(method: Method, variables: dict) -> dict[str, EntryPoint]:
         method.config.model.convention,
         method.config.eval.size,
     )
-    run = lambda name, *arrays: module.apply(variables, *arrays, method=name)
+
+    def run(name, *arrays):
+        return module.apply(variables, *arrays, method=name)
 
     def encoded(pictures):
         return run('encode', normalise(pictures, convention))

@@ -86,7 +86,10 @@ def portable(function: EntryPoint) -> export.Exported:
 
 def _plain(arrays):
     """Types and shapes as JSON data; sizes that are left open by name."""
-    size = lambda n: n if isinstance(n, int) else str(n)
+
+    def size(n):
+        return n if isinstance(n, int) else str(n)
+
     return {
         name: {'dtype': str(a.dtype), 'shape': [size(n) for n in a.shape]}
         for name, a in arrays.items()

@@ -96,8 +96,13 @@ def output_names(
       others: names that nobody gets.
     """
     kept = kept or {}
-    short = lambda place: place.parent / os.fsdecode(os.fsencode(place.stem)[:LONGEST])
-    key = lambda name: name.as_posix().lower()  # a.jpg and A.jpg are one file on some systems
+
+    def short(place):
+        return place.parent / os.fsdecode(os.fsencode(place.stem)[:LONGEST])
+
+    def key(name):
+        return name.as_posix().lower()  # a.jpg and A.jpg are one file on some systems
+
     counts = collections.Counter(key(short(place)) for place in places)
     taken = {name.lower() for name in (*kept.values(), *others)}
     free = {name for name, count in counts.items() if count == 1 and name not in taken}

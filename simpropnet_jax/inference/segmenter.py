@@ -68,7 +68,9 @@ class Segmenter:
         self._variables = variables
 
         def probe(variables, supports, labels):
-            run = lambda method, *args: module.apply(variables, *args, method=method)
+            def run(method, *args):
+                return module.apply(variables, *args, method=method)
+
             masks = (labels == FOREGROUND).astype(jnp.float32)
             valid = (labels != VOID).astype(jnp.float32)
             features = run('encode', normalise(supports, convention))

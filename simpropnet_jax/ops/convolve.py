@@ -48,7 +48,10 @@ def convolve(
         or not (size == 1 or (size == 3 and stride == 1))
     ):
         return elsewhere(x, kernel)
-    on_cpu = lambda x, kernel: _fastest(x[:, ::stride, ::stride], kernel, dilation)
+
+    def on_cpu(x, kernel):
+        return _fastest(x[:, ::stride, ::stride], kernel, dilation)
+
     if platform == 'cpu':
         return on_cpu(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
@@ -67,9 +70,10 @@ def convolve_constant(
     at_taps = jnp.einsum('bc,rscd->brsd', vector.astype(jnp.float32), kernel.astype(jnp.float32))
     reach = kernel.shape[0] // 2
     offsets = dilation * jnp.arange(-reach, reach + 1)
-    inside = lambda n: (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(
-        jnp.float32
-    )
+
+    def inside(n):
+        return (jnp.abs(2 * (jnp.arange(n)[:, None] + offsets) - (n - 1)) < n).astype(jnp.float32)
+
     return jnp.einsum(
         'hr,ws,brsd->bhwd', inside(size[0]), inside(size[1]), at_taps, precision='highest'
     )

@@ -70,7 +70,10 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
 
 def _markdown_part(part):
     if isinstance(part, Table):
-        line = lambda cells: f'| {" | ".join(map(_plain, cells))} |'
+
+        def line(cells):
+            return f'| {" | ".join(map(_plain, cells))} |'
+
         return '\n'.join(
             [
                 line(part.header),
@@ -87,9 +90,10 @@ def _markdown_part(part):
 
 def _html_part(part):
     if isinstance(part, Table):
-        line = lambda kind, cells: (
-            '<tr>' + ''.join(f'<{kind}>{html.escape(c)}</{kind}>' for c in cells) + '</tr>'
-        )
+
+        def line(kind, cells):
+            return '<tr>' + ''.join(f'<{kind}>{html.escape(c)}</{kind}>' for c in cells) + '</tr>'
+
         body = '\n'.join(line('td', row) for row in part.rows)
         return f'<table><thead>{line("th", part.header)}</thead><tbody>\n{body}\n</tbody></table>'
     if isinstance(part, Printed):

@@ -235,7 +235,10 @@ def _describe(encode, images) -> Float[np.ndarray, 'n c']:
 
 def _ranked(bank, described, episodes):
     """The episodes by their support, from the least to the most similar to the query."""
-    at = lambda number: described[bank.positions([number])[0]]
+
+    def at(number):
+        return described[bank.positions([number])[0]]
+
     distance = [float(np.linalg.norm(at(e.query) - at(e.supports[0]))) for e in episodes]
     return [episodes[i] for i in np.argsort(distance, kind='stable')[::-1]]
 

@@ -129,7 +129,9 @@ def test_the_classifier_is_a_convolution_over_a_larger_image(network, files):
 
 
 def test_both_kinds_of_files_have_the_same_weights(files):
-    read = lambda suffix: load_vgg16(files / f'vgg.{suffix}', WIDTH, classifier=True)
+    def read(suffix):
+        return load_vgg16(files / f'vgg.{suffix}', WIDTH, classifier=True)
+
     loaded = [read(suffix) for suffix in ('h5', 'pth', 'safetensors')]
     assert [one.convention for one in loaded] == ['keras', 'torchvision', 'torchvision']
     assert [(one.vgg, one.width) for one in loaded] == [(True, WIDTH)] * 3

@@ -27,7 +27,10 @@ def coordinates(side):
 def many(count=300, **options):
     """Where the pixels of `count` augmented images and of their labels (by rows, by columns) come from."""
     image = coordinates(LOADED)
-    one = lambda key, label: scale_crop_flip(key, image, label, SIZE, **options)
+
+    def one(key, label):
+        return scale_crop_flip(key, image, label, SIZE, **options)
+
     keys = jax.random.split(jax.random.key(0), count)
     run = jax.jit(jax.vmap(one, (0, None)))
     images, rows = run(keys, image[..., 0].astype(jnp.uint8))
@@ -69,7 +72,10 @@ def test_scale_and_crop_cover_their_ranges():
 def test_a_labelled_image_that_shrinks_lies_anywhere_and_is_void_around():
     count, images = 300, coordinates(LOADED) + 1
     label = jnp.full((LOADED, LOADED), 7, jnp.uint8)
-    repeat = lambda x: jnp.repeat(x[None], count, 0)
+
+    def repeat(x):
+        return jnp.repeat(x[None], count, 0)
+
     images, labels = jax.jit(scale_crop_flip_labelled, static_argnums=3)(
         jax.random.key(0), repeat(images), repeat(label), SIZE
     )
@@ -109,7 +115,10 @@ def test_the_largest_scale_is_a_plain_crop_of_what_was_loaded():
     image = jnp.asarray(rng.normal(size=(LOADED, LOADED, 3)), jnp.float32)
     label = jnp.asarray(rng.integers(0, 3, (LOADED, LOADED)), jnp.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        largest = lambda key, shape=(), minval=0.0, maxval=1.0: jnp.full(shape, maxval)
+
+        def largest(key, shape=(), minval=0.0, maxval=1.0):
+            return jnp.full(shape, maxval)
+
         patch.setattr(jax.random, 'uniform', largest)
         cropped, cropped_label = scale_crop_flip(jax.random.key(0), image, label, SIZE, flip=False)
     np.testing.assert_allclose(cropped, image[32:, 32:], atol=1e-5)

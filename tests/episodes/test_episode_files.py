@@ -31,7 +31,9 @@ def written(index, tmp_path):
 
 
 def named(sets, ids):
-    name = lambda e: (e.class_id, ids[e.query], [ids[s] for s in e.supports])
+    def name(e):
+        return (e.class_id, ids[e.query], [ids[s] for s in e.supports])
+
     return {key: [name(e) for e in drawn] for key, drawn in sets.items()}
 
 
@@ -41,7 +43,10 @@ def test_they_come_back_with_their_protocol_over_another_numbering_of_the_images
     protocol, back = read_episodes(path, more, 2)
     assert protocol == PROTOCOL and list(back) == list(sets)
     assert named(back, more.ids) == named(sets, index.ids)
-    every = lambda some: (e for drawn in some.values() for e in drawn)
+
+    def every(some):
+        return (e for drawn in some.values() for e in drawn)
+
     assert digest == protocol_hash(every(sets), index.ids) == protocol_hash(every(back), more.ids)
     assert list(read_episodes(path, index, 2, shots=(3,))[1]) == [(3, 3), (3, 4)]
     assert [p.name for p in path.parent.iterdir()] == ['fold2.json']

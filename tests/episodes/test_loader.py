@@ -106,9 +106,10 @@ def test_going_on_from_a_step_repeats_nothing_and_skips_nothing(source, sampler,
 
 def test_shares_of_the_hosts_make_up_the_batch(source, sampler):
     whole = batches(source, sampler, 3, backend='threads')
-    share = lambda p: batches(
-        source, sampler, 3, process_index=p, process_count=2, backend='threads'
-    )
+
+    def share(p):
+        return batches(source, sampler, 3, process_index=p, process_count=2, backend='threads')
+
     for batch, first, second in zip(whole, share(0), share(1), strict=True):
         assert_same(
             batch, {field: np.concatenate([first[field], second[field]]) for field in batch}

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from PIL import Image
-from simpropnet_jax.cli.draw_pairs import draw
+from simpropnet_jax.report.pairs import draw
 
 from configs import shapes
 from simpropnet_jax.config import common
@@ -94,7 +94,10 @@ def test_image_and_mask_move_together_and_labels_stay_labels():
     assert moved.dtype == np.float32 and moved_labels.dtype == np.uint8
     assert set(np.unique(moved_labels)) == {0, 1, 255}
     bright, mask, known = moved.mean(-1) > 145, moved_labels == 1, moved_labels != 255
-    iou = lambda a, b: (a & b).sum((1, 2)) / (a | b).sum((1, 2))
+
+    def iou(a, b):
+        return (a & b).sum((1, 2)) / (a | b).sum((1, 2))
+
     assert iou(bright & known, mask).min() > 0.97
     assert iou(labels == 1, mask).max() < 0.97  # it did move
 

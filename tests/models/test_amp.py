@@ -75,7 +75,10 @@ def found():
         # Classes that matter: rows near features, and scales that differ.
         params |= {'scales': jnp.array([20.0, 15.0, 10.0])}
         params |= {name: jnp.abs(params[name]) for name in ('deep', 'middle', 'shallow')}
-        call = lambda name, *args: module.apply({'params': params}, *args, method=name)
+
+        def call(name, *args):
+            return module.apply({'params': params}, *args, method=name)
+
         backbone = ResNet(width=4, stride_on='3x3').apply({'params': params['backbone']}, images)
         features = call('encode', images)
         query = jax.tree.map(lambda x: x[SHOTS:], features)
@@ -148,9 +151,10 @@ def test_imprinting_is_that_of_an_independent_pytorch_version(found, theirs, sho
     imprinted = []
     for level, row in zip(features, rows, strict=True):
         full = f.interpolate(level[:shots], (SIZE, SIZE), mode='bilinear', align_corners=True)
-        mean = lambda m, full=full: ((full * m[:, None]).sum((2, 3)) / m.sum((1, 2))[:, None]).mean(
-            0
-        )
+
+        def mean(m, full=full):
+            return ((full * m[:, None]).sum((2, 3)) / m.sum((1, 2))[:, None]).mean(0)
+
         background = f.normalize((1 - alpha) * row[0] + alpha * mean((1 - masks) * valid), dim=0)
         imprinted.append(
             torch.stack([background, *row[1:], f.normalize(mean(masks * valid), dim=0)])
@@ -198,7 +202,10 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
     params = module.init(
         jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
     )['params']
-    square = lambda *shape: (2, *shape, SIZE, SIZE)
+
+    def square(*shape):
+        return (2, *shape, SIZE, SIZE)
+
     classes = rng.choice([0, 3, 7, 12, 255], square()).astype(np.uint8)
     batch = {
         'support_image': rng.integers(0, 256, (*square(1), 3), np.uint8),
@@ -217,7 +224,9 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
 
     @jax.jit
     def run(params):
-        state = lambda p: TrainState(jnp.zeros((), jnp.int32), p, {}, ())
+        def state(p):
+            return TrainState(jnp.zeros((), jnp.int32), p, {}, ())
+
         gradients, (metrics, _) = jax.grad(
             lambda p: both(state(p), batch, jax.random.key(1)), has_aux=True
         )(params)

@@ -104,9 +104,11 @@ def gradients_of(config, params):
 
     @jax.jit
     def gradients(trained, batch):
-        loss = lambda p: objective(
-            TrainState(jnp.zeros((), jnp.int32), p, frozen, None), batch, jax.random.key(0)
-        )[0]
+        def loss(p):
+            return objective(
+                TrainState(jnp.zeros((), jnp.int32), p, frozen, None), batch, jax.random.key(0)
+            )[0]
+
         return jax.grad(loss)(trained)
 
     return {
@@ -145,7 +147,10 @@ def test_layers_of_a_backbone_that_is_trained_sum_their_biases_gradients_in_floa
     found = []
     for dtype in ('float32', 'bfloat16'):
         typed, given = layer.clone(dtype=jnp.dtype(dtype)), x.astype(dtype)
-        loss = lambda p, m=typed, x=given: jax.nn.softplus(m.apply(p, x).astype(jnp.float32)).mean()
+
+        def loss(p, m=typed, x=given):
+            return jax.nn.softplus(m.apply(p, x).astype(jnp.float32)).mean()
+
         found.append(jax.jit(jax.grad(loss))(params)['params'])
     np.testing.assert_allclose(found[1]['bias'], found[0]['bias'], rtol=0.01)
 

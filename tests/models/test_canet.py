@@ -58,7 +58,10 @@ def test_parameters_are_the_released_codes():
 def episode():
     """Normalised images, masks, and a history, in the order of their dimensions here."""
     rng = np.random.default_rng(0)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
     history = rng.uniform(size=(2, GRID, GRID)).astype(np.float32)
     return {
         'query': draw(2, SIZE, SIZE, 3),
@@ -126,7 +129,9 @@ def ours(module, params, episode, shots=1, **how):
 def theirs(model, episode, shots=1, **how):
     import torch
 
-    first = lambda x: torch.tensor(np.moveaxis(x, -1, 1))
+    def first(x):
+        return torch.tensor(np.moveaxis(x, -1, 1))
+
     how = {
         name: first(np.asarray(value)) if name == 'history' else value
         for name, value in how.items()
@@ -181,7 +186,10 @@ def narrow():
     """Parameters of a narrow network with attention, and features, masks and a probe of two supports."""
     module = build(shots='attention', dropout=0.0, **NARROW)
     rng = np.random.default_rng(1)
-    draw = lambda leaf: jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
+
+    def draw(leaf):
+        return jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32)
+
     params = jax.tree.map(draw, jax.eval_shape(lambda: init(module)))
     features = jnp.asarray(rng.uniform(size=(2, 5, 5, 16)), jnp.float32)
     probe = jnp.asarray(rng.uniform(size=(2, 2, 16)), jnp.float32)
@@ -190,9 +198,10 @@ def narrow():
 
 def decode(module, params, features, probe, *args, **how):
     """Compiled; `steps` and whether it trains are not traced."""
-    run = lambda params, features, probe: module.apply(
-        {'params': params}, features, probe, *args, method='decode', **how
-    )
+
+    def run(params, features, probe):
+        return module.apply({'params': params}, features, probe, *args, method='decode', **how)
+
     return jax.jit(run)(params, features, probe)
 
 
@@ -214,9 +223,9 @@ def test_refinements_are_a_loop_over_what_depends_on_the_history(narrow):
     module, params, features, probe = narrow
 
     def traced(steps):
-        run = lambda params: module.apply(
-            {'params': params}, features, probe, steps=steps, method='decode'
-        )
+        def run(params):
+            return module.apply({'params': params}, features, probe, steps=steps, method='decode')
+
         return str(jax.make_jaxpr(run)(params))
 
     loops = {steps: traced(steps) for steps in (0, 2, 20)}
@@ -257,10 +266,13 @@ def test_gradients_reach_every_trainable_parameter_and_are_finite_for_empty_mask
 
 def test_an_initial_gain_is_a_share_of_hes_deviation():
     rng = np.random.default_rng(0)
-    layer = lambda *shape: {
-        'kernel': 0.01 * rng.normal(size=shape),
-        'bias': rng.normal(size=shape[-1]),
-    }
+
+    def layer(*shape):
+        return {
+            'kernel': 0.01 * rng.normal(size=shape),
+            'bias': rng.normal(size=shape[-1]),
+        }
+
     decoder = {'fuse': {'conv': layer(3, 3, 32, 64)}, 'logits': layer(1, 1, 64, 2)}
     drawn = {'backbone': layer(3, 3, 8, 8), 'decoder': decoder}
     scaled = he_scaled(drawn, 0.6)

@@ -31,9 +31,10 @@ def random_params(module):
         module.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
     )
     rng = np.random.default_rng(0)
-    draw = lambda x: (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(
-        np.float32
-    )
+
+    def draw(x):
+        return (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(np.float32)
+
     return jax.tree.map(lambda x: draw(x) if len(x.shape) > 1 else 0.1 * draw(x), shapes['params'])
 
 
@@ -96,7 +97,9 @@ def test_logits_of_several_supports_with_void_are_pytorchs(encoder, grid):
 
     @jax.jit
     def ours(params, images, masks, valid):
-        run = lambda method, *args: module.apply({'params': params}, *args, method=method)
+        def run(method, *args):
+            return module.apply({'params': params}, *args, method=method)
+
         features = run('encode', images)
         probe = run('probe', features[None, 1:], masks[None], valid[None])
         return run('decode', features[:1], probe)[0], run('maps', features[:1], probe)[

@@ -33,10 +33,13 @@ PLACES = {
 
 def head_of(reference):
     """Our parameters of the head, from the reference's."""
-    convolution = lambda m: {
-        'kernel': m.weight.detach().permute(2, 3, 1, 0).numpy(),
-        'bias': m.bias.detach().numpy(),
-    }
+
+    def convolution(m):
+        return {
+            'kernel': m.weight.detach().permute(2, 3, 1, 0).numpy(),
+            'bias': m.bias.detach().numpy(),
+        }
+
     params = {'pyramid': {}, 'classify': convolution(reference.classify)}
     for place, name in PLACES.items():
         conv, norm, _ = getattr(reference, name)
@@ -163,7 +166,10 @@ def test_the_configs_are_valid_and_say_how_large_the_network_is(argument, head):
     method = Method.from_config(config)
     assert method.supervised and not method.few_shot
     params = method.abstract()['params']
-    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
+
+    def size(tree):
+        return sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
+
     assert size(params['backbone']) == pytest.approx(23.5 if argument == '' else 8.5, abs=0.1)
     assert size(params) - size(params['backbone']) == pytest.approx(head, abs=1)
     image = jax.ShapeDtypeStruct((1, 513, 513, 3), jnp.float32)

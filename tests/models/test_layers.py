@@ -17,7 +17,10 @@ from simpropnet_jax.ops.convolve import convolve, tracing_for
 )
 def test_convolution_and_its_gradient_are_xlas(channels, dilation, platform, dtype, tolerance):
     rng = np.random.default_rng(dilation)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
     x, kernel, weights = (
         draw(2, 9, 7, channels[0]),
         draw(3, 3, *channels),
@@ -38,7 +41,10 @@ def test_convolution_and_its_gradient_are_xlas(channels, dilation, platform, dty
     with tracing_for(platform):
         value, gradients = jax.vjp(lambda x, k: convolve(x, k, dilation), x, kernel)
         ours_of_both = gradients(weights)
-    wide = lambda array: array.astype(jnp.float32)
+
+    def wide(array):
+        return array.astype(jnp.float32)
+
     expected, expected_gradients = jax.vjp(reference, wide(x), wide(kernel))
     pairs = zip([value, *ours_of_both], [expected, *expected_gradients(wide(weights))], strict=True)
     for ours, theirs in pairs:
@@ -70,7 +76,10 @@ def test_a_gpus_first_convolution_over_blocks_is_the_plain_one(size, side):
 @pytest.mark.parametrize('dilation', [1, 2, 6])
 def test_constant_and_thin_channels_are_as_if_concatenated(dilation):
     rng = np.random.default_rng(dilation)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
     x, constant, thin = draw(2, 6, 7, 5), draw(2, 4), draw(2, 6, 7, 2)
     module = layers.Conv(3, dilation=dilation)
     together = jnp.concatenate([x, layers.tile(constant, x), thin], -1)

@@ -64,7 +64,10 @@ def test_hashing_copies_each_number_to_many_places():
 def episode():
     """Normalised images and masks, soft and with void."""
     rng = np.random.default_rng(0)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
     masks = rng.uniform(size=(2, SHOTS, SIZE, SIZE)).astype(np.float32)
     masks[..., : SIZE // 2] = 0
     valid = (rng.uniform(size=masks.shape) > 0.2).astype(np.float32)
@@ -130,7 +133,10 @@ def test_the_published_network(episode):
             linear = model.classifier[layer]
             weights.append((linear.weight.reshape(len(linear.bias), -1, side, side), linear.bias))
         names += ['fc6', 'fc7', 'fc8'][:layers]
-        array = lambda tensor: jnp.asarray(tensor.detach().numpy())
+
+        def array(tensor):
+            return jnp.asarray(tensor.detach().numpy())
+
         return {
             name: {'kernel': array(kernel.permute(2, 3, 1, 0)), 'bias': array(bias)}
             for name, (kernel, bias) in zip(names, weights, strict=True)

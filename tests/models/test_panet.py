@@ -73,19 +73,21 @@ def torch_panet(torch, params, supports, masks, valid, queries):
     functional = torch.nn.functional
     kernel = torch.tensor(np.array(params['project']['kernel'])).permute(3, 2, 0, 1)
     bias = torch.tensor(np.array(params['project']['bias']))
-    encode = lambda x: functional.conv2d(
-        torch.tensor(x)[:, ::8, ::8].permute(0, 3, 1, 2), kernel, bias, 1, 2, 2
-    )
-    larger = lambda x: functional.interpolate(
-        x, size=(SIZE, SIZE), mode='bilinear', align_corners=True
-    )
+
+    def encode(x):
+        return functional.conv2d(
+            torch.tensor(x)[:, ::8, ::8].permute(0, 3, 1, 2), kernel, bias, 1, 2, 2
+        )
+
+    def larger(x):
+        return functional.interpolate(x, size=(SIZE, SIZE), mode='bilinear', align_corners=True)
 
     def average(features, mask):
         return (larger(features[None]) * mask).sum((2, 3)) / (mask.sum() + 5e-4)
 
-    cosine = lambda features, one: (
-        20 * torch.cosine_similarity(features, one[..., None, None], dim=1)
-    )
+    def cosine(features, one):
+        return 20 * torch.cosine_similarity(features, one[..., None, None], dim=1)
+
     logits, losses = [], []
     for images, mask, known, query in zip(supports, masks, valid, queries, strict=True):
         support = encode(images)

@@ -52,7 +52,10 @@ def plain(features, foreground, background, rounds):
         if few_b:
             f = np.setdiff1d(f, b)
         cases.append((few_f, few_b))
-        mean = lambda index: x[index].sum(0) / (len(index) + 5e-4)
+
+        def mean(index):
+            return x[index].sum(0) / (len(index) + 5e-4)
+
         unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
         weights = np.exp(2 * unit @ unit[b].T)
         local = weights / weights.sum(-1, keepdims=True) @ x[b]

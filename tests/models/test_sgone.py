@@ -43,9 +43,10 @@ def random_params(module):
         module.init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), jnp.zeros((1, SIZE, SIZE))
     )
     rng = np.random.default_rng(0)
-    draw = lambda x: (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(
-        np.float32
-    )
+
+    def draw(x):
+        return (rng.normal(size=x.shape) * (2 / np.prod(x.shape[:-1])) ** 0.5).astype(np.float32)
+
     return jax.tree.map(lambda x: draw(x) if len(x.shape) > 1 else 0.1 * draw(x), shapes['params'])
 
 
@@ -53,7 +54,9 @@ def theirs(params, encoder, query, supports, masks, shots):
     """Logits [2, h, w] of one episode, from the released code's description: its VGG-16, or pixels as above."""
     torch = pytest.importorskip('torch', reason='PyTorch is the reference')
     F = torch.nn.functional
-    image = lambda x: torch.tensor(np.moveaxis(x, -1, 0)[None])
+
+    def image(x):
+        return torch.tensor(np.moveaxis(x, -1, 0)[None])
 
     def conv(layer, x):
         kernel = torch.tensor(np.moveaxis(np.asarray(layer['kernel']), (3, 2), (0, 1)))
@@ -112,7 +115,9 @@ def test_logits_of_both_ways_with_several_supports_are_pytorchs(encoder, thin):
 
     @jax.jit
     def ours(params, images, masks):
-        run = lambda module, method, *args: module.apply({'params': params}, *args, method=method)
+        def run(module, method, *args):
+            return module.apply({'params': params}, *args, method=method)
+
         features = run(modules[0], 'encode', images)
         query, supports = (
             jax.tree.map(lambda x, i=i: x[i], features) for i in (np.s_[:1], np.s_[None, 1:])

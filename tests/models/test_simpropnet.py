@@ -137,7 +137,10 @@ def test_k_shot_is_the_mean_of_one_shot_probes(narrow):
     rng = np.random.default_rng(3)
     features = jnp.asarray(rng.uniform(size=(2, 5, 5, 5, 16)), jnp.float32)
     masks = jnp.asarray(rng.integers(0, 2, (2, 5, SIZE, SIZE)), jnp.float32)
-    probe = lambda f, m: module.apply({'params': params}, f, m, method='probe')
+
+    def probe(f, m):
+        return module.apply({'params': params}, f, m, method='probe')
+
     several, single = (
         probe(features, masks),
         [probe(features[:, k : k + 1], masks[:, k : k + 1]) for k in range(5)],

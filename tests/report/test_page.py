@@ -196,7 +196,10 @@ def test_folds_parts_and_inputs_stand_in_tables_as_the_papers_have_them(tmp_path
     assert row(section(text, 'Empty support masks'), 'baseline (zero_mask)')[4] == '35.00 ± 1.00'
     assert row(section(text, 'mIoU by class'), 'SimPropNet')[3] == '50.00'
     assert row(text, 'base1/eval/c.json')[-2:] == ['8 x TPU v4', '0.10.2']
-    cells = lambda text: re.findall(r'\d\d\.\d\d', text)
+
+    def cells(text):
+        return re.findall(r'\d\d\.\d\d', text)
+
     assert cells(html.split('<h2>')[1]) == cells(folds)  # of one list of rows
     assert '## Left out' not in text and printed.err == ''
 
@@ -244,17 +247,8 @@ def test_partitions_studies_supervised_curves_and_pictures(tmp_path, capsys):
     assert row(found, 'CMPS')[:3] == ['56.50', '66.50', '56.50'] and 'split-3 L3' in found
     assert row(found, 'CANet + CRC') == ['66.50', '-', '-']
     assert 'a weak oracle' in found
-    assert row(section(text, 'Studies'), 'CANet') == [
-        '1',
-        '1',
-        '12.3',
-        '-',
-        '-',
-        '-',
-        '3.2',
-        '-',
-        '-',
-    ]
+    study = row(section(text, 'Studies'), 'CANet')
+    assert study[:4] == ['-', '1', '1', '12.3'] and study[8] == '3.2'
     supervised = section(text, 'Supervised')
     assert (
         row(supervised, 'mIoU') == ['45.67']

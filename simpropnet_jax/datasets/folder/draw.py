@@ -101,7 +101,10 @@ def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
             findings.mistake('mask that cannot be read', str(error))
             continue
         if read.shape != shape:
-            size = lambda shape: f'{shape[1]} x {shape[0]}'
+
+            def size(shape):
+                return f'{shape[1]} x {shape[0]}'
+
             as_stored = read.shape == own_size[::-1]
             why = ', as it is before its EXIF data turn it: save the image turned' * as_stored
             sizes = f'{mask.name} is {size(read.shape)}, {entry.image.name} {size(shape)}'

@@ -111,7 +111,10 @@ def find_annotated(folder: Path, file: Path, findings: Findings) -> list[Entry]:
     for one in annotated.annotations:
         if one.image in ids:
             name, picture = annotated.categories[one.category], annotated.images[one.image]
-            read = lambda one=one, picture=picture: coco.mask(one, picture).astype(np.uint8)
+
+            def read(one=one, picture=picture):
+                return coco.mask(one, picture).astype(np.uint8)
+
             mask = Mask(None if one.crowd else name, f'annotation {one.id} of {picture.file}', read)
             found.setdefault(ids[one.image], []).append(mask)
     entries = _entries(pictures, found, findings)
