@@ -18,6 +18,7 @@ class Guard:
         self.app = app
 
     async def __call__(self, scope, receive, send):
+        """Answer a request; refuse one that would ask another host."""
         if scope['type'] == 'http' and any(part in scope['path'].lower() for part in ELSEWHERE):
             await send(
                 {

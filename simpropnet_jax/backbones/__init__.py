@@ -1,0 +1,1 @@
+"""ResNet and VGG encoders, their pretrained weights and input conventions."""

@@ -37,6 +37,7 @@ class Extractor:
     encode: Callable[[UInt8[Array, 'n H W 3']], Float[Array, 'n h w c']]
 
     def __call__(self, images: UInt8[Array | np.ndarray, 'n H W 3']) -> Float[Array, 'n h w c']:
+        """Return the features of images."""
         return self.encode(images)
 
 

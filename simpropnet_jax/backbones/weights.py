@@ -209,6 +209,7 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_pth(path: Path) -> dict[str, np.ndarray]:
+    """Read the state dict of a .pth file as torchvision publishes it, by name."""
     try:
         import torch
     except ImportError as error:
@@ -228,6 +229,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a .safetensors file, by name."""
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -289,5 +291,6 @@ def fold(
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()

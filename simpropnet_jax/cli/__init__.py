@@ -1,0 +1,1 @@
+"""The command `simpropnet`: one module for each subcommand."""

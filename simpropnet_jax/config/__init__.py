@@ -1,0 +1,1 @@
+"""Recipes and fields: defaults, rules, help, and the command line."""

@@ -65,7 +65,7 @@ def load(argument: str) -> Recipe:
 
 
 def get(name: str, words: str = '') -> ConfigDict:
-    """Return the config of one of the package's recipes: get('simpropnet', 'fold=2,cpu').
+    """Return the config of a recipe of the package, as in `recipes.get('simpropnet', 'fold=2,cpu')`.
 
     Raises:
       ValueError: there is no such recipe, or it does not take the words.

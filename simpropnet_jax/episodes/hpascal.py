@@ -80,9 +80,11 @@ class Split(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """Attributes:
-    queries: class id -> number of distinct queries.
-    episodes: of all classes, with all supports of a query, the first of them for one shot; none where it is empty.
+    """A partition of the benchmark.
+
+    Attributes:
+      queries: class id -> number of distinct queries.
+      episodes: of all classes, with all supports of a query, the first of them for one shot; none where it is empty.
     """
 
     queries: dict[int, int]

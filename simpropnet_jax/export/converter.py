@@ -18,6 +18,7 @@ from simpropnet_jax.runtime import paths
 
 
 def main(workdir: str, which: str, opset: str, out: str) -> None:
+    """Write the .onnx files of a trained method; `onnx` runs this in a process of its own."""
     logging.getLogger('jax2onnx').setLevel(
         logging.CRITICAL
     )  # plugins for libraries that are not here

@@ -1,0 +1,1 @@
+"""Images, masks, COCO annotations and overlays."""

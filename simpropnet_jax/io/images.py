@@ -152,12 +152,12 @@ def _open(path) -> Image.Image:
         with opened(path) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
-                raise _TooLarge(
+                raise _TooLargeError(
                     f'{path} is {width} x {height} pixels, more than {MOST_PIXELS // 10**6} million: make it smaller'
                 )
             image.load()
             return ImageOps.exif_transpose(image)
-    except _TooLarge:
+    except _TooLargeError:
         raise
     except UnidentifiedImageError as error:
         raise ValueError(f'{path} is not a picture of any known format') from error
@@ -165,7 +165,7 @@ def _open(path) -> Image.Image:
         raise ValueError(f'{path} cannot be read as a picture: {error}') from error
 
 
-class _TooLarge(ValueError):
+class _TooLargeError(ValueError):
     """More pixels than are read."""
 
 

@@ -8,7 +8,9 @@ from simpropnet_jax.models.self_support import mixed
 
 
 class FewShotMethod(nn.Module):
-    """What the methods share. Each defines
+    """What the methods share.
+
+    Each defines:
 
     encode(images, train):               [N, H, W, 3], normalised -> features [N, h, w, C] (or a pytree), of one image;
     probe_each(features, masks, valid):  [B, K, h, w, C], [B, K, H, W] in [0, 1], and 0 where void -> what is kept of

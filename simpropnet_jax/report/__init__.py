@@ -1,0 +1,1 @@
+"""Pages, pictures and curves of results."""

@@ -1,0 +1,1 @@
+"""Errors, paths, downloads, checkpoints, devices and hosts: the ground floor."""

@@ -82,7 +82,7 @@ class Checkpoints:
           items: name -> pytree of arrays; each can be restored without the others.
           score: what selection measured, higher is better; None: nothing.
         Raises:
-          CannotWrite: names the step, be it this one or the one before, which was still being written.
+          WriteError: names the step, be it this one or the one before, which was still being written.
         """
         self.wait()
         if step in self._manager.all_steps():
@@ -99,7 +99,7 @@ class Checkpoints:
         """Returns when all that was saved is on disk.
 
         Raises:
-          CannotWrite: names the step that is not.
+          WriteError: names the step that is not.
         """
         with writing(f'checkpoint {self._saving} in {self.directory}'):
             self._manager.wait_until_finished()

@@ -47,11 +47,11 @@ class Remote:
     size: int | None = None
 
 
-class _BrokeOff(Exception):
+class _BrokenOffError(Exception):
     """Worth another attempt at this address."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Not worth another attempt at this address."""
 
 
@@ -180,7 +180,7 @@ def _download(remote: Remote, file: BinaryIO) -> None:
     for url in remote.urls:
         try:
             return _download_from(url, remote, file)
-        except _Refused as error:
+        except _RefusedError as error:
             reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {error}')
     of = '' if remote.size is None else f' of {remote.size:,}'
     raise OSError(
@@ -194,11 +194,11 @@ def _download_from(url: str, remote: Remote, file: BinaryIO) -> None:
     while True:
         try:
             return _request(url, remote, file)
-        except _BrokeOff as error:
+        except _BrokenOffError as error:
             attempts = 1 if _size(file) > most else attempts + 1
             most = max(most, _size(file))
             if attempts >= ATTEMPTS:
-                raise _Refused(error) from error
+                raise _RefusedError(error) from error
             logger.warning(
                 '%s at %s bytes: %s; trying again', remote.name, f'{_size(file):,}', error
             )
@@ -224,17 +224,17 @@ def _request(url: str, remote: Remote, file: BinaryIO) -> None:
             and remote.size is None
         ):
             return
-        kind = _BrokeOff if error.code in (408, 429) or error.code >= 500 else _Refused
+        kind = _BrokenOffError if error.code in (408, 429) or error.code >= 500 else _RefusedError
         raise kind(f'HTTP status {error.code} {error.reason}') from error
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokeOff(str(getattr(error, 'reason', error))) from error
+        raise _BrokenOffError(str(getattr(error, 'reason', error))) from error
     with response:
         start, total = _extent(response, have)
         if remote.size not in (
             None,
             total,
         ):  # a web page that excuses itself must not replace what is there
-            raise _Refused(
+            raise _RefusedError(
                 f'its file has {total or "an unknown number of"} bytes, expected {remote.size}'
             )
         if start == 0:
@@ -242,7 +242,7 @@ def _request(url: str, remote: Remote, file: BinaryIO) -> None:
         with _bar(remote.name, total, start) as bar:
             _copy(response, file, bar)
     if total is not None and _size(file) < total:
-        raise _BrokeOff('the connection ended too early')
+        raise _BrokenOffError('the connection ended too early')
 
 
 def _extent(response, have: int) -> tuple[int, int | None]:
@@ -253,7 +253,7 @@ def _extent(response, have: int) -> tuple[int, int | None]:
     sent = response.headers.get('Content-Range', '')
     match = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', sent)
     if not match or int(match[1]) != have:
-        raise _Refused(f'asked for the bytes from {have} on, it sent {sent or "others"!r}')
+        raise _RefusedError(f'asked for the bytes from {have} on, it sent {sent or "others"!r}')
     return have, int(match[2])
 
 
@@ -262,7 +262,7 @@ def _copy(response, file: BinaryIO, bar: tqdm) -> None:
         try:
             block = response.read(_BLOCK)
         except (OSError, http.client.HTTPException) as error:
-            raise _BrokeOff(str(error)) from error
+            raise _BrokenOffError(str(error)) from error
         if not block:
             return
         try:

@@ -20,6 +20,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message):
+        """End the program with one sentence."""
         self.exit(2, f'error: {message}; --help says more\n')
 
 

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # errors that only writing meets
 
 
-class CannotWrite(OSError):
+class WriteError(OSError):
     """The work directory does not take what a run must write; says in one sentence what, and why."""
 
     exit_status = 1  # of a command; no mistake in what the user typed
@@ -28,16 +28,16 @@ class CannotWrite(OSError):
 
 @contextlib.contextmanager
 def writing(what: str | AnyPath) -> Iterator[None]:
-    """Turns whatever goes wrong while writing, of which every library has its own type, into CannotWrite."""
+    """Turns whatever goes wrong while writing, of which every library has its own type, into WriteError."""
     try:
         yield
     except Exception as error:
-        raise CannotWrite(f'{what} could not be written ({reason(error)})') from error
+        raise WriteError(f'{what} could not be written ({reason(error)})') from error
 
 
 def is_about_writing(error: OSError) -> bool:
     """Whether writing failed, and not reading."""
-    return isinstance(error, CannotWrite) or error.errno in NO_ROOM
+    return isinstance(error, WriteError) or error.errno in NO_ROOM
 
 
 def reason(error: Exception) -> str:
@@ -57,7 +57,7 @@ def only_run(workdir: AnyPath) -> Iterator[None]:
     """Makes a work directory, and keeps other trainings off until the process ends, in whatever way.
 
     Raises:
-      CannotWrite: another training has it, or it cannot be written.
+      WriteError: another training has it, or it cannot be written.
       ValueError: the processes of a multi-host run do not share it.
     """
     if jax.process_index() != 0:
@@ -80,7 +80,7 @@ def only_run(workdir: AnyPath) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             owner = lock.read().decode(errors='replace') or 'of unknown number'
-            raise CannotWrite(
+            raise WriteError(
                 f'another training ({owner}) is using {workdir}; stop it, or wait for its end, or use another --workdir'
             ) from error
         except OSError:
@@ -103,6 +103,6 @@ def _open_lock(workdir: AnyPath):
         ).close()  # the lock of an earlier run can be open to writing by itself
         return (workdir / 'lock').open('a+b', buffering=0)
     except OSError as error:
-        raise CannotWrite(
+        raise WriteError(
             f'{workdir} cannot be written ({reason(error)}); make it writable, or use another --workdir'
         ) from error

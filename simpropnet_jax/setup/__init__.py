@@ -1,0 +1,1 @@
+"""Prepares a run from its config: method, weights, data and episodes."""

@@ -1,0 +1,1 @@
+"""Several trainings, planned, run and compared; the demo."""

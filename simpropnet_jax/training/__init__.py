@@ -1,0 +1,1 @@
+"""Objectives, phases, state and the training loop."""

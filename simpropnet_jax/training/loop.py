@@ -14,7 +14,7 @@ from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.progress import ProgressBar
-from simpropnet_jax.runtime.workdir import CannotWrite, is_about_writing, only_run, reason
+from simpropnet_jax.runtime.workdir import WriteError, is_about_writing, only_run, reason
 from simpropnet_jax.setup.run import TrainingRun, prepare_training
 from simpropnet_jax.training import phases
 from simpropnet_jax.training.feed import Feed
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM
 
 
-class NonFiniteLoss(ValueError):
+class NonFiniteLossError(ValueError):
     """The loss is not a number any more; nothing was saved since it was one."""
 
 
@@ -45,9 +45,9 @@ def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
 
     Raises:
       ValueError, OSError, ImportError: what a user can mend, before anything is compiled or written.
-      CannotWrite: before anything is compiled, where the work directory cannot be written or another training has
+      WriteError: before anything is compiled, where the work directory cannot be written or another training has
         it; later, where the disk is full; then it names the last good checkpoint.
-      NonFiniteLoss: names the step and the last good checkpoint.
+      NonFiniteLossError: names the step and the last good checkpoint.
       SystemExit: on SIGTERM, after a checkpoint was saved.
     """
     return train(prepare_training(config, workdir))
@@ -133,14 +133,14 @@ def _naming_the_last_good(checkpoints, workdir):
     except OSError as error:
         if not is_about_writing(error):
             raise
-        with contextlib.suppress(CannotWrite):
+        with contextlib.suppress(WriteError):
             checkpoints.wait()
         what = (
             str(error)
-            if isinstance(error, CannotWrite)
+            if isinstance(error, WriteError)
             else f'{workdir} could not be written ({reason(error)})'
         )
-        raise CannotWrite(
+        raise WriteError(
             f'{what}; {_last_good(checkpoints)}; mend that, and the same command goes on'
         ) from error
 
@@ -198,14 +198,14 @@ class _Log:
             self.flush(step)
 
     def flush(self, step):
-        """Writes what has been collected; raises NonFiniteLoss where a loss is not a number."""
+        """Writes what has been collected; raises NonFiniteLossError where a loss is not a number."""
         if not self.waiting:
             return
         values = self._fetched()
         for number, one in values.items():
             if not (math.isfinite(one['loss']) and math.isfinite(one['gradient_norm'])):
                 self.checkpoints.wait()
-                raise NonFiniteLoss(
+                raise NonFiniteLossError(
                     f'the loss is {one["loss"]}, the gradient norm {one["gradient_norm"]}, at step {number}; '
                     f'{_last_good(self.checkpoints)}; '
                     'a smaller config.train.learning_rate (in a new --workdir) may help'

@@ -19,7 +19,7 @@ TENSORBOARD = "TensorBoard's files in the work directory"
 
 
 class Writer:
-    """Writes on the first host, does nothing on the others; raises CannotWrite.
+    """Writes on the first host, does nothing on the others; raises WriteError.
 
     Args:
       workdir: of the run; metrics.jsonl and TensorBoard's files go there.
@@ -82,6 +82,7 @@ class Writer:
                 )
 
     def close(self) -> None:
+        """Write what is still held back, and close the files."""
         if self._tensorboard:
             with writing(TENSORBOARD):
                 self._tensorboard.flush()

@@ -41,23 +41,25 @@ def random_params(module):
 def theirs(params, encoder, query, supports, positive, negative):
     """Logits [2, h, w] of one episode, from the released code's description; the supports' annotations, [K, H, W]."""
     torch = pytest.importorskip('torch', reason='PyTorch is the reference')
-    F = torch.nn.functional
+    functional = torch.nn.functional
 
     def conv(layer, x, dilation=1):
         kernel = torch.tensor(np.moveaxis(np.asarray(layer['kernel']), (3, 2), (0, 1)))
         bias, pad = torch.tensor(np.asarray(layer['bias'])), dilation * (kernel.shape[-1] // 2)
-        return F.conv2d(x, kernel, bias, padding=pad, dilation=dilation)
+        return functional.conv2d(x, kernel, bias, padding=pad, dilation=dilation)
 
     def encode(image):
         x = torch.tensor(np.moveaxis(image, -1, 0)[None])
         if encoder == 'resnet50':
             x = x[..., ::8, ::8]
-            return F.relu(conv(params['project']['conv'], torch.cat([x, x**2], 1), dilation=2))
+            return functional.relu(
+                conv(params['project']['conv'], torch.cat([x, x**2], 1), dilation=2)
+            )
         for block, depth in enumerate((2, 2, 3, 3, 3), 1):
             for i in range(1, depth + 1):
-                x = F.relu(conv(params['backbone'][f'conv{block}_{i}'], x))
-            x = F.max_pool2d(x, 3, 2, 1)
-        return F.relu(conv(params['project']['conv'], x))
+                x = functional.relu(conv(params['backbone'][f'conv{block}_{i}'], x))
+            x = functional.max_pool2d(x, 3, 2, 1)
+        return functional.relu(conv(params['project']['conv'], x))
 
     def downsampled(annotation, size):
         """By a bilinear kernel, one for each position of the features."""
@@ -81,7 +83,7 @@ def theirs(params, encoder, query, supports, positive, negative):
 
     features = encode(query)
     tiled = [pooled(one).expand_as(features) for one in (negative, positive)]
-    x = F.relu(conv(params['head']['fc7']['conv'], torch.cat([features, *tiled], 1)))
+    x = functional.relu(conv(params['head']['fc7']['conv'], torch.cat([features, *tiled], 1)))
     return conv(params['head']['logits'], x)[0].numpy()
 
 

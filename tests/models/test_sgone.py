@@ -53,38 +53,42 @@ def random_params(module):
 def theirs(params, encoder, query, supports, masks, shots):
     """Logits [2, h, w] of one episode, from the released code's description: its VGG-16, or pixels as above."""
     torch = pytest.importorskip('torch', reason='PyTorch is the reference')
-    F = torch.nn.functional
+    functional = torch.nn.functional
 
     def image(x):
         return torch.tensor(np.moveaxis(x, -1, 0)[None])
 
     def conv(layer, x):
         kernel = torch.tensor(np.moveaxis(np.asarray(layer['kernel']), (3, 2), (0, 1)))
-        return F.conv2d(
+        return functional.conv2d(
             x, kernel, torch.tensor(np.asarray(layer['bias'])), padding=kernel.shape[-1] // 2
         )
 
     def levels(x):
         if encoder == 'resnet50':
-            return F.max_pool2d(x[..., ::4, ::4], 3, 2, 1), -x[..., ::8, ::8], x[..., ::8, ::8] ** 2
+            return (
+                functional.max_pool2d(x[..., ::4, ::4], 3, 2, 1),
+                -x[..., ::8, ::8],
+                x[..., ::8, ::8] ** 2,
+            )
         found = []
         for block, (depth, stride) in enumerate(
             zip((2, 2, 3, 3, 3), (2, 2, 2, 1, 1), strict=True), 1
         ):
             for i in range(1, depth + 1):
-                x = F.relu(conv(params['backbone'][f'conv{block}_{i}'], x))
-            x = F.max_pool2d(x, 3, stride, 1)
+                x = functional.relu(conv(params['backbone'][f'conv{block}_{i}'], x))
+            x = functional.max_pool2d(x, 3, stride, 1)
             found.append(x)
         return found[2:]
 
     def branches(x):
         third, fourth, fifth = levels(x)
-        side = F.relu(conv(params['side3'], third))
-        side = F.relu(conv(params['side4'], torch.cat([side, fourth], 1)))
+        side = functional.relu(conv(params['side3'], third))
+        side = functional.relu(conv(params['side4'], torch.cat([side, fourth], 1)))
         return conv(params['guidance'], fifth), conv(params['side5'], torch.cat([side, fifth], 1))
 
     def vector(support, mask):
-        guidance = F.interpolate(
+        guidance = functional.interpolate(
             branches(image(support))[0], size=mask.shape, mode='bilinear', align_corners=True
         )
         mask = torch.tensor(mask)
@@ -92,8 +96,8 @@ def theirs(params, encoder, query, supports, masks, shots):
 
     def segment(vector):
         guidance, side = branches(image(query))
-        similarity = F.cosine_similarity(guidance, vector[..., None, None])
-        x = F.relu(conv(params['head']['fuse'], side * similarity[:, None]))
+        similarity = functional.cosine_similarity(guidance, vector[..., None, None])
+        x = functional.relu(conv(params['head']['fuse'], side * similarity[:, None]))
         return conv(params['head']['logits'], x)[0]
 
     vectors = [vector(*pair) for pair in zip(supports, masks, strict=True)]

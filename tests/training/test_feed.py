@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step_within_a_group(
         add(self, step, metrics | {'loss': poisoned}, count)
 
     monkeypatch.setattr(loop._Log, 'add', adding)
-    with pytest.raises(loop.NonFiniteLoss, match='at step 2; there is no checkpoint yet'):
+    with pytest.raises(loop.NonFiniteLossError, match='at step 2; there is no checkpoint yet'):
         loop.train_and_evaluate(small_config('fold=1,tpc', **STEPS, **RESIDENT), tmp_path)
 
 

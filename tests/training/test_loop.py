@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
 
     monkeypatch.setattr(loop._Log, 'flush', poisoned)
     with pytest.raises(
-        loop.NonFiniteLoss, match=r'nan.*at step 5; the last good checkpoint is step 3'
+        loop.NonFiniteLossError, match=r'nan.*at step 5; the last good checkpoint is step 3'
     ):
         loop.train_and_evaluate(small_config(), tmp_path)
     assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['3']

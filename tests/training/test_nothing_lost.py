@@ -19,7 +19,7 @@ import pytest
 
 from simpropnet_jax import models
 from simpropnet_jax.runtime import sharding
-from simpropnet_jax.runtime.workdir import CannotWrite, only_run
+from simpropnet_jax.runtime.workdir import WriteError, only_run
 from simpropnet_jax.training import loop
 from tests.training import tiny
 
@@ -131,7 +131,7 @@ def largest_file(size):
 )  # the latter: a picture
 def test_a_full_disk_ends_the_run_and_with_room_again_it_goes_on(size, what, small_config, workdir):
     before = contents(workdir / 'checkpoints' / '3')
-    with largest_file(size), pytest.raises(CannotWrite) as error:
+    with largest_file(size), pytest.raises(WriteError) as error:
         loop.train_and_evaluate(small_config(), workdir)
     sentence = str(error.value)
     assert what in sentence and 'could not be written' in sentence and 'File too large' in sentence
@@ -159,7 +159,7 @@ def test_a_second_run_on_the_same_work_directory_is_refused(small_config, workdi
     with only_run(workdir):
         before = contents(workdir)
         with pytest.raises(
-            CannotWrite,
+            WriteError,
             match=rf'another training \(process {os.getpid()} on .*\) is using {workdir}',
         ):
             loop.train_and_evaluate(small_config(), workdir)
@@ -177,7 +177,7 @@ def test_a_read_only_work_directory_is_refused():
             os.seteuid(65534)
             later.callback(os.seteuid, 0)
         with pytest.raises(
-            CannotWrite, match=rf'^{workdir} cannot be written \(.*Permission denied\); make it'
+            WriteError, match=rf'^{workdir} cannot be written \(.*Permission denied\); make it'
         ):
             with only_run(workdir):
                 pass

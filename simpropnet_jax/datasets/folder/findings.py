@@ -17,9 +17,11 @@ class Findings:
         self.oddities: dict[str, list[str]] = {}
 
     def mistake(self, kind: str, example: str) -> None:
+        """Add an example of what must be fixed."""
         self.mistakes.setdefault(kind, []).append(example)
 
     def odd(self, kind: str, *examples: str) -> None:
+        """Add examples of what may be right but is unusual."""
         if examples:
             self.oddities.setdefault(kind, []).extend(examples)
 

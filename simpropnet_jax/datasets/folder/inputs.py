@@ -36,6 +36,7 @@ class Entry(NamedTuple):
 
     @property
     def classes(self) -> set[str]:
+        """The names of the classes that the masks are of."""
         return {mask.class_name for mask in self.masks if mask.class_name is not None}
 
 

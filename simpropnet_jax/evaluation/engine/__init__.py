@@ -1,0 +1,1 @@
+"""Scores a method on episodes: images, features, supports and metrics."""

@@ -42,7 +42,7 @@ class Evaluator:
     """Scores any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
 
     The features of the bank, and what is kept of each support, stay on the device while it runs, replicated over the
-    mesh: an episode is then a few integers. Where features take more memory than is prepared, supports are looked at group
+    mesh: an episode is then a few integers. Where features take more memory than there is, supports are looked at group
     after group, and so are the queries of each shot, so that an image is encoded once for each of these. Episodes are
     sharded over the mesh axis 'data'.
     """
@@ -382,16 +382,7 @@ def _check(episodes, bank, classes, label_sizes, void, batch, refinement):
             'there is no episode to evaluate: every (shot, seed) needs a list with at least one'
         )
     for (shot, seed), listed in episodes.items():
-        for episode in listed:
-            if len(episode.supports) != shot:
-                found = f'{len(episode.supports)} supports: {episode}'
-                raise ValueError(f'the {shot}-shot set of seed {seed} has an episode with {found}')
-        absent = sorted(set(classes) - {episode.class_id for episode in listed})
-        if absent:
-            raise ValueError(
-                f'the {shot}-shot set of seed {seed} has no episode of the classes {absent}, so their IoU is '
-                'undefined: use more episodes, a weaker tiny-object rule, or more data'
-            )
+        _check_set(listed, classes, shot, seed)
     if void not in VOID_RULES:
         raise ValueError(f"void must be 'ignore' or 'background', got {void!r}")
     if not label_sizes or set(label_sizes) - set(LABEL_SIZES):
@@ -406,3 +397,16 @@ def _check(episodes, bank, classes, label_sizes, void, batch, refinement):
         )
     if batch < 1:
         raise ValueError(f'batch must be at least 1, got {batch}')
+
+
+def _check_set(listed, classes, shot, seed):
+    for episode in listed:
+        if len(episode.supports) != shot:
+            found = f'{len(episode.supports)} supports: {episode}'
+            raise ValueError(f'the {shot}-shot set of seed {seed} has an episode with {found}')
+    absent = sorted(set(classes) - {episode.class_id for episode in listed})
+    if absent:
+        raise ValueError(
+            f'the {shot}-shot set of seed {seed} has no episode of the classes {absent}, so their IoU is '
+            'undefined: use more episodes, a weaker tiny-object rule, or more data'
+        )

@@ -1,0 +1,1 @@
+"""Masks that come from other programs, or go to them."""

@@ -1,0 +1,1 @@
+"""Result files, the tables made of them, and comparisons."""
