@@ -231,8 +231,8 @@ def _recipe_row(
     for field, _, value in own_fields:
         _change(config, *([], value) if field == 'epochs' else ([(field, value)], None))
     shown = [''.join(field) for field in own_fields if field[0] != 'epochs']
-    name = '_'.join([Path(recipe).stem, *own_words, *shown, length(config)])
-    return Row(re.sub(r'[^\w.-]+', '_', name), config)
+    parts = [Path(recipe).stem, *own_words, *shown, length(config)]
+    return Row('_'.join(re.sub(r'[^\w.-]+', '_', part).strip('_') for part in parts), config)
 
 
 def _is_field(part: str) -> bool:

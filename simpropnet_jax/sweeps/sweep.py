@@ -87,7 +87,8 @@ def run_sweep(
                 )
             raise
         finally:
-            print('\n' + table(study), end='', flush=True)
+            if study:
+                print('\n' + table(study), end='', flush=True)
     return study
 
 
