@@ -15,12 +15,12 @@ from PIL import Image
 
 from configs import deeplabv3plus
 from simpropnet_jax.backbones.normalise import normalise
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.datasets.index import Pairs, listed_pairs
 from simpropnet_jax.episodes.loader import image_batches, own_labels
 from simpropnet_jax.evaluation import oracle as supervised
 from simpropnet_jax.evaluation import run as evaluation
-from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.ops.resize import resize_bilinear
+from simpropnet_jax.setup.run import store_config
 from simpropnet_jax.training import loop
 from tests.fakes import SMALL, fake_source
 
@@ -167,7 +167,7 @@ def test_rules_of_another_kind_of_network_are_refused_before_anything_is_written
         (few_shot, "config.train.classes must be 'base' for simpropnet, got 'all'"),
         (
             episodes,
-            "config.select.on must be 'novel_val', 'base_val' or 'last' for a few-shot method, got 'val'",
+            "config.select.on must be 'novel_val', 'base_val' or 'last' for simpropnet, a few-shot method, got 'val'",
         ),
         (
             oracle,
@@ -179,9 +179,10 @@ def test_rules_of_another_kind_of_network_are_refused_before_anything_is_written
         assert not (tmp_path / 'W').exists()
 
 
-def test_a_supervised_network_has_no_episodes_to_segment(tmp_path):
+def test_a_supervised_network_has_no_episodes_to_segment(prepared_data, tmp_path):
     config = deeplabv3plus.get_config()
-    config.update_from_flattened_dict(SMALL | {'model.convention': 'torchvision'})
+    changes = {'model.convention': 'torchvision', 'data.dir': str(prepared_data)}
+    config.update_from_flattened_dict(SMALL | changes)
     store_config(config, tmp_path)
     for evaluate in (
         lambda: evaluation.evaluate_run(None, tmp_path, inputs='zero_mask'),
