@@ -3,9 +3,9 @@
     simpropnet hpascal build --out hpascal.json --config.oracle=runs/oracle/labels
     simpropnet hpascal eval --checkpoint runs/fold2 --hpascal hpascal.json     (then)
 
-Improved Similarity Propagation, section 4.1. The oracle is a folder of label maps, ID.png, that a supervised
-predicts for the val list: `simpropnet oracle` writes ours. A picture of each fold next to the file shows a pair of every
-class and partition (the paper's Figure 4).
+Improved Similarity Propagation, section 4.1. The oracle is a folder of label maps, ID.png, that a supervised network
+predicts for the val list: `simpropnet oracle` writes ours. A picture of each fold next to the file shows a pair of
+every class and partition (the paper's Figure 4).
 """
 
 from pathlib import Path

@@ -155,7 +155,7 @@ def stored(run: paths.AnyPath) -> ConfigDict:
     Raises:
       ValueError: there is none, or it is damaged.
     """
-    from simpropnet_jax.config.stored import stored_config
+    from simpropnet_jax.config.rules import stored_config
 
     return stored_config(run)
 

@@ -29,7 +29,8 @@ What a mask may be, at the size of its image:
                          of the category that is called CLASS; without CLASS, of all. What is iscrowd is void
 
 Pictures may be of any usual format, up to 200 million pixels. They are read as they are shown (turned by EXIF, the
-first frame, transparent parts on white). A support that lies in the query folder is segmented like any other query.
+first frame, transparent parts on white). A support or its mask in the query folder is segmented like any other picture
+there; the log names it.
 
 Re-run the same command to resume an interrupted run. A folder with results of other supports, another checkpoint,
 threshold, --self_support or --write is refused: give another one, or --overwrite. A picture that cannot be read is left

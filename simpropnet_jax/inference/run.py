@@ -60,7 +60,7 @@ def predict(
     queries = find(query, out)
     if len(queries) == 1:
         images.read_image(queries[0].path)
-    segmenter = Segmenter.from_checkpoint(checkpoint, which, self_support=self_support)
+    segmenter = Segmenter.from_checkpoint(checkpoint, which=which, self_support=self_support)
     squares = supports.read_all(named_supports, segmenter.size)
     results = Results(
         out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite
@@ -78,6 +78,9 @@ def predict(
     todo = [(query, name) for query, name in named if not results.has(query)]
     if len(todo) < len(named):
         logger.info('%d of %d pictures are finished already', len(named) - len(todo), len(named))
+    _mention_supports(queries, named_supports)
+    if todo:
+        logger.info('compiling for the first picture (up to a minute on a CPU, seconds later)')
     probes = [segmenter.probe(squares[one]) for one in classes] if todo else []
     unreadable = segment_all(segmenter, probes, todo, results, threshold, len(named))
     _finish(results, kinds)
@@ -160,6 +163,16 @@ def _named(queries, results):
     own = {query.place: Path(os.path.abspath(query.path)) for query in queries}
     kept = {place: others.pop(path) for place, path in own.items() if path in others}
     return list(zip(queries, output_names(list(own), kept, others.values()), strict=True))
+
+
+def _mention_supports(queries, named_supports):
+    """Say that supports and masks that lie among the queries are segmented, too."""
+    given = {path.resolve() for support in named_supports for path in map(Path, support[1:])}
+    names = [query.path.name for query in queries if query.path.resolve() in given]
+    if names:
+        logger.info(
+            'supports among the queries are segmented like the others: %s', ', '.join(names)
+        )
 
 
 def _write_legend(classes, out):

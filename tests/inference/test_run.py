@@ -96,6 +96,17 @@ def test_everything_that_can_be_written(given, capsys):
         )
 
 
+def test_supports_in_the_folder_of_the_queries_are_named_and_segmented(given, caplog):
+    arguments, run = given
+    folder = arguments['out'].parent
+    with caplog.at_level('INFO', 'simpropnet_jax'):
+        run(Fake(), query=[str(folder)])
+    assert (
+        'supports among the queries are segmented like the others: a.png, mask.png' in caplog.text
+    )
+    assert (arguments['out'] / 'a_mask.png').exists()
+
+
 def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(given):
     arguments, run = given
     out = arguments['out']
