@@ -8,6 +8,7 @@
 each time.
 """
 
+import logging
 import math
 import time
 from collections import deque
@@ -30,6 +31,8 @@ from simpropnet_jax.evaluation.engine.support_cache import CLASSES, SupportCache
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 VOID_RULES = ('ignore', 'background')
 REFINEMENT_RULES = ('fixed', 'until_drop')  # or a number, as text
@@ -100,6 +103,7 @@ class Evaluator:
         self._support_class = np.arange(CLASSES)
         for class_id, other in (support_class or {}).items():
             self._support_class[class_id] = other
+        self._announced = False
         self._speed = None  # episodes a second of the last scoring
         self.probe = jax.jit(
             prober(module, void, zero_mask), donate_argnums=1, out_shardings=self.replicated
@@ -166,6 +170,7 @@ class Evaluator:
                         progress('segment episodes', done, total)
 
     def _prepare(self, variables, progress) -> '_Prepared':
+        self._announce()
         cache = FeatureCache(
             self.encode,
             self.bank,
@@ -189,6 +194,13 @@ class Evaluator:
             self.probe, cache, self.bank.positions(numbers), class_ids, progress
         )
         return _Prepared(cache, probes, time.perf_counter() - started - cache.seconds)
+
+    def _announce(self):
+        """Say, the first time, that compiling comes before anything else."""
+        if not self._announced:
+            count = sum(len(drawn) for drawn in self.episodes.values())
+            logger.info('compiling, then evaluating %d episodes (a minute or more on a CPU)', count)
+            self._announced = True
 
     def _parts(self, group):
         return (group[start : start + self.batch] for start in range(0, len(group), self.batch))
