@@ -18,7 +18,6 @@ is; the JSON file (--out) also the runs, where our time goes, versions, hardware
 the features of an image take in float32, also for the method with the most.
 """
 
-import importlib
 import os
 import tempfile
 import time
@@ -35,8 +34,8 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.cli import run_folder
-from simpropnet_jax.config import command_line
-from simpropnet_jax.config.stored import stored_config
+from simpropnet_jax.config import command_line, recipes
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.evaluation import run
 from simpropnet_jax.runtime import checkpoint
@@ -330,7 +329,7 @@ def facts(work: Work) -> dict[str, Any]:
     used = {n for drawn in work.sets.values() for e in drawn for n in (e.query, *e.supports)}
     own, widest = (
         ConfigDict(config.to_dict()),
-        importlib.import_module(f'configs.{WIDEST}').get_config(),
+        recipes.get(WIDEST),
     )
     for one in (own, widest):
         one.model.update(

@@ -19,8 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from configs import shapes
-from simpropnet_jax.config import command_line
+from simpropnet_jax.config import command_line, recipes
 from simpropnet_jax.runtime import checkpoint
 
 MIB = 2**20
@@ -58,7 +57,7 @@ def main(workdir: Path, steps: int, every: int, out: Path | None = None) -> dict
 
 def tiny(steps: int, every: int) -> ConfigDict:
     """The demo's config with a network so small that a step takes milliseconds."""
-    config = shapes.get_config()
+    config = recipes.get('shapes')
     config.model.update(weights='', width=8, features=8)
     config.train.update(
         size=33, batch=8, steps=steps, frozen=('backbone',), log_every=max(steps // SAMPLES, 1)

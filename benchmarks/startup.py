@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks import measure
 from simpropnet_jax.config import command_line
-from simpropnet_jax.config.stored import stored_config
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.runtime import checkpoint

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import simpropnet
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import store_config
 from tests.fakes import SMALL
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax.analysis import hierarchy_table
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.config.stored import stored_config
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode

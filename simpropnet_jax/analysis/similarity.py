@@ -18,7 +18,7 @@ from simpropnet_jax.evaluation.external.predictors import Predictor
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.models.layers import host_interpolation_matrix
+from simpropnet_jax.ops.resize import host_interpolation_matrix
 
 logger = logging.getLogger(__name__)
 

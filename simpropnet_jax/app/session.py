@@ -14,6 +14,7 @@ from PIL import Image
 from simpropnet_jax.inference import Segmenter, read_support
 from simpropnet_jax.io import images
 from simpropnet_jax.io import overlay as visualize
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 SIDE = 800  # pixels: the longer side of what is kept, shown and given to the network, whose own input is smaller
 MOST_PIXELS = 120_000_000  # of a picture; reading it takes some fifteen bytes each, for a moment
@@ -23,7 +24,7 @@ FORMATS = sorted(
 )
 
 
-class Picture(NamedTuple):
+class UploadedPicture(NamedTuple):
     """A picture that was given, made smaller where it is larger than `SIDE`."""
 
     name: str  # of the file, without its folder
@@ -31,7 +32,7 @@ class Picture(NamedTuple):
     size: tuple[int, int]  # height and width in the file, as it is shown
 
 
-class Support(NamedTuple):
+class PageSupport(NamedTuple):
     """An example: a picture and its label, both at the smaller size."""
 
     name: str
@@ -50,14 +51,14 @@ class Session:
     """
 
     def __init__(self, segmenter: Segmenter):
-        self.supports: list[Support] = []
-        self.queries: list[Picture] = []
+        self.supports: list[PageSupport] = []
+        self.queries: list[UploadedPicture] = []
         self.probabilities: list[Float32[np.ndarray, 'h w']] = []
-        self.draft: Picture | None = None
+        self.draft: UploadedPicture | None = None
         self._segmenter = segmenter
         self._probe = None
 
-    def set_supports(self, supports: Sequence[Support]) -> None:
+    def set_supports(self, supports: Sequence[PageSupport]) -> None:
         """Takes these examples in place of those before, and looks at them; `segment` is to follow.
 
         Raises:
@@ -139,7 +140,7 @@ class Session:
         return zip(self.queries, self.probabilities, strict=False)
 
 
-def read_picture(path: str | os.PathLike) -> Picture:
+def read_picture(path: str | os.PathLike) -> UploadedPicture:
     """A file that a user gave; its content says what it is, not its ending.
 
     Raises:
@@ -148,10 +149,10 @@ def read_picture(path: str | os.PathLike) -> Picture:
     with _plain_names(path):
         _check(path)
         image = images.read_image(path)
-    return Picture(Path(path).name, _smaller(image, Image.BILINEAR), image.shape[:2])
+    return UploadedPicture(Path(path).name, _smaller(image, Image.BILINEAR), image.shape[:2])
 
 
-def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> Support:
+def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> PageSupport:
     """An example whose mask is a file, of whatever kind `images` reads.
 
     Raises:
@@ -161,12 +162,12 @@ def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> Sup
         _check(image)
         _check(mask)
         pixels, label = read_support(image, mask)
-    return Support(
+    return PageSupport(
         Path(image).name, _smaller(pixels, Image.BILINEAR), _smaller(label, Image.NEAREST)
     )
 
 
-def painted_support(picture: Picture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]) -> Support:
+def painted_support(picture: UploadedPicture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]) -> PageSupport:
     """An example whose mask was painted: where a layer of paint is at least half as opaque as it is at most.
 
     Args:
@@ -182,16 +183,16 @@ def painted_support(picture: Picture, layers: Sequence[UInt8[np.ndarray, '_ _ 4'
         raise ValueError(
             'nothing is painted yet: paint over the object, or give a mask of it, then add the example'
         )
-    return Support(picture.name, picture.image, mask.astype(np.uint8))
+    return PageSupport(picture.name, picture.image, mask.astype(np.uint8))
 
 
-def support_overlay(support: Support) -> UInt8[np.ndarray, 'h w 3']:
+def support_overlay(support: PageSupport) -> UInt8[np.ndarray, 'h w 3']:
     """An example as it is shown: its foreground tinted, void in gray."""
     return visualize.overlay(
         support.image,
-        support.label == images.FOREGROUND,
+        support.label == FOREGROUND,
         visualize.TRUTH,
-        support.label == images.VOID,
+        support.label == VOID,
     )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.models.layers import add_bias
+from simpropnet_jax.ops.bias import add_bias
 from simpropnet_jax.ops.convolve import convolve
 
 STAGES = ('layer1', 'layer2', 'layer3', 'layer4')

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from simpropnet_jax.backbones.resnet import BackboneConv
 from simpropnet_jax.backbones.weights import Backbone, download, read_weights, sha256
-from simpropnet_jax.models.layers import add_bias
+from simpropnet_jax.ops.bias import add_bias
 from simpropnet_jax.ops.convolve_gpu import LAYOUT
 
 # keras.applications.VGG16, without its classifier and with it, as Keras itself downloads them: address, Keras' own MD5.

@@ -225,3 +225,14 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _with_tuples(item) for name, item in value.items()}
     return tuple(value) if isinstance(value, list) else value
+
+
+def stored_config(workdir: AnyPath) -> ConfigDict:
+    """Return the config that a run was started with.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    if not (workdir / 'config.json').exists():
+        raise ValueError(f'{workdir} has no config.json. Train there first, or give --config')
+    return load(workdir / 'config.json')

@@ -12,7 +12,7 @@ from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank, nearest
 from simpropnet_jax.io import overlay
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.ops.resize import resize_bilinear
 
 
 class SegmentedEpisode(NamedTuple):

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.config.stored import store_config, stored_config
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
 from simpropnet_jax.evaluation import oracle
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator
@@ -30,7 +30,7 @@ from simpropnet_jax.runtime.progress import Progress, ProgressBar
 from simpropnet_jax.setup.data import data_word
 from simpropnet_jax.setup.method import Method
 from simpropnet_jax.setup.refusals import check_inputs
-from simpropnet_jax.setup.run import EvaluationRun, prepare, with_episodes
+from simpropnet_jax.setup.run import EvaluationRun, prepare, store_config, with_episodes
 from simpropnet_jax.setup.weights import load_variables
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from jax.export import symbolic_shape
 
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.io.labels import FOREGROUND, VOID
-from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.ops.resize import resize_bilinear
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.method import Method, require_few_shot

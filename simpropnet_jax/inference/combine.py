@@ -10,7 +10,7 @@ import math
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from simpropnet_jax.models.layers import host_interpolation_matrix
+from simpropnet_jax.ops.resize import host_interpolation_matrix
 
 MOST_CLASSES = 254  # 0 is the background, 255 void
 BAND = (

@@ -26,8 +26,8 @@ from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.io import images
 from simpropnet_jax.io.labels import FOREGROUND, VOID
-from simpropnet_jax.models.layers import host_interpolation_matrix
 from simpropnet_jax.models.self_support import decode
+from simpropnet_jax.ops.resize import host_interpolation_matrix
 from simpropnet_jax.runtime import paths
 from simpropnet_jax.setup.method import Method
 from simpropnet_jax.setup.weights import restore_variables
@@ -223,7 +223,7 @@ def stretched_support(
 def resize_aligned(
     values: Float32[np.ndarray, 'h w'], size: tuple[int, int]
 ) -> Float32[np.ndarray, 'H W']:
-    """`layers.resize_bilinear` (aligned corners) on the host, for sizes that are not known beforehand."""
+    """`resize_bilinear` (aligned corners) on the host, for sizes that are not known beforehand."""
     rows, columns = (
         host_interpolation_matrix(n_in, n_out)
         for n_in, n_out in zip(values.shape, size, strict=True)

@@ -20,7 +20,7 @@ from pycocotools import mask as library
 Id = int | str
 
 
-class Picture(NamedTuple):
+class AnnotatedPicture(NamedTuple):
     """An entry of "images": a file, as a path below the folder of pictures, and its size in pixels."""
 
     file: str
@@ -47,7 +47,7 @@ class Annotation(NamedTuple):
 class Annotated(NamedTuple):
     """What a file holds; images and categories (their names) by id."""
 
-    images: dict[Id, Picture]
+    images: dict[Id, AnnotatedPicture]
     categories: dict[Id, str]
     annotations: list[Annotation]
 
@@ -65,7 +65,7 @@ def read(path: str | os.PathLike) -> Annotated:
         content = json.loads(Path(path).read_bytes())
         rows = {part: content[part] for part in ('images', 'categories', 'annotations')}
         images = [
-            (one['id'], Picture(one['file_name'], int(one['height']), int(one['width'])))
+            (one['id'], AnnotatedPicture(one['file_name'], int(one['height']), int(one['width'])))
             for one in rows['images']
         ]
         categories = [(one['id'], str(one['name'])) for one in rows['categories']]
@@ -107,7 +107,7 @@ def read(path: str | os.PathLike) -> Annotated:
     return result
 
 
-def mask(annotation: Annotation, picture: Picture) -> Bool[np.ndarray, 'H W']:
+def mask(annotation: Annotation, picture: AnnotatedPicture) -> Bool[np.ndarray, 'H W']:
     """Where the annotated object is, as COCO's own tools draw it; several polygons are one object.
 
     Args:

@@ -10,9 +10,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from simpropnet_jax.backbones.encoder import joined, make_backbone
-from simpropnet_jax.models.layers import Conv, largest, resize_bilinear, upsampled_average
+from simpropnet_jax.models.layers import Conv, largest, upsampled_average
 from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.registry import register_method
+from simpropnet_jax.ops.resize import resize_bilinear
 
 SCALE = 20.0  # of the cosines at first: CosineSimLayer in the released code, which learns it
 EXCLUDED = -1e4  # a score that no softmax and no maximum sees

@@ -12,9 +12,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.backbones.resnet import BackboneConv, ResNet
-from simpropnet_jax.models.layers import resize_bilinear, tile
+from simpropnet_jax.models.layers import tile
 from simpropnet_jax.models.method import SupervisedNetwork
 from simpropnet_jax.models.registry import register_method
+from simpropnet_jax.ops.resize import resize_bilinear
 
 # Output stride 16: layer4 keeps the resolution and dilates.
 STRIDES = (1, 2, 2, 1)

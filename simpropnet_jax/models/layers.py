@@ -1,6 +1,5 @@
 """Layers and array functions that several methods share."""
 
-import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -11,50 +10,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.ops.convolve import convolve, convolve_constant
+from simpropnet_jax.ops.resize import interpolation_matrix, resize_bilinear
 
 # CANet's: keeps z finite (and zero) for an empty mask. https://github.com/icoz69/CaNet, one_shot_network.py
 MASK_AREA_EPSILON = 5e-4
 
 # CANet's, of every kernel of its head.
 INITIAL_DEVIATION = 0.01
-
-
-def interpolation_matrix(
-    n_in: int, n_out, canvas: int | None = None
-) -> Float[Array, 'canvas n_in']:
-    """Weights of a one-dimensional bilinear resize, corners aligned, as a matrix to multiply with.
-
-    Corners are aligned because a stride-8 feature grid on 8n+1 pixels lies exactly on the pixels 0, 8, 16, ...,
-    and because CANet does so.
-
-    Args:
-      n_in: samples of the input axis.
-      n_out: samples of the output axis; may be a traced integer, then `canvas` is needed.
-      canvas: rows of the matrix, n_out or more; the rows from n_out on are zero.
-    """
-    rows = jnp.arange(n_out if canvas is None else canvas, dtype=jnp.float32)
-    step = (n_in - 1) / jnp.maximum(jnp.asarray(n_out, jnp.float32) - 1, 1)
-    weights = jnp.maximum(
-        1 - jnp.abs(rows[:, None] * step - jnp.arange(n_in, dtype=jnp.float32)), 0
-    )
-    return jnp.where(rows[:, None] < n_out, weights, 0)
-
-
-@functools.lru_cache(maxsize=256)  # a data set has few sizes
-def host_interpolation_matrix(n_in: int, n_out: int, dtype=np.float32) -> np.ndarray:
-    """`interpolation_matrix` in NumPy, [n_out, n_in]: without a compilation for each of many sizes."""
-    at = np.arange(n_out, dtype=dtype) * dtype((n_in - 1) / max(n_out - 1, 1))
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(n_in, dtype=dtype)), 0)
-
-
-def resize_bilinear(x: Float[Array, '*b h w c'], size: tuple[int, int]) -> Float[Array, '*b H W c']:
-    """Bilinear resize with aligned corners (PyTorch's align_corners=True), as two matrix products."""
-    if x.shape[-3:-1] == tuple(size):
-        return x
-    rows = interpolation_matrix(x.shape[-3], size[0]).astype(x.dtype)
-    columns = interpolation_matrix(x.shape[-2], size[1]).astype(x.dtype)
-    x = jnp.einsum('Hh,...hwc->...Hwc', rows, x, precision='highest')
-    return jnp.einsum('Ww,...hwc->...hWc', columns, x, precision='highest')
 
 
 def resize_mask(masks: Float[Array, '*b H W'], size: tuple[int, int]) -> Float[Array, '*b h w']:
@@ -115,17 +77,6 @@ def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
     """
     taken = jnp.arange(x.shape[-1]) == x.argmax(-1, keepdims=True)
     return jnp.where(taken, x, 0).sum(-1)
-
-
-def add_bias(
-    x: Float[Array, '*b c'], bias: Float[Array | np.ndarray, ' c'], dtype: DTypeLike
-) -> Float[Array, '*b c']:
-    """Adds a bias in float32 and returns the sum in `dtype`.
-
-    The gradient of a bias is a sum over all positions. In bfloat16 this sum stops growing once it is about 256 times
-    larger than the next addend; in float32 it does not. Compilers fuse both casts with the addition.
-    """
-    return (x.astype(jnp.float32) + bias).astype(dtype)
 
 
 def tile(vector: Float[Array, 'b c'], features: Float[Array, 'b h w d']) -> Float[Array, 'b h w c']:

@@ -9,15 +9,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.backbones.encoder import joined, make_backbone
-from simpropnet_jax.models.layers import (
-    Conv,
-    ConvReluDropout,
-    largest,
-    resize_bilinear,
-    resize_mask,
-)
+from simpropnet_jax.models.layers import Conv, ConvReluDropout, largest, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.registry import register_method
+from simpropnet_jax.ops.resize import resize_bilinear
 
 CODE = 1000  # numbers that a support is turned into: fc8, which was made for ImageNet's classes
 SIDES = {

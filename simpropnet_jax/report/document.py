@@ -28,7 +28,7 @@ class Printed(NamedTuple):
     text: str
 
 
-class Picture(NamedTuple):
+class Figure(NamedTuple):
     """A file beside the page.
 
     Attributes:
@@ -44,7 +44,7 @@ class Section(NamedTuple):
     """A heading and what stands below it, in order: sentences, tables, what commands print, pictures."""
 
     title: str
-    parts: Sequence[str | Table | Printed | Picture]
+    parts: Sequence[str | Table | Printed | Figure]
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
@@ -83,7 +83,7 @@ def _markdown_part(part):
         )
     if isinstance(part, Printed):
         return textwrap.indent(part.text.rstrip(), '    ')  # a block in which no sign is markup
-    if isinstance(part, Picture):
+    if isinstance(part, Figure):
         return f'![{_plain(part.caption)}]({part.path})\n\n{_plain(part.caption)}'
     return _plain(part)
 
@@ -98,7 +98,7 @@ def _html_part(part):
         return f'<table><thead>{line("th", part.header)}</thead><tbody>\n{body}\n</tbody></table>'
     if isinstance(part, Printed):
         return f'<pre>{html.escape(part.text.rstrip())}</pre>'
-    if isinstance(part, Picture):
+    if isinstance(part, Figure):
         caption = html.escape(part.caption)
         image = f'<img src="{part.path}" alt="{caption}" loading="lazy">'
         return f'<figure>{image}<figcaption>{caption}</figcaption></figure>'

@@ -15,7 +15,7 @@ from simpropnet_jax.evaluation.results import tables
 from simpropnet_jax.evaluation.results.grouping import Result, comparable, distinct, groups
 from simpropnet_jax.evaluation.results.naming import PARTS, method_words
 from simpropnet_jax.report import curves, document, partition_bars, study_table
-from simpropnet_jax.report.document import Picture, Printed, Section, Table
+from simpropnet_jax.report.document import Figure, Printed, Section, Table
 from simpropnet_jax.report.gather import Found, RunCurve, gather, premise_table
 
 TITLES = {
@@ -142,7 +142,7 @@ def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
     return made
 
 
-def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table | Picture]:
+def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table | Figure]:
     made: list = []
 
     def alike(result: Result) -> list:
@@ -167,7 +167,7 @@ def _partition_tables(results: Sequence[Result], out: Path) -> list[str | Table 
                 made += parts.notes.splitlines()
         name = f'figures/partitions_{number}.png'
         partition_bars.draw(records, out / name)
-        made.append(Picture(name, 'mIoU by partition, the mean over the splits that have it'))
+        made.append(Figure(name, 'mIoU by partition, the mean over the splits that have it'))
     return made
 
 
@@ -181,7 +181,7 @@ def _study_tables(studies: Sequence[Result]) -> list[str | Table]:
     return made
 
 
-def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed | Picture]:
+def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed | Figure]:
     """What the command of each file printed; of backgrounds the bars, too, as the paper has them."""
     made: list = []
     for number, (path, record) in enumerate(premises, 1):
@@ -190,7 +190,7 @@ def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed
         if table is background.table:
             name = f'figures/background_{number}.png'
             background.draw(record, out / name)
-            made.append(Picture(name, 'Similarity of objects and of backgrounds, by class'))
+            made.append(Figure(name, 'Similarity of objects and of backgrounds, by class'))
     return made
 
 
@@ -250,7 +250,7 @@ def _supervised_tables(results: Sequence[Result]) -> list[str | Table]:
     return made
 
 
-def _curve_figures(runs: Sequence[RunCurve], out: Path) -> list[str | Table | Picture]:
+def _curve_figures(runs: Sequence[RunCurve], out: Path) -> list[str | Table | Figure]:
     made: list = []
     for group in groups(runs, lambda r: [r.curve.score, r.fold, r.data]):
         first, drawn = group[0], [r.curve for r in group]
@@ -261,11 +261,11 @@ def _curve_figures(runs: Sequence[RunCurve], out: Path) -> list[str | Table | Pi
         name = _file_name('curves ' + ' '.join(words)) + '.png'
         curves.draw(drawn, out / 'figures' / name)
         caption = f'Validation mIoU over the training: {", ".join(words)}'
-        made += [Picture(f'figures/{name}', caption), Table(*curves.table_rows(drawn))]
+        made += [Figure(f'figures/{name}', caption), Table(*curves.table_rows(drawn))]
     return made
 
 
-def _pictures(paths: Sequence[Path], folder: Path, out: Path) -> list[Picture]:
+def _pictures(paths: Sequence[Path], folder: Path, out: Path) -> list[Figure]:
     """Copies of the pictures, beside the page."""
     made, taken = [], set()
     for path in paths:
@@ -278,7 +278,7 @@ def _pictures(paths: Sequence[Path], folder: Path, out: Path) -> list[Picture]:
         target = out / 'figures' / 'of_runs' / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / path, target)
-        made.append(Picture(f'figures/of_runs/{name}', path.as_posix()))
+        made.append(Figure(f'figures/of_runs/{name}', path.as_posix()))
     return made
 
 

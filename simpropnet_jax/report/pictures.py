@@ -39,7 +39,7 @@ BATCH = 8  # images encoded at a time
 
 
 @dataclass(frozen=True)
-class Run:
+class OpenedRun:
     """What a work directory segments, by what."""
 
     name: str
@@ -58,7 +58,7 @@ class Run:
         }
 
 
-def open_run(workdir: Path, which: str = 'best') -> Run:
+def open_run(workdir: Path, which: str = 'best') -> OpenedRun:
     """The method, weights and episodes of a work directory, as its stored config says.
 
     Args:
@@ -74,7 +74,7 @@ def open_run(workdir: Path, which: str = 'best') -> Run:
     prepared = with_episodes(prepare(None, workdir))
     method = prepared.method
     variables, _ = load_variables(method, workdir, which, sharding.make_mesh())
-    return Run(
+    return OpenedRun(
         str(workdir), method, variables, prepared.source, prepared.protocol, prepared.episodes
     )
 
@@ -262,7 +262,7 @@ def _similar_rows(shown, candidates, columns, run, class_id):
     return [overlay.beside([query, *supports, *rest]), overlay.beside([blank, *predictions, *rest])]
 
 
-def _side_row(pair: Sequence[SegmentedEpisode], runs: Sequence[Run], episode: Episode):
+def _side_row(pair: Sequence[SegmentedEpisode], runs: Sequence[OpenedRun], episode: Episode):
     first, name = pair[0], runs[0].source.class_names[episode.class_id]
     return overlay.beside(
         [

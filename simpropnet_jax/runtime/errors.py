@@ -1,6 +1,5 @@
 """How a mistake of the user ends, in every command: in one plain sentence and status 2."""
 
-import argparse
 import contextlib
 import logging
 import os
@@ -9,19 +8,6 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 logger = logging.getLogger(__name__)
-
-
-class Parser(argparse.ArgumentParser):
-    """For flags that absl's cannot be, of two values or given again; a mistake ends as with `plain_errors`."""
-
-    def __init__(self, description: str | None, **options):
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options
-        )
-
-    def error(self, message):
-        """End the program with one sentence."""
-        self.exit(2, f'error: {message}; --help says more\n')
 
 
 @contextlib.contextmanager

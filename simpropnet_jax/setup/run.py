@@ -9,10 +9,12 @@ The order is: check the config, open the data, list the episodes, and only then 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
-from simpropnet_jax.config.stored import stored_config
+from simpropnet_jax.config.rules import plain, stored_config
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.protocols import Protocol
@@ -39,19 +41,59 @@ class Run:
         return self.method.config
 
 
-@dataclass(frozen=True)
-class TrainingRun(Run):
-    """A run to train.
+class LoadingPlan(NamedTuple):
+    """How training images are read.
 
     Attributes:
-      sampler: of the training episodes.
-      selection_classes: class ids of the episodes that select a checkpoint.
-      selection_episodes: these episodes; none for a supervised network.
+      sizes: sides of the squares in which images come, by the loader's argument.
+      batch: episodes (or images) of one step over all hosts.
+      seed: of all randomness on the device.
+      backend, workers: of the loader.
+      residency: whether images stay in device memory, one of `episodes.options.RESIDENCY`.
+      steps_per_dispatch: steps of one call of the device, at most.
     """
 
+    sizes: dict[str, int]
+    batch: int
+    seed: int
+    backend: str
+    workers: int
+    residency: str
+    steps_per_dispatch: int
+
+
+class SelectionPlan(NamedTuple):
+    """How the best checkpoint is selected.
+
+    Attributes:
+      rule: 'novel_val', 'base_val', 'val' or 'last'.
+      classes, episodes: of the validation; none for a supervised network, which is scored on whole images.
+      size: side of the square that images are stretched to.
+      batch: images and episodes at a time, over all devices.
+      memory: GiB of a device for features.
+      void: 'ignore' or 'background'.
+      backend: of the loader.
+      convention: of the backbone's input.
+    """
+
+    rule: str
+    classes: tuple[int, ...]
+    episodes: Sequence[Episode]
+    size: int
+    batch: int
+    memory: float
+    void: str
+    backend: str
+    convention: str
+
+
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    """A run to train, with the sampler of its episodes, and how images are read and a checkpoint is selected."""
+
     sampler: TrainSampler
-    selection_classes: tuple[int, ...]
-    selection_episodes: Sequence[Episode]
+    loading: LoadingPlan
+    selection: SelectionPlan
 
 
 @dataclass(frozen=True)
@@ -106,10 +148,39 @@ def prepare_training(config: ConfigDict, workdir: AnyPath) -> TrainingRun:
     method = _read_method(config, workdir)
     refusals.check_dispatch(config, method.episodic, sampler)
     refusals.check_frozen(method)
-    classes, episodes = (), ()
+    return TrainingRun(
+        method, source, workdir, sampler, _loading(method), _selection(method, source)
+    )
+
+
+def _loading(method: Method) -> LoadingPlan:
+    config = method.config
+    return LoadingPlan(
+        data.image_sizes(config.train, method.episodic),
+        config.train.batch,
+        config.seed,
+        config.data.loader,
+        config.data.workers,
+        config.data.resident,
+        config.train.steps_per_dispatch,
+    )
+
+
+def _selection(method: Method, source: Source) -> SelectionPlan:
+    config, classes, episodes = method.config, (), ()
     if method.few_shot:
-        classes, episodes = data.selection_episodes(method.config, source)
-    return TrainingRun(method, source, workdir, sampler, classes, episodes)
+        classes, episodes = data.selection_episodes(config, source)
+    return SelectionPlan(
+        config.select.on,
+        classes,
+        episodes,
+        config.train.size,
+        config.eval.batch,
+        config.eval.memory,
+        config.data.void,
+        config.data.loader,
+        config.model.convention,
+    )
 
 
 def with_episodes(run: Run, inputs: str = 'episodes') -> EvaluationRun:
@@ -149,3 +220,9 @@ def _read_method(config: ConfigDict, workdir: AnyPath) -> Method:
         config.model.convention = convention
     params, source = (loaded.params, loaded.source) if loaded else ({}, None)
     return Method.from_config(config, params, source)
+
+
+def store_config(config: ConfigDict, workdir: AnyPath) -> None:
+    """Write config.json into a run folder, once."""
+    if not (workdir / 'config.json').exists() and jax.process_index() == 0:
+        checkpoint.write_json(workdir / 'config.json', plain(config))

@@ -13,7 +13,6 @@ import numpy as np
 from simpropnet_jax.episodes import loader, resident
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
-from simpropnet_jax.setup.data import image_sizes
 from simpropnet_jax.setup.run import TrainingRun
 from simpropnet_jax.training.state import Group, make_group_step, make_step
 
@@ -31,15 +30,9 @@ class Feed:
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh):
         """Nothing is read yet."""
-        self._config, self._source, self._sampler, self._mesh = (
-            run.config,
-            run.source,
-            run.sampler,
-            mesh,
-        )
-        episodic = run.method.episodic
-        self._sizes = image_sizes(run.config.train, episodic)
-        if episodic:
+        self._source, self._sampler, self._mesh, plan = run.source, run.sampler, mesh, run.loading
+        self._plan, self._sizes = plan, plan.sizes
+        if run.method.episodic:
             self._stream, self._numbers = loader.train_batches, loader.train_numbers
             gather = resident.gather_episodes
         else:
@@ -49,12 +42,12 @@ class Feed:
         self._listed = np.unique(run.sampler.pairs.image)
         self.images = len(self._listed)
         self.bytes = resident.bytes_of(self.images, tuple(self._sizes.values()))
-        self.resident = resident.is_wanted(run.config.data.resident, self.bytes)
-        self.steps_per_dispatch = run.config.train.steps_per_dispatch
+        self.resident = resident.is_wanted(plan.residency, self.bytes)
+        self.steps_per_dispatch = plan.steps_per_dispatch
 
     def make_step(self, objective: Callable, optimizer) -> Callable:
         """The jitted (state, batch) -> (state, metrics) that takes what `groups` gives; see state.py."""
-        shared = dict(seed=self._config.seed, mesh=self._mesh)
+        shared = dict(seed=self._plan.seed, mesh=self._mesh)
         if not self.resident:
             return make_step(objective, optimizer, **shared)
         return make_group_step(objective, optimizer, self.gather, self.steps_per_dispatch, **shared)
@@ -68,14 +61,13 @@ class Feed:
           ValueError: an image that cannot be decoded, naming it.
         """
         if self.resident:
-            data = self._config.data
             self._loaded = resident.load(
                 self._source,
                 self._listed,
                 tuple(self._sizes.values()),
                 self._mesh,
-                backend=data.loader,
-                workers=data.workers,
+                backend=self._plan.backend,
+                workers=self._plan.workers,
                 progress=progress,
             )
 
@@ -86,9 +78,8 @@ class Feed:
           first: the step to begin with.
           counts: of steps, for each dispatch, at most `steps_per_dispatch`.
         """
-        config = self._config
         shared = dict(
-            batch=config.train.batch,
+            batch=self._plan.batch,
             first_step=first,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -98,8 +89,8 @@ class Feed:
         batches = self._stream(
             self._source,
             self._sampler,
-            backend=config.data.loader,
-            workers=config.data.workers,
+            backend=self._plan.backend,
+            workers=self._plan.workers,
             **self._sizes,
             **shared,
         )

@@ -10,12 +10,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.runtime.workdir import WriteError, is_about_writing, only_run, reason
-from simpropnet_jax.setup.run import TrainingRun, prepare_training
+from simpropnet_jax.setup.run import TrainingRun, prepare_training, store_config
 from simpropnet_jax.training import phases
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.selection import Selection, SupervisedSelection

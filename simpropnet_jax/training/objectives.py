@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.episodes import augment, transform
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.ops.resize import resize_bilinear
 from simpropnet_jax.training import history
 
 

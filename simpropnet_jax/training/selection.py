@@ -24,36 +24,31 @@ class Selection:
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh, lengths: Mapping[str, int]):
         """`lengths`, as `phases.lengths` gives them, are written beside each score: curves are drawn by them."""
-        self.lengths = lengths
-        self.config, self.module, self.source = run.config, run.method.module, run.source
-        self.classes, self.episodes, self.mesh = (
-            run.selection_classes,
-            run.selection_episodes,
-            mesh,
-        )
+        self.lengths, self.plan, self.mesh = lengths, run.selection, mesh
+        self.module, self.source = run.method.module, run.source
         self._evaluator = None
 
     def _prepare(self):
-        config, key = self.config, (1, SELECTION_SEED)
+        plan, key = self.plan, (1, SELECTION_SEED)
         bank = load_bank(
             self.source,
-            {key: self.episodes},
-            size=config.train.size,
+            {key: plan.episodes},
+            size=plan.size,
             label_sizes=('square',),
-            backend=config.data.loader,
+            backend=plan.backend,
         )
-        self._panels = PanelMaker(self.module, bank, config.model.convention, config.data.void)
+        self._panels = PanelMaker(self.module, bank, plan.convention, plan.void)
         self._evaluator = Evaluator(
             self.module,
             bank,
-            {key: self.episodes},
-            classes=self.classes,
-            convention=config.model.convention,
+            {key: plan.episodes},
+            classes=plan.classes,
+            convention=plan.convention,
             mesh=self.mesh,
             label_sizes=('square',),
-            batch=config.eval.batch,
-            void=config.data.void,
-            memory=config.eval.memory,
+            batch=plan.batch,
+            void=plan.void,
+            memory=plan.memory,
         )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:
@@ -62,13 +57,13 @@ class Selection:
             self._prepare()
         variables = state.variables
         scores = self._evaluator.run(variables)['shots']['1']['square']
-        rule = self.config.select.on
+        rule = self.plan.rule
         name = 'base_val' if rule == 'base_val' else 'novel_val'
         scalars = {f'{name}_miou': scores['miou'], f'{name}_fb_iou': scores['fb_iou']}
         writer.scalars(step, scalars | self.lengths)
         miou, fb_iou = 100 * scores['miou'], 100 * scores['fb_iou']
         logger.info('step %d  %s mIoU %.2f %%  FB-IoU %.2f %%', step, name, miou, fb_iou)
-        picture = self._panels(variables, self.episodes[:PICTURED])
+        picture = self._panels(variables, self.plan.episodes[:PICTURED])
         writer.images(step, {'episodes': picture})
         if writer.active:
             overlay.save(picture, workdir / 'figures' / f'step{step:07d}.png')
@@ -80,16 +75,16 @@ class SupervisedSelection:
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh, lengths: Mapping[str, int]):
         """`lengths` as of `Selection`."""
-        config = run.config
-        self.rule, self.source, self.lengths = config.select.on, run.source, lengths
+        plan = run.selection
+        self.rule, self.source, self.lengths = plan.rule, run.source, lengths
         self._predictor = oracle.LabelPredictor(
             run.method.module,
             run.source,
-            convention=config.model.convention,
-            size=config.train.size,
+            convention=plan.convention,
+            size=plan.size,
             mesh=mesh,
-            batch=config.eval.batch,
-            backend=config.data.loader,
+            batch=plan.batch,
+            backend=plan.backend,
         )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.analysis import overlap
-from simpropnet_jax.config.stored import stored_config
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.datasets.folds import CLASS_NAMES, novel_classes
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.datasets.source import Source, open_source

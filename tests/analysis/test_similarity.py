@@ -15,7 +15,7 @@ from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.protocols import PRESETS
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.external.predictors import Predictor
-from simpropnet_jax.models.layers import resize_bilinear
+from simpropnet_jax.ops.resize import resize_bilinear
 from tests.fakes import decoded, fake_source, records_of
 
 vector = lambda *values: np.array(values, np.float64)

@@ -19,9 +19,9 @@ from simpropnet_jax.backbones import vgg, weights
 from simpropnet_jax.backbones.extractor import load_extractor, pool
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.backbones.resnet import ResNet
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import store_config
 from simpropnet_jax.setup.weights import backbone_weights
 
 WIDTH = 4

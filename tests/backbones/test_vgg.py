@@ -12,10 +12,9 @@ import pytest
 from configs import canet, oslsm, panet
 from simpropnet_jax.backbones.extractor import load_extractor
 from simpropnet_jax.backbones.vgg import DEPTHS, VGG16, load_vgg16
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup.method import Method
-from simpropnet_jax.setup.run import prepare_method
+from simpropnet_jax.setup.run import prepare_method, store_config
 from simpropnet_jax.setup.weights import backbone_weights
 
 torch = pytest.importorskip('torch')

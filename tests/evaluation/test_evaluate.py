@@ -12,8 +12,9 @@ from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator, evaluate
 from simpropnet_jax.evaluation.engine.image_bank import load_bank
-from simpropnet_jax.models.layers import masked_average, resize_bilinear, resize_mask
+from simpropnet_jax.models.layers import masked_average, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.ops.resize import resize_bilinear
 from tests.fakes import fake_source
 
 SIZE, CLASSES = 41, (1, 2, 3)

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.cli.main import main as simpropnet
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.episode_files import episode_name
@@ -21,6 +20,7 @@ from simpropnet_jax.evaluation.results.bootstrap import miou_interval
 from simpropnet_jax.evaluation.run import evaluate_protocols
 from simpropnet_jax.setup import data
 from simpropnet_jax.setup.data import evaluation_episodes
+from simpropnet_jax.setup.run import store_config
 from tests.fakes import SMALL, decoded, fake_source, records_of
 
 FOLD, CLASSES, SIDE = 0, (1, 2, 3, 4, 5), 65

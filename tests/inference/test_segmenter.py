@@ -12,13 +12,13 @@ from PIL import Image
 
 from configs import deeplabv3plus, shapes
 from simpropnet_jax.backbones.normalise import normalise
-from simpropnet_jax.config.stored import store_config
 from simpropnet_jax.inference import Segmenter, read_support
 from simpropnet_jax.inference import segmenter as segmenter_module
 from simpropnet_jax.inference.run import output_names, predict
 from simpropnet_jax.inference.segmenter import resize_aligned
-from simpropnet_jax.models.layers import resize_bilinear
 from simpropnet_jax.models.self_support import confident
+from simpropnet_jax.ops.resize import resize_bilinear
+from simpropnet_jax.setup.run import store_config
 from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 

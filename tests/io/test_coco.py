@@ -8,7 +8,7 @@ from pycocotools import mask as runs
 
 from simpropnet_jax.io import coco
 
-PICTURE = coco.Picture('dogs/a.jpg', height=10, width=20)
+PICTURE = coco.AnnotatedPicture('dogs/a.jpg', height=10, width=20)
 SQUARE = np.zeros((10, 20), np.uint8)
 SQUARE[2:6, 3:9] = 1
 POLYGON = [[3, 2, 9, 2, 9, 6, 3, 6]]
@@ -38,7 +38,7 @@ def test_runs_are_those_of_the_library():
             mask = np.repeat(rng.random((height, width)) < share, 9, 0)
             found = coco.run_lengths(mask)
             np.testing.assert_array_equal(runs.decode(found['segmentation']), mask)
-            picture = coco.Picture('a.jpg', *mask.shape)
+            picture = coco.AnnotatedPicture('a.jpg', *mask.shape)
             np.testing.assert_array_equal(
                 coco.mask(annotation(found['segmentation']), picture), mask
             )

@@ -7,6 +7,7 @@ import pytest
 
 from simpropnet_jax.models import layers
 from simpropnet_jax.ops.convolve import convolve, tracing_for
+from simpropnet_jax.ops.resize import resize_bilinear
 
 
 @pytest.mark.parametrize('dtype,tolerance', [('float32', 5e-6), ('bfloat16', 0.02)])
@@ -92,7 +93,7 @@ def test_resize_is_pytorchs_with_aligned_corners():
     torch = pytest.importorskip('torch', reason='PyTorch is the reference for the resize')
     x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
     for size in [(33, 50), (3, 4), (1, 1)]:
-        ours = layers.resize_bilinear(jnp.asarray(x), size)
+        ours = resize_bilinear(jnp.asarray(x), size)
         theirs = torch.nn.functional.interpolate(
             torch.tensor(x).permute(0, 3, 1, 2), size, mode='bilinear', align_corners=True
         )

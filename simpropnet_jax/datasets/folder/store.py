@@ -13,7 +13,7 @@ INDEX, CLASSES = 'index.npz', 'classes.json'
 IMAGES, LABELS = 'images', 'labels'
 
 
-class Records:
+class FolderRecords:
     """Encoded images and labels of one list, by place on it."""
 
     def __init__(self, folder: AnyPath, files: Sequence[str]):
@@ -32,7 +32,7 @@ class Records:
         }
 
 
-def load(folder: AnyPath) -> tuple[Index, dict[str, Records], tuple[str, ...], HeldOut]:
+def load(folder: AnyPath) -> tuple[Index, dict[str, FolderRecords], tuple[str, ...], HeldOut]:
     """The index, the records of each list, the names of the classes, and the classes that each fold holds out.
 
     Raises:
@@ -51,7 +51,7 @@ def load(folder: AnyPath) -> tuple[Index, dict[str, Records], tuple[str, ...], H
     index = Index.load(folder / INDEX)
     file_of = {path.name[:-4]: path.name for path in (folder / IMAGES).iterdir()}
     records = {
-        name: Records(folder, [file_of[index.ids[i]] for i in member.nonzero()[0]])
+        name: FolderRecords(folder, [file_of[index.ids[i]] for i in member.nonzero()[0]])
         for name, member in index.lists.items()
     }
     return index, records, names, held_out

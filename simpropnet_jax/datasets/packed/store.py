@@ -15,7 +15,7 @@ FACTS, INDEX, PLACES = 'packed.json', 'index.npz', 'places.npy'
 MEBIBYTE = 2**20
 
 
-class Records:
+class PackedRecords:
     """Encoded images and labels of one list, by place on it."""
 
     def __init__(self, parts: Sequence[np.ndarray], places: np.ndarray):
@@ -37,7 +37,7 @@ def is_packed(folder: AnyPath) -> bool:
     return (folder / FACTS).is_file()
 
 
-def load(folder: Path, name: str) -> tuple[Index, dict[str, Records], tuple[str, ...], HeldOut]:
+def load(folder: Path, name: str) -> tuple[Index, dict[str, PackedRecords], tuple[str, ...], HeldOut]:
     """The index, the records of each list, the names of the classes, and the classes that each fold holds out.
 
     Args:
@@ -59,7 +59,7 @@ def load(folder: Path, name: str) -> tuple[Index, dict[str, Records], tuple[str,
         )
     index, places = Index.load(folder / INDEX), np.load(folder / PLACES)
     parts = [np.load(folder / part, mmap_mode='r') for part in facts['parts']]
-    records = {name: Records(parts, places[listed]) for name, listed in index.lists.items()}
+    records = {name: PackedRecords(parts, places[listed]) for name, listed in index.lists.items()}
     held_out = tuple(tuple(fold) for fold in facts['held_out'])
     return index, records, tuple(facts['classes']), held_out
 

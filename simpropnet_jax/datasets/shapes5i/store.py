@@ -23,7 +23,7 @@ FIRST_NUMBER = {'trainaug': 0, 'val': 1_000_000}
 INDEX_FILE = 'index.npz'
 
 
-class Records:
+class ShapeRecords:
     """Encoded images and labels of one list, by place on it."""
 
     def __init__(self, folder: Path, ids: list[str]):
@@ -41,7 +41,7 @@ class Records:
         }
 
 
-def load(data_dir: str | Path, images: dict[str, int] = IMAGES) -> tuple[Index, dict[str, Records]]:
+def load(data_dir: str | Path, images: dict[str, int] = IMAGES) -> tuple[Index, dict[str, ShapeRecords]]:
     """The index, and the records of each list; drawn first where they are not in data_dir yet.
 
     Args:
@@ -55,7 +55,7 @@ def load(data_dir: str | Path, images: dict[str, int] = IMAGES) -> tuple[Index, 
         _create(folder, images)
     index = Index.load(folder / INDEX_FILE)
     return index, {
-        name: Records(folder, [index.ids[i] for i in member.nonzero()[0]])
+        name: ShapeRecords(folder, [index.ids[i] for i in member.nonzero()[0]])
         for name, member in index.lists.items()
     }
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from simpropnet_jax.backbones.normalise import normalise
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.io.labels import FOREGROUND, VOID
-from simpropnet_jax.models.layers import interpolation_matrix, resize_bilinear
 from simpropnet_jax.models.self_support import decode
+from simpropnet_jax.ops.resize import interpolation_matrix, resize_bilinear
 
 
 def encoder(module, convention: str):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.config.stored import stored_config
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode

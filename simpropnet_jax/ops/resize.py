@@ -1,0 +1,45 @@
+"""Bilinear resizes with aligned corners, as matrix products."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def interpolation_matrix(
+    n_in: int, n_out, canvas: int | None = None
+) -> Float[Array, 'canvas n_in']:
+    """Weights of a one-dimensional bilinear resize, corners aligned, as a matrix to multiply with.
+
+    Corners are aligned because a stride-8 feature grid on 8n+1 pixels lies exactly on the pixels 0, 8, 16, ...,
+    and because CANet does so.
+
+    Args:
+      n_in: samples of the input axis.
+      n_out: samples of the output axis; may be a traced integer, then `canvas` is needed.
+      canvas: rows of the matrix, n_out or more; the rows from n_out on are zero.
+    """
+    rows = jnp.arange(n_out if canvas is None else canvas, dtype=jnp.float32)
+    step = (n_in - 1) / jnp.maximum(jnp.asarray(n_out, jnp.float32) - 1, 1)
+    weights = jnp.maximum(
+        1 - jnp.abs(rows[:, None] * step - jnp.arange(n_in, dtype=jnp.float32)), 0
+    )
+    return jnp.where(rows[:, None] < n_out, weights, 0)
+
+
+@functools.lru_cache(maxsize=256)  # a data set has few sizes
+def host_interpolation_matrix(n_in: int, n_out: int, dtype=np.float32) -> np.ndarray:
+    """`interpolation_matrix` in NumPy, [n_out, n_in]: without a compilation for each of many sizes."""
+    at = np.arange(n_out, dtype=dtype) * dtype((n_in - 1) / max(n_out - 1, 1))
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(n_in, dtype=dtype)), 0)
+
+
+def resize_bilinear(x: Float[Array, '*b h w c'], size: tuple[int, int]) -> Float[Array, '*b H W c']:
+    """Bilinear resize with aligned corners (PyTorch's align_corners=True), as two matrix products."""
+    if x.shape[-3:-1] == tuple(size):
+        return x
+    rows = interpolation_matrix(x.shape[-3], size[0]).astype(x.dtype)
+    columns = interpolation_matrix(x.shape[-2], size[1]).astype(x.dtype)
+    x = jnp.einsum('Hh,...hwc->...Hwc', rows, x, precision='highest')
+    return jnp.einsum('Ww,...hwc->...hWc', columns, x, precision='highest')
