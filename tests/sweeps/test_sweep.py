@@ -61,14 +61,14 @@ def test_a_sweep_ends_in_verdicts_and_the_second_time_trains_nothing(
         '--config.eval.episodes=40',
         '--config.model.features=8',
     ]
-    words = ['--rows', 'canet,crc', *fields]
+    words = ['--rows', 'panet,panet_crc', *fields]
     study = run(tmp_path, *words)
-    assert trained == ['canet', 'crc'] == list(study)
-    row = study['crc']
-    assert row['method'] == 'CANet + CRC' and 'comparison' not in study['canet']
+    assert trained == ['panet', 'panet_crc'] == list(study)
+    row = study['panet_crc']
+    assert row['method'] == 'PANet + CRC' and 'comparison' not in study['panet']
     assert row['miou'].keys() == {'episodes', 'identical', 'zero_mask'}
     comparison, others = row['comparison'], row['other_comparisons']
-    assert comparison['against'] == 'canet'
+    assert comparison['against'] == 'panet'
     assert comparison['verdict'] in ('better', 'worse', 'undecided')
     assert others.keys() == {'identical', 'zero_mask'}
     assert others['identical'].keys() == comparison.keys()
@@ -78,14 +78,14 @@ def test_a_sweep_ends_in_verdicts_and_the_second_time_trains_nothing(
     assert f'{100 * row["selection_score"]:.1f} novel_val' in table[3]
 
     results, before = written(tmp_path), (tmp_path / 'study.json').read_bytes()
-    shutil.rmtree(tmp_path / 'canet' / 'checkpoints')  # results are enough
+    shutil.rmtree(tmp_path / 'panet' / 'checkpoints')  # results are enough
     run(tmp_path, *words)
-    assert trained == ['canet', 'crc'] and capsys.readouterr().out.splitlines()[-4:] == table
+    assert trained == ['panet', 'panet_crc'] and capsys.readouterr().out.splitlines()[-4:] == table
     assert written(tmp_path) == results and (tmp_path / 'study.json').read_bytes() == before
 
-    study = run(tmp_path, '--rows', 'crc', '--inputs', 'episodes', '--seeds', '2', *fields)
-    row = study['crc']
-    assert trained == ['canet', 'crc', 'crc_seed1']
+    study = run(tmp_path, '--rows', 'panet_crc', '--inputs', 'episodes', '--seeds', '2', *fields)
+    row = study['panet_crc']
+    assert trained == ['panet', 'panet_crc', 'panet_crc_seed1']
     scores = [one['miou']['episodes']['miou'] for one in row['trainings']]
     assert [one['seed'] for one in row['trainings']] == [0, 1]
     assert row['comparison']['trainings'] == [1, 2]
@@ -102,7 +102,7 @@ def check_facts(row, workdir):
     (training,) = row['trainings']
     assert training['versions']['jax'] and training['device']['platform'] == 'cpu'
     assert training['scores']['zero_mask']['1']['square']['fb_iou'] >= 0
-    checkpoints = checkpoint.Checkpoints(workdir / 'crc' / 'checkpoints')
+    checkpoints = checkpoint.Checkpoints(workdir / 'panet_crc' / 'checkpoints')
     best = checkpoints.best_step()
     assert training['checkpoint'] == {'which': 'best', 'step': best}
     assert training['selection_score'] == row['selection_score'] == checkpoints.score(best)
