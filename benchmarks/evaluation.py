@@ -41,7 +41,7 @@ from simpropnet_jax.evaluation import run
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.setup.data import evaluation_episodes, open_data
 from simpropnet_jax.setup.method import Method
-from simpropnet_jax.setup.run import prepare_method
+from simpropnet_jax.setup.run import EvaluationRun, prepare_method
 from simpropnet_jax.setup.weights import load_variables
 
 # What a config may not change, as the peer has nothing else.
@@ -200,20 +200,17 @@ class Ours:
         config.model.dtype = dtype
         method = Method.from_config(config)
         sets = {key: drawn[:count] for key, drawn in work.sets.items() if key[0] == shot}
-        mesh, classes = (
-            measure.one_device(),
-            sorted({e.class_id for drawn in sets.values() for e in drawn}),
-        )
+        classes = tuple(sorted({e.class_id for drawn in sets.values() for e in drawn}))
         self.shot, self.params = shot, work.params
-        self.read = lambda: run.prepare_evaluator(
-            method, work.source, work.protocol, sets, classes, mesh
+        self.run = EvaluationRun(
+            method, work.source, Path(), 'episodes', work.protocol, sets, classes, None
         )
         self.evaluator = None  # of the first run: its compiled functions serve all runs
         self.seconds: dict[str, float] = {}  # where the time of the last run went
 
     def __call__(self) -> np.ndarray:
         start = time.perf_counter()
-        new = self.read()
+        new = run.prepare_evaluator(self.run, measure.one_device())
         self.seconds = {'read': time.perf_counter() - start}
         self.evaluator = self.evaluator or new
         self.seconds |= self.evaluator.run({'params': self.params})['seconds']

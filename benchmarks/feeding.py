@@ -21,37 +21,28 @@ resident makes config.train.steps_per_dispatch steps a call, the others one. On 
 compiler makes a slower step of it within a loop.
 """
 
+import dataclasses
 import importlib.util
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from benchmarks import measure
 from simpropnet_jax.config import command_line
-from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.progress import ProgressBar
-from simpropnet_jax.setup.data import open_data, training_sampler
-from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import TrainingRun, prepare_training
 from simpropnet_jax.training.feed import Feed
 from simpropnet_jax.training.state import init_state
 from simpropnet_jax.training.trainer import prepare_history, prepare_trainer
 
 LEAD = 8  # batches before the clock runs: what was decoded in advance is used up
 THERE = 'a batch that is there'
-
-
-class Work(NamedTuple):
-    """What is trained, on what."""
-
-    method: Method
-    source: Any
-    sampler: Any
-    mesh: jax.sharding.Mesh
 
 
 def main(
@@ -70,7 +61,7 @@ def main(
     measure.whole_numbers('steps', [steps])
     measure.whole_numbers('repeats', [repeats])
     work = prepare(config)
-    feeds = prepare_feeds(work)
+    feeds = prepare_feeds(work, config.train.steps_per_dispatch)
     alone = {name: time_alone(work, feed, steps) for name, feed in feeds.items()}
     times = time_steps(work, feeds, steps, repeats)
     train, any_feed = work.method.config.train, next(iter(feeds.values()))
@@ -92,30 +83,31 @@ def main(
     return record
 
 
-def prepare(config: ConfigDict) -> Work:
+def prepare(config: ConfigDict) -> TrainingRun:
     """The config's method without its weights, and its data. Raises ValueError, OSError."""
-    config_rules.validate(config, jax.device_count(), jax.process_count())
     config = ConfigDict(config.to_dict())
-    if config.model.convention == 'auto':
-        config.model.convention = 'torchvision'
-    method = Method.from_config(config)
-    source = open_data(config)
-    return Work(method, source, training_sampler(config, source), sharding.make_mesh())
+    config.model.weights, config.train.start = '', ''
+    config.train.steps_per_dispatch = 1  # `prepare_feeds` gives resident images more
+    with tempfile.TemporaryDirectory() as nothing:
+        return prepare_training(config, Path(nothing))
 
 
-def prepare_feeds(work: Work) -> dict[str, Feed]:
-    """A feed of each way that there is here; resident images are read."""
+def prepare_feeds(work: TrainingRun, steps_per_dispatch: int) -> dict[str, Feed]:
+    """A feed of each way that there is here; resident images are read.
+
+    Args:
+      steps_per_dispatch: of resident images.
+    """
     backends = ['tfdata'] * (importlib.util.find_spec('tensorflow') is not None) + ['threads']
     feeds = {}
     for name in (*backends, 'resident'):
-        config = ConfigDict(work.method.config.to_dict())
         if name == 'resident':
-            config.data.resident = 'always'
+            changes = {'residency': 'always', 'steps_per_dispatch': steps_per_dispatch}
         else:
-            config.data.update(resident='never', loader=name)
-            config.train.steps_per_dispatch = 1
+            changes = {'residency': 'never', 'backend': name}
+        run = dataclasses.replace(work, loading=work.loading._replace(**changes))
         try:
-            feeds[name] = Feed(Method(config, work.method.module, {}, None), *work[1:])
+            feeds[name] = Feed(run, sharding.make_mesh())
         except ValueError as error:
             print(f'{name} is left out: {error}')
             continue
@@ -124,11 +116,11 @@ def prepare_feeds(work: Work) -> dict[str, Feed]:
 
 
 def endless(feed: Feed) -> Iterator[tuple[int, Any]]:
-    """Dispatches of `feed.together` steps, from the first step on."""
+    """Dispatches of `feed.steps_per_dispatch` steps, from the first step on."""
 
     def counts():
         while True:
-            yield feed.together
+            yield feed.steps_per_dispatch
 
     return feed.groups(0, counts())
 
@@ -144,7 +136,7 @@ def take(batches: Iterator, steps: int, use: Callable[[Any, int], Any]) -> int:
     return done
 
 
-def time_alone(work: Work, feed: Feed, steps: int) -> dict[str, float]:
+def time_alone(work: TrainingRun, feed: Feed, steps: int) -> dict[str, float]:
     """Pairs a second, and a second of processor time, that come to the device when nobody computes with them."""
     gather = jax.jit(
         lambda group, i: feed.gather(group.images, jax.tree.map(lambda x: x[i], group.numbers))
@@ -168,7 +160,7 @@ def time_alone(work: Work, feed: Feed, steps: int) -> dict[str, float]:
 
 
 def time_steps(
-    work: Work, feeds: dict[str, Feed], steps: int, repeats: int
+    work: TrainingRun, feeds: dict[str, Feed], steps: int, repeats: int
 ) -> dict[str, measure.Times]:
     """Seconds of a step with a batch that is there, and fed in each way; they take turns."""
     streams = {name: endless(feed) for name, feed in feeds.items()}
@@ -193,18 +185,18 @@ def time_steps(
     return {name: measure.Times(compilation[name], own) for name, own in seconds.items()}
 
 
-def stepper(work: Work, feed: Feed) -> Callable[[Any, int], Any]:
+def stepper(work: TrainingRun, feed: Feed) -> Callable[[Any, int], Any]:
     """A function that makes the steps of one dispatch, of the training's first phase, and does not wait for them."""
     train = work.method.config.train
-    trainer = prepare_trainer(work.method, work.source, work.sampler, feed.make_step)
+    trainer = prepare_trainer(work, feed.make_step)
     state = [
         init_state(
             work.method,
             trainer.optimizers[0],
             frozen=train.frozen,
             seed=0,
-            mesh=work.mesh,
-            new_history=prepare_history(work.method, work.sampler),
+            mesh=sharding.make_mesh(),
+            new_history=prepare_history(work),
         )
     ]
 
@@ -231,7 +223,7 @@ def rows(batch: int, feeds, alone, times: dict[str, measure.Times]) -> list[dict
             row |= {
                 **alone[name],
                 'waits': 1 - there / one.median,
-                'steps_per_dispatch': feeds[name].together,
+                'steps_per_dispatch': feeds[name].steps_per_dispatch,
             }
         result.append(row)
     return result

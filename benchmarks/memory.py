@@ -20,36 +20,38 @@ from PIL import Image
 from benchmarks import measure
 from simpropnet_jax.config import command_line
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.datasets.folds import CLASS_NAMES
+from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.protocols import get_protocol
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation import run
 from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.method import Method
+from simpropnet_jax.setup.run import EvaluationRun
 
 SIZE = (375, 500)  # of VOC's images, most often
 DIFFERENT = 16  # images of noise; reading the same one again costs the same
 CLASSES = tuple(range(1, 21))
 
 
-class Noise:
-    """A source of so many images, with squares of a class in each."""
-
-    name, class_names = 'noise', CLASS_NAMES
-
-    def __init__(self, images: int):
-        rng = np.random.default_rng(0)
-        self.ids = tuple(f'{number:06}' for number in range(images))
-        self._jpeg = [
-            _encoded(rng.integers(0, 256, (*SIZE, 3), np.uint8), 'jpeg') for _ in range(DIFFERENT)
-        ]
-        label = np.zeros((len(CLASSES), *SIZE), np.uint8)
-        label[:, 100:250, 100:300] = np.array(CLASSES, np.uint8)[:, None, None]
-        self._png = [_encoded(one, 'png') for one in label]
-
-    def example(self, number: int) -> tuple[bytes, bytes]:
-        """JPEG and label PNG."""
-        return self._jpeg[number % DIFFERENT], self._png[number % len(CLASSES)]
+def noise(images: int) -> Source:
+    """A source of so many images, with a rectangle of one class in each."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        _encoded(rng.integers(0, 256, (*SIZE, 3), np.uint8), 'jpeg') for _ in range(DIFFERENT)
+    ]
+    labels = np.zeros((len(CLASSES), *SIZE), np.uint8)
+    labels[:, 100:250, 100:300] = np.array(CLASSES, np.uint8)[:, None, None]
+    files = [_encoded(label, 'png') for label in labels]
+    ids = tuple(f'{number:06}' for number in range(images))
+    shown = (labels[number % len(CLASSES)] for number in range(images))
+    index = Index.build(zip(ids, shown, strict=True), {'val': ids})
+    records = [
+        {'image': pictures[number % DIFFERENT], 'label': files[number % len(CLASSES)]}
+        for number in range(images)
+    ]
+    return Source('noise', index, {'val': records})
 
 
 def _encoded(pixels, kind):
@@ -76,23 +78,18 @@ def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, 
     if config.model.convention == 'auto':
         config.model.convention = 'torchvision'
     method = Method.from_config(config)
-    source, step = Noise(images), len(CLASSES)
+    source, step = noise(images), len(CLASSES)
 
     def support(n):
         return n + step if n + step < images else n % step  # the next image of the same class
 
     episodes = [Episode(n, (support(n),), 1 + n % step, n) for n in range(images)]
     protocol = dataclasses.replace(get_protocol(config.eval.protocol), void='ignore')
-    evaluator = run.prepare_evaluator(
-        method,
-        source,
-        protocol,
-        {(1, 0): episodes},
-        CLASSES,
-        measure.one_device(),
-        progress=run.ProgressBar(),
+    work = EvaluationRun(
+        method, source, Path(), 'episodes', protocol, {(1, 0): episodes}, CLASSES, None
     )
-    result = evaluator.run({'params': measure.random_params(method)}, run.ProgressBar())
+    evaluator = run.prepare_evaluator(work, measure.one_device(), ProgressBar())
+    result = evaluator.run({'params': measure.random_params(method)}, ProgressBar())
     from benchmarks.evaluation import feature_bytes
 
     record = {

@@ -256,4 +256,4 @@ def test_without_pytorch_a_benchmark_ends_in_one_sentence(name):
     assert ended.stderr.count('\n') == 1
     shown = command('--help')
     assert shown.returncode == 0 and 'error' not in shown.stderr
-    assert f'python -m benchmarks.{name} --config' in shown.stdout and '--repeats' in shown.stdout
+    assert f'simpropnet bench {name} --config' in shown.stdout and '--repeats' in shown.stdout

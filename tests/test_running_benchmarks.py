@@ -63,9 +63,9 @@ def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
     assert all(
         len(found['runs']) == 1 and found['cold'] > 0 for found in record['seconds'].values()
     )
-    assert '| predict.py, one query |' in capsys.readouterr().out
+    assert '| segment, one query |' in capsys.readouterr().out
     with pytest.raises(
-        ValueError, match='predict.py failed, so there is nothing to time: .*no file or folder'
+        ValueError, match='segment failed, so there is nothing to time: .*no file or folder'
     ):
         startup.predict(tmp_path / 'run', tmp_path, ('a', 'b'), ['nowhere.jpg'], tmp_path)
 
@@ -109,14 +109,14 @@ def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch
     ('given', 'message'),
     [
         ({'only': ['speed']}, "--only must be of training_simpropnet, .*, startup, got 'speed'"),
-        ({'only': ['startup']}, 'startup needs --workdir, the folder of a training'),
+        ({'only': ['startup']}, 'startup needs --checkpoint, a trained run'),
         (
             {'changes': ['data.dri=packed']},
             'unknown config field config.data.dri; did you mean config.data.dir',
         ),
         (
             {'changes': ['tpc.steps=3']},
-            '--set tpc.steps=3: none of training_simpropnet, .*, memory has such a field',
+            '--config.tpc.steps=3: none of training_simpropnet, .*, memory has such a field',
         ),
     ],
 )
