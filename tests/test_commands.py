@@ -62,6 +62,13 @@ def test_train_then_evaluate_then_print_the_folds(small, tmp_path):
         6,
     )
     assert record['protocol']['name'] == 'simpropnet' and record['label_size'] == 33
+    workdir = tmp_path / 'fold1'
+    changed = run('eval.py', '--checkpoint', f'{workdir}@latest', '--config.eval.shots=(2,)')
+    assert changed.returncode == 0, changed.stderr[-2000:]
+    latest = json.loads((workdir / 'eval' / 'simpropnet_fold1_33px_latest.json').read_text())
+    assert list(latest['shots']) == ['2'] and latest['checkpoint']['step'] == 6
+    refused = run('eval.py', '--workdir', workdir, '--config.train.size=41')
+    assert refused.returncode == 2 and 'train.size: was 33, now 41' in refused.stderr
     table = run('-m', 'simpropnet_jax', 'tables', *results)
     assert table.returncode == 0 and 'split-4' in table.stdout
     assert (
