@@ -114,13 +114,13 @@ def own_recipes(small: list[str]) -> None:
     mine = Path('recipes/mine.py')
     mine.parent.mkdir()
     mine.write_text(RECIPE)
-    fields = [flag for flag in small if flag.startswith(('--config.data', '--config.eval'))]
-    for number, recipe in enumerate((mine, mine.resolve())):
-        workdir = Path(f'runs/mine{number}')
-        fields += ['--config.model.weights=', '--config.model.width=4']
-        simpropnet('eval', '--config', f'{recipe}:fold={number}', '--workdir', workdir, *fields)
-        config = json.loads((workdir / 'config.json').read_text())
-        assert (config['fold'], config['eval']['batch']) == (number, 4)
+    kinds = ('--config.data', '--config.eval', '--config.model.w')
+    fields = [flag for flag in small if flag.startswith(kinds)]
+    simpropnet('eval', '--config', f'{mine}:fold=1', '--workdir', 'runs/mine', *fields)
+    config = json.loads(Path('runs/mine/config.json').read_text())
+    assert (config['fold'], config['eval']['batch']) == (1, 4)
+    helped = simpropnet('eval', '--help', '--config', f'{mine.resolve()}:fold=3')
+    assert 'eval.batch=4 ' in helped and '# mine' not in helped
 
 
 def results() -> None:
