@@ -8,8 +8,6 @@ import difflib
 import functools
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,11 +55,10 @@ def load(argument: str) -> Recipe:
     """
     name, _, words = argument.partition(':')
     path = find(name)
-    with _importable(folder().parent):
-        defined = runpy.run_path(str(path))
-        if 'get_config' not in defined:
-            raise ValueError(f'{path} is not a recipe: it defines no function get_config')
-        return Recipe(path, defined, defined['get_config'](words))
+    defined = runpy.run_path(str(path))
+    if 'get_config' not in defined:
+        raise ValueError(f'{path} is not a recipe: it defines no function get_config')
+    return Recipe(path, defined, defined['get_config'](words))
 
 
 def get(name: str, words: str = '') -> ConfigDict:
@@ -99,13 +96,3 @@ def find(name: str) -> Path:
 def _say_shipped(name: str, shipped: Path) -> None:
     """Say once that a recipe of the package is used."""
     print(f'{name} is not here: using the recipe of the package, {shipped}', file=sys.stderr)
-
-
-@contextmanager
-def _importable(place: Path) -> Iterator[None]:
-    """Let a recipe import the package `configs` of a checkout."""
-    sys.path.append(str(place))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(place))
