@@ -1,12 +1,18 @@
 """The notebook's cells run, and what it segments is the object."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 NOTEBOOK = Path(__file__).parent.parent / 'docs' / 'segment_your_pictures.ipynb'
 LESS = {'pictures': 200, 'backbone_steps': 120, 'steps': 40, 'side': 65}
+
+
+def test_it_changes_no_folder():
+    text = NOTEBOOK.read_text()
+    assert not any(word in text for word in ('chdir', 'sys.path', '%cd', '!cd', '../'))
 
 
 @pytest.mark.slow
@@ -20,15 +26,19 @@ def test_from_zero_to_a_mask(tmp_path):
     assert NOTEBOOK.stat().st_size < 300_000
     (parameters,) = (cell for cell in notebook.cells if cell.source.startswith('folder = '))
     parameters.source = '\n'.join(f'{name} = {value!r}' for name, value in LESS.items())
-    parameters.source += f'\nfolder = Path({str(tmp_path)!r})'
-    notebook.cells.append(nbformat.v4.new_code_cell('print(score, everything)'))
+    parameters.source += f'\nfolder = Path({str(tmp_path / "notebook")!r})'
+    notebook.cells.append(nbformat.v4.new_code_cell('print(score, everything, len(written))'))
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={'metadata': {'path': str(NOTEBOOK.parent)}}
+        notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}}
     )
     # One device, as the virtual ones of other tests are slower, and fast code, as it trains for a while.
-    client.execute(env=os.environ | {'XLA_FLAGS': '', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'})
-    score, everything = map(float, notebook.cells[-1].outputs[0].text.split())
+    environment = os.environ | {'XLA_FLAGS': '', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'}
+    # The command `simpropnet` of this environment, activated or not.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get('PATH', '')])
+    client.execute(env=environment | {'PATH': path})
+    score, everything, written = map(float, notebook.cells[-1].outputs[0].text.split())
     assert score > 1.5 * everything
+    assert written == 6  # a mask and an overlay of three pictures
     pictures = [
         output for cell in notebook.cells for output in cell.get('outputs', ()) if 'data' in output
     ]
