@@ -47,7 +47,9 @@ def seconds(function, arguments, repeats):
 
 
 def disagreement(ours, theirs):
-    norm = lambda x: jnp.linalg.norm(x.astype(jnp.float32))  # noqa: E731
+    def norm(x):  # noqa: E731
+        return jnp.linalg.norm(x.astype(jnp.float32))
+
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     return max(float(norm(a.astype(jnp.float32) - b) / norm(b)) for a, b in pairs)
 

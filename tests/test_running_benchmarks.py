@@ -89,9 +89,10 @@ def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch
         everything.BENCHMARKS, 'memory', whole._replace(words=(*whole.words, '--images', '50'))
     )
     small = ['model.weights=', 'model.width=4', 'eval.size=33', 'eval.own_size=False']
-    run = lambda *changes, **how: everything.main(
-        tmp_path, ['memory'], changes=[*small, *changes], **how
-    )['memory']
+
+    def run(*changes, **how):
+        return everything.main(tmp_path, ['memory'], changes=[*small, *changes], **how)['memory']
+
     assert run(minutes=0) == 'not begun, as time is over'
     assert run(minutes=0.005) == 'ended after 0.3 s, as time is over'
     assert (

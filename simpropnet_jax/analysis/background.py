@@ -59,7 +59,10 @@ def class_similarity(
         )
         if not np.isnan(both).any():
             found.setdefault(class_id, []).append(both)
-    mean = lambda values: dict(zip(REGIONS, np.mean(values, 0).tolist(), strict=True))
+
+    def mean(values):
+        return dict(zip(REGIONS, np.mean(values, 0).tolist(), strict=True))
+
     return {class_id: mean(values) | {'pairs': len(values)} for class_id, values in found.items()}
 
 

@@ -51,12 +51,15 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
             raise ValueError(f'config.{name} must be {rule.allowed}, got {known[name]!r}')
     parameters = hpascal.Parameters(**config.partitions.to_dict())
     source = open_source(config.data.name, paths.parse(config.data.dir))
-    list_pairs = lambda fold: listed_pairs(
-        source.index,
-        config.data.image_list,
-        source.index.novel_classes(fold),
-        config.data.tiny_rule,
-    )
+
+    def list_pairs(fold):
+        return listed_pairs(
+            source.index,
+            config.data.image_list,
+            source.index.novel_classes(fold),
+            config.data.tiny_rule,
+        )
+
     pairs = {fold: list_pairs(fold) for fold in config.folds}
     oracle = Path(config.oracle).expanduser()
     scores = {fold: oracle_iou(oracle, source, one) for fold, one in pairs.items()}

@@ -38,9 +38,12 @@ def draw(
         return overlay.overlay(bank.images[row], label == 1, overlay.TRUTH, label == VOID)
 
     space = np.full((size, SPACE, 3), 255, np.uint8)
-    pair = lambda e: overlay.beside(
-        [picture(e.supports[0], e.class_id), picture(e.query, e.class_id), space]
-    )
+
+    def pair(e):
+        return overlay.beside(
+            [picture(e.supports[0], e.class_id), picture(e.query, e.class_id), space]
+        )
+
     rows = {name: [pair(e) for e in found] for name, found in firsts.items()}
     across = max(1, *(len(pairs) for pairs in rows.values()))
     blank = np.full((size, 2 * (size + overlay.GAP) + SPACE, 3), 255, np.uint8)

@@ -50,9 +50,10 @@ class Parts(NamedTuple):
 
 def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
     """`parts` and below it `cmps_parts`, as plain text; ValueError as there."""
-    text = lambda found: (
-        found.heading + found.legend + aligned(found.header, found.rows) + found.notes
-    )
+
+    def text(found):
+        return found.heading + found.legend + aligned(found.header, found.rows) + found.notes
+
     return text(parts(records, label_size)) + '\n' + text(cmps_parts(records, label_size))
 
 
@@ -78,10 +79,13 @@ def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Part
         'partition',
         *(f'{column} {letters[m]}'.strip() for column in _columns(methods) for m in methods),
     ]
-    cells = lambda value: _cells(methods, methods, value)
-    value = lambda record, name: (
-        record['partitions'][name] and record['partitions'][name][label_size]['miou']
-    )
+
+    def cells(value):
+        return _cells(methods, methods, value)
+
+    def value(record, name):
+        return record['partitions'][name] and record['partitions'][name][label_size]['miou']
+
     rows = [
         [f'{name} {describe(name)}', *cells(lambda record, name=name: value(record, name))]
         for name in PARTITIONS

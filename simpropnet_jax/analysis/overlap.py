@@ -66,9 +66,10 @@ def quantities(counted: Areas) -> dict[str, Float[np.ndarray, ' n']]:
     Args:
       counted: int [N] each.
     """
-    ratio = lambda part, whole: np.divide(
-        part, whole, out=np.full(whole.shape, np.nan), where=whole > 0
-    )
+
+    def ratio(part, whole):
+        return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
     return {
         'fn_overlap': ratio(counted.both_miss, counted.either_misses),
         'fp_overlap': ratio(counted.both_add, counted.either_adds),
@@ -161,7 +162,10 @@ def _check_there(folder: Path, ids: Iterable[str]) -> None:
 
 def table(record: dict[str, Any]) -> str:
     """Ours by class and by image, then the papers' rows, in percent; and whether the oracle is weak."""
-    percent = lambda value: '-' if value is None else f'{100 * value:.2f}'
+
+    def percent(value):
+        return '-' if value is None else f'{100 * value:.2f}'
+
     oracle = record['oracle']
     splits = ', '.join(f'split-{one["fold"] + 1}' for one in record['folds'])
     text = (

@@ -167,7 +167,9 @@ def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> Pag
     )
 
 
-def painted_support(picture: UploadedPicture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]) -> PageSupport:
+def painted_support(
+    picture: UploadedPicture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]
+) -> PageSupport:
     """An example whose mask was painted: where a layer of paint is at least half as opaque as it is at most.
 
     Args:

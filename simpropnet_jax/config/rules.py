@@ -39,6 +39,8 @@ FREE = (
     'train.steps_per_dispatch',
     'eval.',
 )
+# Fields that an evaluation may change, too: they do not change what the weights mean.
+FREE_IN_EVALUATION = ('model.dtype',)
 LENGTH = ('train.epochs', 'train.steps')
 
 TYPES = {bool: 'True or False', int: 'a whole number', float: 'a number'}
@@ -138,13 +140,16 @@ def load(path: AnyPath) -> ConfigDict:
     return ConfigDict(stored)
 
 
-def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> None:
-    """Refuse to resume a run with a config that trains something else.
+def check_same_run(
+    config: ConfigDict, stored: ConfigDict, workdir: AnyPath, evaluates: bool = False
+) -> None:
+    """Refuse to resume or evaluate a run with a config that trains something else.
 
     Args:
       config: the config now.
       stored: the config that the run was started with.
       workdir: the run's folder.
+      evaluates: nothing is trained.
     Raises:
       ValueError: names each field that differs, with both values, and says what to do.
     """
@@ -153,6 +158,8 @@ def check_same_run(config: ConfigDict, stored: ConfigDict, workdir: AnyPath) -> 
         now['model.convention'] = before.get('model.convention')
     fixed = _why_length_is_fixed(now)
     free = FREE if fixed else (*FREE, *LENGTH)
+    if evaluates:
+        free = (*free, *FREE_IN_EVALUATION)
     if now.get('train.shot') == 1:  # one support is combined with nothing
         free = (*free, 'model.shots')
     differing = [

@@ -98,7 +98,7 @@ def open_source(name: str, data_dir: str | AnyPath) -> Source:
         how = pascal5i.prepare_command(name.split('/')[1], 'FOLDER' if url else str(data_dir))
         raise FileNotFoundError(
             f'{name} is not prepared in {data_dir} ({data_dir / part / pascal5i.INDEX_FILE} is not there): run {how}'
-            + f', and copy FOLDER to {data_dir}' * url
+            + (f', and copy FOLDER to {data_dir}' if url else '')
         )
     builder = pascal5i.Pascal5i(config=name.split('/')[1], data_dir=str(local))
     return Source(name, Index.load(index_path), builder.encoded_splits())

@@ -119,9 +119,7 @@ def read(path: Path) -> dict[str, Any]:
             f'{path} is not a readable {NAME} file ({error}): build it again'
         ) from error
     if not isinstance(record, dict) or record.get('name') != NAME:
-        raise ValueError(
-            f'{path} is not an {NAME} file: `simpropnet hpascal build` makes one'
-        )
+        raise ValueError(f'{path} is not an {NAME} file: `simpropnet hpascal build` makes one')
     if record.get('format') != FORMAT:
         raise ValueError(
             f'{path} has format {record.get("format")}, of another version, not {FORMAT}: build it again'

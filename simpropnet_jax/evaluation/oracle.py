@@ -207,7 +207,10 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
 
 def table(record: dict) -> str:
     """IoU of each class in percent, the mIoU at the end, and whether this is a weak oracle."""
-    percent = lambda value: '-' if value is None else f'{100 * value:.2f}'
+
+    def percent(value):
+        return '-' if value is None else f'{100 * value:.2f}'
+
     rows = [
         [name, percent(value)]
         for name, value in [*record['per_class'].items(), ('mIoU', record['miou'])]
@@ -315,7 +318,10 @@ def read_label(
             f'{path} has the mode {mode}: a label map has one channel of class ids, 8-bit gray or palette'
         )
     if label.shape != shape:
-        size = lambda shape: f'{shape[1]} x {shape[0]}'
+
+        def size(shape):
+            return f'{shape[1]} x {shape[0]}'
+
         raise ValueError(
             f"{path} is {size(label.shape)} pixels, the image's label {size(shape)}: give its own size"
         )

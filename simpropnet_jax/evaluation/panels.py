@@ -40,7 +40,9 @@ class PanelMaker:
         self.bank = bank
 
         def forward(variables, supports, support_labels, query):
-            run = lambda method, *args: module.apply(variables, *args, method=method)
+            def run(method, *args):
+                return module.apply(variables, *args, method=method)
+
             masks = (support_labels == 1).astype(jnp.float32)
             valid = (
                 None if void == 'background' else (support_labels != VOID).astype(jnp.float32)[None]

@@ -76,7 +76,7 @@ def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> 
     evaluator = prepare_evaluator(run, mesh, progress)
     result = evaluator.run(variables, progress)
     weights = weights_word(run.method.pretrained, which, step)
-    name = result_name(config, weights, inputs)
+    name = result_name(config, weights, inputs, _trained_dtype(workdir))
     counts = {shot: one.named(source.ids) for shot, one in evaluator.episode_counts.items()}
     result |= {
         'inputs': inputs,
@@ -189,6 +189,10 @@ def prepare_evaluator(
         memory=config.eval.memory,
         support_class=run.support_class,
     )
+
+
+def _trained_dtype(workdir: AnyPath) -> str | None:
+    return stored_config(workdir).model.dtype if (workdir / 'config.json').exists() else None
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:

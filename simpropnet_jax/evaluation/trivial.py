@@ -41,7 +41,10 @@ def mean_rgb(query: np.ndarray, supports: np.ndarray, masks: np.ndarray) -> np.n
     """
     if masks.all() or not masks.any():
         return np.zeros(query.shape[:2], bool)
-    distance = lambda mask: ((query - supports[mask].mean(0)) ** 2).sum(-1)
+
+    def distance(mask):
+        return ((query - supports[mask].mean(0)) ** 2).sum(-1)
+
     return distance(masks) < distance(~masks)
 
 
@@ -77,7 +80,8 @@ def score(
         for name, predict in PREDICTORS.items():
             prediction = predict(bank.images[query], bank.images[supports], masks)
             found[name].append(metrics.counts(prediction, label))
-    totals = lambda counts: metrics.accumulate(
-        metrics.Counts(*np.array(counts).T), class_ids, classes
-    )
+
+    def totals(counts):
+        return metrics.accumulate(metrics.Counts(*np.array(counts).T), class_ids, classes)
+
     return {name: metrics.miou(totals(counts)) for name, counts in found.items()}

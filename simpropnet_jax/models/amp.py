@@ -81,10 +81,11 @@ class AMP(FewShotMethod):
         else:
             self.project = Conv(self.features, kernel=1, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2))
+
         # Of length about one, as the released code keeps them: the gradient of a direction falls with its length.
-        row = lambda name, size: self.param(
-            name, nn.initializers.normal(size**-0.5), (self.classes, size)
-        )
+        def row(name, size):
+            return self.param(name, nn.initializers.normal(size**-0.5), (self.classes, size))
+
         self.rows = (
             row('deep', self.features),
             row('middle', 8 * self.width),
@@ -122,7 +123,10 @@ class AMP(FewShotMethod):
         Args:
           features: each [B, K, h, w, C].
         """
-        average = lambda weights: [upsampled_average(level, weights) for level in features]
+
+        def average(weights):
+            return [upsampled_average(level, weights) for level in features]
+
         return average(masks * valid), average((1 - masks) * valid)
 
     def combine(self, each) -> Proxies:
@@ -137,7 +141,10 @@ class AMP(FewShotMethod):
             unit((1 - self.alpha) * rows[0] + self.alpha * proxy)
             for rows, proxy in zip(self._trained(), behind, strict=True)
         ]
-        join = lambda parts: jnp.concatenate(parts, -1)
+
+        def join(parts):
+            return jnp.concatenate(parts, -1)
+
         return Proxies(join(novel), join(background), jnp.full(len(novel[0]), NONE, jnp.int32))
 
     def as_novel(self, probe: Proxies, class_id: Int[Array, ' b']) -> Proxies:
@@ -159,9 +166,10 @@ class AMP(FewShotMethod):
     def _all_scores(self, features, probe, train=False) -> Float[Array, 'b h w k']:
         """Of the adapted background, the base classes, and last the novel class."""
         ends = np.cumsum([level.shape[-1] for level in features])[:-1]
-        of_levels = lambda joint: [
-            unit(part) for part in jnp.split(joint, ends, -1)
-        ]  # mixed proxies are shorter
+
+        def of_levels(joint):  # mixed proxies are shorter
+            return [unit(part) for part in jnp.split(joint, ends, -1)]
+
         given = zip(of_levels(probe.background), of_levels(probe.novel), strict=True)
         rows = []
         for trained, (background, novel) in zip(self._trained(), given, strict=True):

@@ -49,7 +49,10 @@ class CoFCN(FewShotMethod):
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
         """Averages over the positive and over the negative annotation, each by its own mass."""
-        average = lambda annotation: upsampled_average(features, annotation)
+
+        def average(annotation):
+            return upsampled_average(features, annotation)
+
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
     def decode(

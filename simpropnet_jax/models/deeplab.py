@@ -56,7 +56,9 @@ class Pyramid(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w d']:
-        block = lambda name, *args: Block(self.features, *args, dtype=self.dtype, name=name)
+        def block(name, *args):
+            return Block(self.features, *args, dtype=self.dtype, name=name)
+
         branches = [block('conv1x1', 1)(x)] + [block(f'rate{rate}', 3, rate)(x) for rate in RATES]
         pooled = block('image_pooling', 1)(x.mean((1, 2), keepdims=True))
         branches.append(tile(pooled[:, 0, 0], x))

@@ -116,7 +116,10 @@ class Conv(nn.Module):
         features = self.features or x.shape[-1]
         shape = (self.kernel, self.kernel, sum(channels), features)
         bound = (self.kernel**2 * sum(channels)) ** -0.5
-        uniform = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+        def uniform(key, shape):
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
         kernel = jnp.asarray(
             self.param('kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype
         )
@@ -182,9 +185,11 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False) -> Float[Array, 'b h w 2']:
-        block = lambda name, **kwargs: ConvReluDropout(
-            self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs
-        )
+        def block(name, **kwargs):
+            return ConvReluDropout(
+                self.features, dropout=self.dropout, dtype=self.dtype, name=name, **kwargs
+            )
+
         pooled = block('image_pooling', kernel=1)(x.mean((1, 2), keepdims=True), train)
         branches = [tile(pooled[:, 0, 0], x), block('conv1x1', kernel=1)(x, train)]
         branches += [block(f'rate{rate}', dilation=rate)(x, train) for rate in self.rates]

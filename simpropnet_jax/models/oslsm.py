@@ -52,20 +52,23 @@ class OSLSM(FewShotMethod):
     encodes_alike = False
 
     def setup(self):
-        branch = lambda layers: make_backbone(
-            self.encoder,
-            self.width,
-            self.stride_on,
-            self.dtype,
-            strides=(2, 2, 2, 2, 2),
-            fully_connected=layers,
-            dropout=self.dropout,
-        )
+        def branch(layers):
+            return make_backbone(
+                self.encoder,
+                self.width,
+                self.stride_on,
+                self.dtype,
+                strides=(2, 2, 2, 2, 2),
+                fully_connected=layers,
+                dropout=self.dropout,
+            )
+
         self.backbone, self.conditioning = (branch(layers) for layers in self.backbones.values())
         if self.encoder == 'resnet50':
-            layer = lambda kernel, dilation: ConvReluDropout(
-                self.features, kernel, dilation, self.dropout, self.dtype
-            )
+
+            def layer(kernel, dilation):
+                return ConvReluDropout(self.features, kernel, dilation, self.dropout, self.dtype)
+
             self.fc6, self.fc7 = layer(3, 2), layer(1, 1)
             self.condition_fc7, self.condition_fc8 = (
                 layer(1, 1),

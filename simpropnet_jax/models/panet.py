@@ -56,7 +56,10 @@ class PANet(FewShotMethod):
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
         """The prototypes: averages at the masks' own size (PANet, Eq. 1 and 2), of which the mean is taken."""
-        average = lambda weights: upsampled_average(features, weights)
+
+        def average(weights):
+            return upsampled_average(features, weights)
+
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
     def self_supported(self, features, probe, masks, valid):

@@ -31,7 +31,10 @@ def decode(
       rounds: 0: as `decode` alone.
       options: of every decode, such as `steps` of an iterative method.
     """
-    run = lambda method, *args, **how: module.apply(variables, *args, method=method, **how)
+
+    def run(method, *args, **how):
+        return module.apply(variables, *args, method=method, **how)
+
     logits = run('decode', features, probe, **options)
     for _ in range(rounds):
         changed = run('self_supported', features, probe, *confident(logits * module.logit_scale))
@@ -50,15 +53,19 @@ def confident(
     flat = probability.reshape(len(logits), -1)
     count = flat.shape[1]
     few, order = min(FEWEST, count // 2), jnp.argsort(flat)
-    chosen = lambda pixels: (
-        jnp.zeros(flat.shape, bool).at[jnp.arange(len(flat))[:, None], pixels].set(True)
-    )
+
+    def chosen(pixels):
+        return jnp.zeros(flat.shape, bool).at[jnp.arange(len(flat))[:, None], pixels].set(True)
+
     foreground, background = flat > FOREGROUND, 1 - flat > BACKGROUND
     most_foreground = chosen(order[:, count - few :]) & ~foreground.any(1, keepdims=True)
     most_background = chosen(order[:, :few]) & ~background.any(1, keepdims=True)
     foreground = foreground & ~most_background | most_foreground
     background = background & ~most_foreground | most_background
-    shaped = lambda pixels: pixels.reshape(probability.shape).astype(jnp.float32)
+
+    def shaped(pixels):
+        return pixels.reshape(probability.shape).astype(jnp.float32)
+
     return shaped(foreground), shaped(foreground | background)
 
 

@@ -38,9 +38,7 @@ def write_page(folder: Path, out: Path) -> Found:
       OSError: the folder is not there, or the page cannot be written.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f'there is no folder {folder}: give one that holds run folders'
-        )
+        raise FileNotFoundError(f'there is no folder {folder}: give one that holds run folders')
     if folder.resolve().is_relative_to(out.resolve()):
         raise ValueError(
             f'--out {out} holds the results themselves: give another folder, such as {out / "report"}'

@@ -40,7 +40,10 @@ def place(arrays: Any, sharding: NamedSharding) -> Any:
 
     Nothing crosses the network; `jax.device_put` would send all of them, to compare what the hosts have.
     """
-    whole = lambda x: jax.make_array_from_process_local_data(sharding, x, x.shape)
+
+    def whole(x):
+        return jax.make_array_from_process_local_data(sharding, x, x.shape)
+
     return jax.tree.map(whole, arrays)
 
 

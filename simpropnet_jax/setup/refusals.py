@@ -21,9 +21,11 @@ INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
 """What an evaluation gives a method; see `evaluation.run`."""
 
 
-def check_config(config: ConfigDict, workdir: AnyPath) -> ConfigDict:
+def check_config(config: ConfigDict, workdir: AnyPath, evaluates: bool = False) -> ConfigDict:
     """Check every field, and that a run in `workdir` was started with the same config.
 
+    Args:
+      evaluates: nothing is trained, so that model.dtype may differ.
     Returns:
       A copy; model.convention is the stored run's, if there is one.
     Raises:
@@ -34,7 +36,7 @@ def check_config(config: ConfigDict, workdir: AnyPath) -> ConfigDict:
     stored = workdir / 'config.json'
     if stored.exists():
         before = config_rules.load(stored)
-        config_rules.check_same_run(config, before, workdir)
+        config_rules.check_same_run(config, before, workdir, evaluates)
         config.model.convention = before.model.convention
     return config
 

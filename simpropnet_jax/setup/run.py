@@ -124,14 +124,16 @@ def prepare(config: ConfigDict | None, workdir: AnyPath) -> Run:
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
-    config = refusals.check_config(stored_config(workdir) if config is None else config, workdir)
+    config = stored_config(workdir) if config is None else config
+    config = refusals.check_config(config, workdir, evaluates=True)
     source = data.open_data(config)
     return Run(_read_method(config, workdir), source, workdir)
 
 
 def prepare_method(config: ConfigDict | None, workdir: AnyPath) -> Method:
     """Prepare a method alone, for what needs no data set. See `prepare`."""
-    config = refusals.check_config(stored_config(workdir) if config is None else config, workdir)
+    config = stored_config(workdir) if config is None else config
+    config = refusals.check_config(config, workdir, evaluates=True)
     return _read_method(config, workdir)
 
 

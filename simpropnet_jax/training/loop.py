@@ -76,6 +76,8 @@ def train(run: TrainingRun) -> TrainState:
         writer = Writer(workdir, first)
         with contextlib.closing(groups), contextlib.closing(writer), _Stop() as stop:
             log = _Log(writer, checkpoints, trainer, options, steps)
+            if first < steps:
+                logger.info('compiling the first training step (about a minute on a CPU)')
             step, count = first, 1
             while True:
                 stopping = stop.requested or checkpoints.preempted(
@@ -96,7 +98,7 @@ def train(run: TrainingRun) -> TrainState:
             checkpoints.wait()
             if step < steps:
                 logger.warning(
-                    'stopped by a signal; step %d of %d is saved, the same command goes on',
+                    'stopped by a signal; step %d of %d is saved, re-run the same command to resume',
                     step,
                     steps,
                 )
@@ -116,7 +118,10 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
         return init_state(
             method, optimizer, frozen=frozen, seed=seed, mesh=mesh, new_history=new_history
         ), 0
-    create = lambda v: to_items(from_variables(v, frozen, optimizer, new_history()))
+
+    def create(v):
+        return to_items(from_variables(v, frozen, optimizer, new_history()))
+
     abstract = jax.eval_shape(create, method.abstract())
     step, items = checkpoints.restore(checkpoint.abstract_like(abstract, sharding.replicated(mesh)))
     checkpoints.delete_after(step)
@@ -140,7 +145,7 @@ def _naming_the_last_good(checkpoints, workdir):
             else f'{workdir} could not be written ({reason(error)})'
         )
         raise WriteError(
-            f'{what}; {_last_good(checkpoints)}; mend that, and the same command goes on'
+            f'{what}; {_last_good(checkpoints)}; fix this and re-run the same command to resume'
         ) from error
 
 

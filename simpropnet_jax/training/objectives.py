@@ -173,9 +173,16 @@ def forward(
       cycle: with which predicted query mask supports are predicted back, 'soft' or 'hard'; None: they are not.
     """
     batch, shots = episodes.supports.shape[:2]
-    flat = lambda tree: jax.tree.map(lambda x: x.reshape(batch * shots, *x.shape[2:]), tree)
-    repeated = lambda tree, times: jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), tree)
-    probe_of = lambda *given: module.as_novel(module.probe(*given), episodes.class_id)
+
+    def flat(tree):
+        return jax.tree.map(lambda x: x.reshape(batch * shots, *x.shape[2:]), tree)
+
+    def repeated(tree, times):
+        return jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), tree)
+
+    def probe_of(*given):
+        return module.as_novel(module.probe(*given), episodes.class_id)
+
     query_features, support_features = encoded(module, episodes.queries, episodes.supports)
     probe = probe_of(support_features, episodes.masks, episodes.support_valid)
     features, times = query_features, 1
@@ -212,7 +219,10 @@ def interleave(queries, supports):
 
     So what one device has stays there, where episodes are split over several.
     """
-    both = lambda q, s: jnp.concatenate([q[:, None], s], 1).reshape(-1, *q.shape[1:])
+
+    def both(q, s):
+        return jnp.concatenate([q[:, None], s], 1).reshape(-1, *q.shape[1:])
+
     return jax.tree.map(both, queries, supports)
 
 

@@ -11,6 +11,7 @@ from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker
 from simpropnet_jax.io import overlay
 from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.data import SELECTION_SEED
 from simpropnet_jax.setup.run import TrainingRun
 
@@ -56,7 +57,7 @@ class Selection:
         if self._evaluator is None:
             self._prepare()
         variables = state.variables
-        scores = self._evaluator.run(variables)['shots']['1']['square']
+        scores = self._evaluator.run(variables, ProgressBar())['shots']['1']['square']
         rule = self.plan.rule
         name = 'base_val' if rule == 'base_val' else 'novel_val'
         scalars = {f'{name}_miou': scores['miou'], f'{name}_fb_iou': scores['fb_iou']}

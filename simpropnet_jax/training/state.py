@@ -146,7 +146,7 @@ def make_group_step(
     seed: int,
     mesh: Mesh,
 ) -> Callable:
-    """The jitted training step for `steps_per_dispatch` steps in one call: (state, Group) -> (state, metrics [steps_per_dispatch]).
+    """Return the jitted step of several training steps: (state, Group) -> (state, metrics [steps_per_dispatch]).
 
     Only `count` steps are made, the other metrics are 0. That count is no shape, so nothing is compiled anew for a
     shorter group, and each step has the key, and so the loss, that it would have alone.

@@ -28,13 +28,18 @@ from tests.small_checkpoint import write_checkpoint
 ROOT = Path(__file__).parent.parent.parent
 CHANGES = {'data.loader': 'threads', 'eval.episodes': 20, 'eval.batch': 8}
 NAMES = ('background', 'cat', 'dog', 'cow')
-ROW = lambda text: np.array([[int(x) for x in text]], np.uint8)
+
+
+def digits(text):
+    return np.array([[int(x) for x in text]], np.uint8)
 
 
 def areas(label, prediction, oracle):
     """Of rows of digits; v is void."""
     return overlap.areas(
-        ROW(prediction) == 1, ROW(oracle) == 1, np.where(ROW(label) == 9, np.uint8(255), ROW(label))
+        digits(prediction) == 1,
+        digits(oracle) == 1,
+        np.where(digits(label) == 9, np.uint8(255), digits(label)),
     )
 
 

@@ -18,7 +18,9 @@ from simpropnet_jax.evaluation.external.predictors import Predictor
 from simpropnet_jax.ops.resize import resize_bilinear
 from tests.fakes import decoded, fake_source, records_of
 
-vector = lambda *values: np.array(values, np.float64)
+
+def vector(*values):
+    return np.array(values, np.float64)
 
 
 @pytest.fixture(scope='module')
@@ -106,7 +108,10 @@ def predictor_of(source):
 
 def test_errors_on_the_object_are_as_alike_as_objects(predictor_of):
     """Nothing is predicted, so that the errors are the objects; the second prediction of an image does not count."""
-    last = lambda number: number == 24
+
+    def last(number):
+        return number == 24
+
     predictor = predictor_of(lambda label, c, number: np.full(label.shape, last(number)))
     assert len(predictor.episodes) == 25
     record = similarity.measure(

@@ -15,7 +15,11 @@ from simpropnet_jax.app.start import start
 from tests.app import browser
 from tests.small_checkpoint import write_checkpoint
 
-here = lambda name: importlib.util.find_spec(name) is not None
+
+def here(name):
+    return importlib.util.find_spec(name) is not None
+
+
 needs_gradio = pytest.mark.skipif(
     not here('gradio'), reason="gradio is missing: pip install -e '.[app]'"
 )

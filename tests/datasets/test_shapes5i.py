@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.datasets import shapes5i
-from simpropnet_jax.datasets.folds import VOID, novel_classes
+from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.datasets.index import Index, listed_pairs
 from simpropnet_jax.datasets.shapes5i import store
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.sampler import images_by_class
+from simpropnet_jax.io.labels import VOID
 
 FEW = {'trainaug': 24, 'val': 6}
 
@@ -79,7 +80,10 @@ def test_colour_tells_nothing_about_the_class():
         image, label = shapes5i.draw(number)
         for c in set(np.unique(label)) - {0, VOID}:
             means.setdefault(c, []).append(image[label == c].mean(0))
-    spread = lambda colours: np.var(np.array(colours), 0).sum()
+
+    def spread(colours):
+        return np.var(np.array(colours), 0).sum()
+
     within = np.mean([spread(colours) for colours in means.values()])
     assert within > 0.8 * spread([colour for colours in means.values() for colour in colours])
 
@@ -131,7 +135,10 @@ def test_both_loaders_give_the_same_bytes(data_dir):
 
 def test_the_stored_files_are_the_same_each_time(data_dir, tmp_path):
     shapes5i.load(tmp_path, FEW)
-    files = lambda root: {p.relative_to(root): p.read_bytes() for p in root.rglob('*.[jp][pn]g')}
+
+    def files(root):
+        return {p.relative_to(root): p.read_bytes() for p in root.rglob('*.[jp][pn]g')}
+
     assert files(tmp_path) == files(data_dir) and len(files(tmp_path)) == 60
 
 

@@ -8,12 +8,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from PIL import Image
-from simpropnet_jax.report.pairs import draw
 
 from configs import shapes
 from simpropnet_jax.config import common
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.episodes.transform import OFF, transform_pairs
+from simpropnet_jax.report.pairs import draw
 
 COUNT, SIDE = 64, 65  # in nearly all tests, since another shape is another compilation
 ALL = common.base().tpc

@@ -188,9 +188,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp('results')
 
     def draw(shot, n):
-        images = lambda c: rng.permutation(np.flatnonzero(source.index.pixels[:, c]))[
-            : shot + 1
-        ].tolist()
+        def images(c):
+            return rng.permutation(np.flatnonzero(source.index.pixels[:, c]))[: shot + 1].tolist()
+
         drawn = [(c, images(c)) for c in CLASSES for _ in range(n)]
         return [Episode(numbers[0], tuple(numbers[1:]), c, 0) for c, numbers in drawn]
 
@@ -237,7 +237,10 @@ def test_one_training_each_is_the_paired_bootstrap_and_several_widen_it_by_stude
         compare_trainings([a], [b], resamples=500),
     )
     assert single == alone
-    shifted = lambda counts, by: drawn(counts.counts['square'].intersection + by, episodes)
+
+    def shifted(counts, by):
+        return drawn(counts.counts['square'].intersection + by, episodes)
+
     ours, theirs = [shifted(b, by) for by in (-20, 0, 20)], [shifted(a, by) for by in (-20, 0, 20)]
     found = compare_trainings(theirs, ours, resamples=20_000)
     assert found.b - found.a == pytest.approx(alone.b - alone.a, abs=1e-3)

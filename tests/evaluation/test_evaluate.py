@@ -86,7 +86,10 @@ def devices(n):
 def one_at_a_time(variables, source, listed, void, label_size):
     """Totals of the episodes: every image read and encoded anew, logits of both classes resized per image."""
     module, result = Tiny(), []
-    binary = lambda label, c: np.where(label == 255, 255 if void == 'ignore' else 0, label == c)
+
+    def binary(label, c):
+        return np.where(label == 255, 255 if void == 'ignore' else 0, label == c)
+
     for e in listed:
         numbers = [e.query, *e.supports]
         loaded = next(
@@ -208,7 +211,10 @@ def test_little_memory_is_enough(source, variables, episodes):
 
 def test_progress_reaches_the_total_of_each_stage(source, variables, episodes):
     seen = {}
-    progress = lambda what, done, total: seen.update({what: (done, total)})
+
+    def progress(what, done, total):
+        return seen.update({what: (done, total)})
+
     evaluate(
         Tiny(),
         variables,

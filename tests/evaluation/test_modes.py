@@ -87,8 +87,13 @@ def probability(
       rounds: of self-support.
       support_class: class id -> class of the supports' masks.
     """
-    run = lambda method, *args: apply(variables, *args, method=method)
-    encoded = lambda images: run('encode', normalise(np.stack(images), 'torchvision'))
+
+    def run(method, *args):
+        return apply(variables, *args, method=method)
+
+    def encoded(images):
+        return run('encode', normalise(np.stack(images), 'torchvision'))
+
     images, labels = zip(
         *(support(n) if support else read(source, n, SIZE) for n in e.supports), strict=True
     )
@@ -182,7 +187,10 @@ def test_supports_are_cropped_at_random_and_queries_are_not(source, variables, e
     evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(1), **SETTINGS)
     evaluator.run(variables)
     row = {number: i for i, number in enumerate(bank.numbers)}
-    support = lambda number: (bank.supports.images[row[number]], bank.supports.labels[row[number]])
+
+    def support(number):
+        return (bank.supports.images[row[number]], bank.supports.labels[row[number]])
+
     assert_counts(evaluator, variables, source, episodes, support=support)
 
 
@@ -204,7 +212,10 @@ def test_a_crop_without_the_object_gives_numbers_all_the_same(variables):
     assert lost.any() and not lost.all()
     evaluator = Evaluator(Tiny(), bank, episodes, mesh=devices(1), **SETTINGS | {'classes': (1,)})
     assert np.isfinite(evaluator.run(variables)['shots']['1']['square']['miou'])
-    support = lambda number: (bank.supports.images[number], bank.supports.labels[number])
+
+    def support(number):
+        return (bank.supports.images[number], bank.supports.labels[number])
+
     assert_counts(evaluator, variables, source, episodes, support=support)
 
 
@@ -294,9 +305,10 @@ class Refined(FewShotMethod):
 def refined(source, episodes, shares, **options):
     """Result of each shot, counts of its episodes, and the passes that were made, by shot."""
     stages = []
-    note = lambda what, done, total: (
-        stages.append(what) if done == total and 'shot' in what else None
-    )
+
+    def note(what, done, total):
+        return stages.append(what) if done == total and 'shot' in what else None
+
     bank = load_bank(source, episodes, **LOADING)
     settings = SETTINGS | {'mesh': devices(1), 'label_sizes': ('square',)}
     evaluator = Evaluator(Refined(shares), bank, episodes, **settings, **options)

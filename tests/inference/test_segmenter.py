@@ -52,8 +52,13 @@ def mask(height, width):
 
 def by_hand(method, variables, query, supports, rounds=0):
     """Probability of the foreground, one step after the other; rounds of self-support."""
-    run = lambda name, *args: method.module.apply(variables, *args, method=name)
-    square = lambda x, how: np.asarray(Image.fromarray(x).resize((SIZE, SIZE), how))
+
+    def run(name, *args):
+        return method.module.apply(variables, *args, method=name)
+
+    def square(x, how):
+        return np.asarray(Image.fromarray(x).resize((SIZE, SIZE), how))
+
     image = square(query, Image.BILINEAR)[None]
     images = np.stack([square(image, Image.BILINEAR) for image, _ in supports])
     labels = np.stack([square(label, Image.NEAREST) for _, label in supports])
@@ -246,10 +251,10 @@ MISTAKES = {
     r'support0_mask.png has no foreground: every pixel is 0; mark the object': lambda g: rewrite(
         g['given'][0][1], np.zeros((40, 60), np.uint8)
     ),
-    r'support0_mask.png is 40 x 60 pixels, but .*support0.png is 60 x 40; a mask must have the size of its image': lambda g: (
+    r'support0_mask.png is 40 x 60 pixels, but .*support0.png is 60 x 40; a mask must have': lambda g: (
         rewrite(g['given'][0][1], mask(60, 40))
     ),
-    r'support0_mask.png is too small: the network sees 33 x 33 of its 400 x 400 pixels, none of them foreground': lambda g: [
+    r'support0_mask.png is too small: the network sees 33 x 33 of its 400 x 400 pixels, none of them': lambda g: [
         rewrite(g['given'][0][0], picture(400, 400)),
         rewrite(g['given'][0][1], speck(400)),
     ],

@@ -28,17 +28,17 @@ def bucket(monkeypatch):
 
 def test_local_paths_stay_pathlibs_own_and_strange_urls_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
-    assert paths.given('~/runs') == tmp_path / 'runs' and type(paths.given(tmp_path)) is type(
+    assert paths.parse('~/runs') == tmp_path / 'runs' and type(paths.parse(tmp_path)) is type(
         tmp_path
     )
     with pytest.raises(
         ValueError, match='^ftp://host/runs cannot be read or written: of URLs only gs:// and s3://'
     ):
-        paths.given('ftp://host/runs')
+        paths.parse('ftp://host/runs')
 
 
 def test_a_work_directory_may_be_a_url(bucket, caplog, monkeypatch):
-    workdir = paths.given(f'{bucket}/runs/fold2')
+    workdir = paths.parse(f'{bucket}/runs/fold2')
     monkeypatch.setattr(
         'importlib.util.find_spec', lambda name: None
     )  # TensorBoard's files are TensorFlow's
@@ -61,7 +61,7 @@ def test_a_work_directory_may_be_a_url(bucket, caplog, monkeypatch):
 
 
 def test_a_checkpoint_in_a_bucket_counts_when_orbax_has_finished_it(bucket):
-    workdir = paths.given(f'{bucket}/runs/fold2')
+    workdir = paths.parse(f'{bucket}/runs/fold2')
     assert not checkpoint.exist(workdir)
     (workdir / 'checkpoints' / '3').mkdir(parents=True)
     (workdir / 'checkpoints' / '3' / 'data').write_text('half')
@@ -79,11 +79,11 @@ def test_a_data_set_in_a_bucket_is_copied_once_and_read_here(bucket, tmp_path, m
         if path.is_file()
     }
     for name, content in local.items():
-        there = paths.given(f'{bucket}/data/{name.as_posix()}')
+        there = paths.parse(f'{bucket}/data/{name.as_posix()}')
         there.parent.mkdir(parents=True, exist_ok=True)
         there.write_bytes(content)
     source = open_source('shapes5i', f'{bucket}/data')
-    paths.given(f'{bucket}/data').rmtree()
+    paths.parse(f'{bucket}/data').rmtree()
     again = open_source('shapes5i', f'{bucket}/data')
     assert [again.example(i) for i in range(5)] == [source.example(i) for i in range(5)]
     assert (

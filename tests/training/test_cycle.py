@@ -34,12 +34,18 @@ def episodes(batch=2, shots=2, size=65):
     """Objects are the left or the upper part of an image, and of another colour."""
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 1, size)
-    cut = lambda *shape: rng.uniform(0.3, 0.7, (*shape, 1, 1))
+
+    def cut(*shape):
+        return rng.uniform(0.3, 0.7, (*shape, 1, 1))
+
     masks, truth = (
         (ramp < cut(batch, shots)) + np.zeros((size, 1)),
         (ramp[:, None] < cut(batch)) + np.zeros(size),
     )
-    paint = lambda mask: rng.normal(size=(*mask.shape, 3)) + 3 * mask[..., None] * [1, -1, 0]
+
+    def paint(mask):
+        return rng.normal(size=(*mask.shape, 3)) + 3 * mask[..., None] * [1, -1, 0]
+
     arrays = paint(masks), masks, np.ones_like(masks), paint(truth), truth, np.ones_like(truth)
     return objectives.Episodes(
         *(jnp.asarray(x, jnp.float32) for x in arrays), jnp.ones(batch, jnp.int32)
@@ -68,7 +74,10 @@ def cycle_loss(module):
 
 def measured_slope(loss, params, unit):
     """By how much a loss rises along a direction of length one."""
-    at = lambda distance: float(loss(optax.tree.add_scale(params, distance, unit)))
+
+    def at(distance):
+        return float(loss(optax.tree.add_scale(params, distance, unit)))
+
     return (at(1e-3) - at(-1e-3)) / 2e-3
 
 
@@ -139,7 +148,10 @@ def state():
 def batch():
     """The third and the first of the four pairs, as the loader gives them."""
     drawn, byte = episodes(), lambda x, low=0, high=1: np.uint8(np.clip(x, low, high))
-    image = lambda x: byte(128 + 20 * x, 0, 255)
+
+    def image(x):
+        return byte(128 + 20 * x, 0, 255)
+
     return {
         'support_image': image(drawn.supports),
         'support_label': byte(drawn.masks),

@@ -44,7 +44,9 @@ def train(monkeypatch):
 
 
 def assert_bitwise_equal(one, other):
-    whole = lambda state: jax.tree.leaves(jax.device_get((state.params, state.opt_state)))
+    def whole(state):
+        return jax.tree.leaves(jax.device_get((state.params, state.opt_state)))
+
     for a, b in zip(whole(one), whole(other), strict=True):
         np.testing.assert_array_equal(a, b)
 

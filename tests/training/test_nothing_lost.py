@@ -137,7 +137,7 @@ def test_a_full_disk_ends_the_run_and_with_room_again_it_goes_on(size, what, sma
     assert what in sentence and 'could not be written' in sentence and 'File too large' in sentence
     assert '\n' not in sentence
     assert sentence.endswith(
-        '; the last good checkpoint is step 3; mend that, and the same command goes on'
+        '; the last good checkpoint is step 3; fix this and re-run the same command to resume'
     )
     assert newest(workdir) == 3 and contents(workdir / 'checkpoints' / '3') == before
     loop.train_and_evaluate(small_config(), workdir)

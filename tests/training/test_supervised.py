@@ -62,9 +62,12 @@ def test_batches_are_whole_labels_and_go_on_from_any_step():
     source = fake_source()
     pairs = listed_pairs(source.index, 'trainaug', range(1, 21), 'none')
     sampler = TrainSampler(pairs, shot=1, seed=0, fold=0, batch=4)
-    from_step = lambda n, **hosts: loader.supervised_batches(
-        source, sampler, batch=4, first_step=n, size=65, backend='threads', **hosts
-    )
+
+    def from_step(n, **hosts):
+        return loader.supervised_batches(
+            source, sampler, batch=4, first_step=n, size=65, backend='threads', **hosts
+        )
+
     first, second = (next(batches) for batches in (from_step(0), from_step(1)))
     assert first['image_id'].tolist() == [sampler(i).query for i in range(4)]
     for number, label in zip(first['image_id'], first['label'], strict=True):

@@ -106,7 +106,11 @@ def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
                 return f'{shape[1]} x {shape[0]}'
 
             as_stored = read.shape == own_size[::-1]
-            why = ', as it is before its EXIF data turn it: save the image turned' * as_stored
+            why = (
+                ', as it is before its EXIF data turn it: save the image turned'
+                if as_stored
+                else ''
+            )
             sizes = f'{mask.name} is {size(read.shape)}, {entry.image.name} {size(shape)}'
             findings.mistake('mask of another size than its image', sizes + why)
         masks.append(read)

@@ -38,11 +38,11 @@ class Findings:
 
 
 def _section(title: str, kinds: dict[str, list[str]]) -> str:
-    lines = [f'{title}:'] * bool(kinds)
+    lines = [f'{title}:'] if kinds else []
     for kind, examples in kinds.items():
         lines += [f'  {len(examples)} x {kind}', *(f'      {one}' for one in _first(examples))]
     return ''.join(f'{line}\n' for line in lines)
 
 
 def _first(examples: Sequence[str]) -> list[str]:
-    return [*examples[:SHOWN], *['...'] * (len(examples) > SHOWN)]
+    return examples if len(examples) <= SHOWN else [*examples[:SHOWN], '...']

@@ -37,7 +37,9 @@ def is_packed(folder: AnyPath) -> bool:
     return (folder / FACTS).is_file()
 
 
-def load(folder: Path, name: str) -> tuple[Index, dict[str, PackedRecords], tuple[str, ...], HeldOut]:
+def load(
+    folder: Path, name: str
+) -> tuple[Index, dict[str, PackedRecords], tuple[str, ...], HeldOut]:
     """The index, the records of each list, the names of the classes, and the classes that each fold holds out.
 
     Args:

@@ -41,7 +41,9 @@ class ShapeRecords:
         }
 
 
-def load(data_dir: str | Path, images: dict[str, int] = IMAGES) -> tuple[Index, dict[str, ShapeRecords]]:
+def load(
+    data_dir: str | Path, images: dict[str, int] = IMAGES
+) -> tuple[Index, dict[str, ShapeRecords]]:
     """The index, and the records of each list; drawn first where they are not in data_dir yet.
 
     Args:

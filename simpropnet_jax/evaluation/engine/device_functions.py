@@ -25,7 +25,10 @@ def encoder(module, convention: str):
         features = module.apply(variables, normalise(images, convention), method='encode')
         if bank is None:
             return features
-        write = lambda b, f: jax.lax.dynamic_update_slice_in_dim(b, f, start, 0)
+
+        def write(b, f):
+            return jax.lax.dynamic_update_slice_in_dim(b, f, start, 0)
+
         return jax.tree.map(write, bank, features)
 
     return encode
@@ -72,7 +75,9 @@ def differences_of(module, self_support: int = 0):
     """
 
     def differences(variables, features, supports, batch, steps=None):
-        take = lambda bank, rows: jax.tree.map(lambda f: f[rows], bank)
+        def take(bank, rows):
+            return jax.tree.map(lambda f: f[rows], bank)
+
         probe = module.apply(variables, take(supports, batch['support']), method='combine')
         options = {'steps': steps} if module.iterative else {}
         for bank in features:
@@ -106,9 +111,10 @@ def scorer(module, label_sizes, void: str, self_support: int = 0):
         result = {}
         if 'square' in label_sizes:
             label = binary(labels[batch['query']], class_id[:, None, None], void)
-            resize = lambda difference: resize_bilinear(difference[..., None], label.shape[1:])[
-                ..., 0
-            ]
+
+            def resize(difference):
+                return resize_bilinear(difference[..., None], label.shape[1:])[..., 0]
+
             result['square'] = metrics.counts(is_foreground([resize(one) for one in maps]), label)
         if 'own' in label_sizes:
             label = binary(batch['own_label'], class_id[:, None, None], void)

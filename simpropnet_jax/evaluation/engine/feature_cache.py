@@ -95,7 +95,10 @@ class FeatureCache:
 
     def _bytes(self) -> int:
         """Of one image's features: as a query at each size, and as a support."""
-        one = lambda images: jax.eval_shape(self.encode, self.variables, None, images[:1], 0)
+
+        def one(images):
+            return jax.eval_shape(self.encode, self.variables, None, images[:1], 0)
+
         different = {
             id(images): images for role in self._images.values() for images in role
         }.values()
@@ -125,7 +128,10 @@ class FeatureCache:
         """Features of the images, a pytree of [N, h, w, C]; N is the same for all groups, so that one step serves."""
         b, steps = self.batch, -(-self.capacity // self.batch)
         shapes = jax.eval_shape(self.encode, self.variables, None, images[:b], 0)
-        blank = lambda f: jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
+
+        def blank(f):
+            return jnp.zeros((steps * b, *f.shape[1:]), f.dtype, device=self.replicated)
+
         found = jax.tree.map(blank, shapes)
         for start in range(0, len(rows), b):
             part = sharding.place(padded(images[rows[start : start + b]], b), self.sharded)

@@ -92,9 +92,10 @@ def load_bank(
     }
     numbers = np.array(sorted(used), np.int32)
     label_size = label_size or size
-    read = lambda side, label_side: _read(
-        source, numbers, side, label_side, batch, backend, progress
-    )
+
+    def read(side, label_side):
+        return _read(source, numbers, side, label_side, batch, backend, progress)
+
     images, labels = read(size, label_size)
     sides = [_side(size, scale) for scale in scales]
     queries = [

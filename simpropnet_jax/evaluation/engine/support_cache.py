@@ -53,9 +53,10 @@ def cache_supports(
             batch = sharding.place(batch, cache.sharded)
             if bank is None:
                 shapes = jax.eval_shape(make, cache.variables, None, *cache.supports, batch)
-                blank = lambda x: jnp.zeros(
-                    (len(pairs), *x.shape[1:]), x.dtype, device=cache.replicated
-                )
+
+                def blank(x):
+                    return jnp.zeros((len(pairs), *x.shape[1:]), x.dtype, device=cache.replicated)
+
                 bank = jax.tree.map(blank, shapes)
             bank = make(cache.variables, bank, *cache.supports, batch)
             done += min(b, len(group) - start)

@@ -56,7 +56,9 @@ def _simpropnet_name(config: ConfigDict) -> str:
     return ' + '.join(name for name, used in parts.items() if used) or 'baseline'
 
 
-def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> str:
+def result_name(
+    config: ConfigDict, weights: str, inputs: str = 'episodes', trained_dtype: str | None = None
+) -> str:
     """Return the name of a result file: protocol, fold, size, weights, and how the evaluation differs from a plain one.
 
     A file of episodes stands for the protocol.
@@ -65,10 +67,13 @@ def result_name(config: ConfigDict, weights: str, inputs: str = 'episodes') -> s
       config: of the evaluation.
       weights: what `weights_word` returned.
       inputs: one of `INPUTS`.
+      trained_dtype: type of the training's computation; the evaluation's is named if it is not the same.
     """
     words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
     # Of SG-One, whose weights do not depend on it.
     words += ['union'] if config.model.get('shots') == 'union' else []
+    dtype = config.model.dtype
+    words += [dtype] if trained_dtype not in (None, dtype) else []
     return '_'.join(words + evaluation_words(config.eval, inputs)) + '.json'
 
 

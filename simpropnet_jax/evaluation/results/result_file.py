@@ -101,7 +101,9 @@ def read_result(path: str | os.PathLike) -> dict[str, Any]:
     needed = ('format', 'method', 'fold', 'protocol', 'shots', 'classes')
     missing = [name for name in needed if not isinstance(record, dict) or name not in record]
     if missing:
-        raise ValueError(f'{path} is not a result file of `simpropnet eval`: it has no {", ".join(missing)}')
+        raise ValueError(
+            f'{path} is not a result file of `simpropnet eval`: it has no {", ".join(missing)}'
+        )
     if record['format'] != FORMAT:
         raise ValueError(
             f'{path} has result format {record["format"]}, not {FORMAT}: evaluate again'
