@@ -1,4 +1,4 @@
-"""Which rows may be compared: all that they are not there to compare must be the same."""
+"""Which rows may be compared: they must differ in nothing but what they compare."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from simpropnet_jax.config import rules
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.sweeps.rows import Row
 
-# What rows that are compared have in common besides the budget: config fields, or their beginnings.
+# Config fields, or their beginnings, that compared rows have in common. The budget is checked apart.
 COMMON = (
     'seed',
     'fold',
@@ -22,7 +22,7 @@ COMMON = (
 )
 # Rows of one method have these in common too; another method has its own recipe.
 OF_ONE_METHOD = ('model.', 'train.')
-# Fields that may differ: what rows are there to compare, parts of the budget, and what changes no number.
+# Fields that may differ: what rows compare, parts of the budget, and what changes no number.
 MAY_DIFFER = (
     'train.crc',
     'train.alignment',
@@ -46,7 +46,7 @@ PAPERS = {'canet': '200 epochs', 'simpropnet': '180 epochs'}
 
 
 def check_comparable(rows: Mapping[str, Row], study: Mapping[str, Mapping], workdir: Path) -> None:
-    """Refuse rows that differ from earlier rows in more than they are there to compare.
+    """Refuse rows that differ from earlier rows in more than they compare.
 
     Args:
       rows: the rows of this call, by name.
@@ -89,7 +89,7 @@ def _refuse(difference: tuple | None, workdir: Path, name: str, who: str) -> Non
 
 
 def _earlier_config(workdir: Path, name: str, row: Mapping) -> ConfigDict:
-    """What a row was trained with; `eval` is that of its latest results, which need not be the training's."""
+    """The config of a row's training, with the `eval` of its latest results."""
     config = rules.plain(rules.load(workdir / name / 'config.json'))
     for path in row['results'].values():
         config['eval'] |= result_file.read_result(workdir / path)['eval']

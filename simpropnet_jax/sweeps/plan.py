@@ -45,7 +45,7 @@ def make_plan(
 ) -> Plan:
     """Plan the trainings, and check all that can be checked.
 
-    A row whose results are all there needs neither data nor weights.
+    A row that has all its results needs neither data nor weights.
 
     Args:
       rows: the rows, by name.
@@ -86,7 +86,7 @@ def _size(params: dict) -> int:
 
 
 def _trainings(row, record, workdir, inputs, shots, seeds) -> list[Training]:
-    """Every training of a row: as many as there are seeds, and what earlier calls have made."""
+    """Every training of a row: one for each seed, and those that earlier calls made."""
     earlier = trainings_of(record)
     count = max(seeds, len(earlier))
     if record.get('parameters', {}).get('trained') == 0:

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 class NamedRow(NamedTuple):
-    """What makes a named row, besides what all rows of a sweep have.
+    """How a named row differs from its recipe.
 
     Attributes:
       recipe: name of its recipe.

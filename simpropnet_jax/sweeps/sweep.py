@@ -1,7 +1,8 @@
-"""A sweep: rows that are trained, evaluated on the same episodes and compared, or as many as fit into a time."""
+"""A sweep: train rows, evaluate them on the same episodes, and compare them, all or until a time is over."""
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 
 from simpropnet_jax.evaluation.results.naming import INPUTS
 from simpropnet_jax.report.study_table import table
-from simpropnet_jax.sweeps.plan import make_plan
+from simpropnet_jax.sweeps.plan import Plan, make_plan
 from simpropnet_jax.sweeps.rows import Row
 from simpropnet_jax.sweeps.study import (
     Study,
@@ -38,14 +39,14 @@ def run_sweep(
 ) -> Study:
     """Train and evaluate every row that is not done yet, and print the table of all rows.
 
-    A training is done if its results are there, even without its checkpoints: a sweep whose study.json, config and
-    result files were kept resumes on another machine. study.json is written after every training.
+    A training is done if it has its results, even without its checkpoints. With only study.json, the config and the
+    result files, a sweep resumes on another machine. study.json is written after every training.
 
     Args:
       rows: the rows, by name.
       workdir: folder with a folder for each training, and study.json.
       inputs: what rows are evaluated on, of `naming.INPUTS`.
-      shots: of episodes, besides the shot that a row is trained with.
+      shots: more shots of episodes. The shot that a row is trained with is always evaluated.
       seeds: trainings of each row, with `config.seed`, `config.seed` + 1, ... in the folders NAME, NAME_seed1, ...
         A row that has more already keeps them.
       minutes: to stop before; None: no limit.
@@ -58,38 +59,49 @@ def run_sweep(
     _check(inputs, seeds, shots)
     check_minutes(minutes)
     study = read_study(workdir)
-    with time_limit(minutes):
+    with time_limit(minutes), _saying_how_to_resume():
         plan = make_plan(rows, study, workdir, inputs, shots, seeds)
-        left = list(plan.left)
-        logger.info('%d of %d trainings are left', len(left), plan.total)
+        logger.info('%d of %d trainings are left', len(plan.left), plan.total)
         try:
-            while left:
-                training = left[0]
-                logger.info('%d left, now %s', len(left), training.folder.name)
-                counts = plan.parameters[training.row]
-                facts = run_training(training, trained=counts['trained'] > 0)
-                jax.clear_caches()  # or the compiled programs of all rows stay in memory
-                _add(study, rows[training.row], counts, training, facts, left[1:])
-                compare(workdir, study, training.row)
-                write_study(workdir, study)
-                left.pop(0)
-                if left:
-                    print('\n' + table(study), flush=True)
-        except SystemExit as ending:
-            if ending.code == STOPPED_BY_SIGNAL:
-                names = ', '.join(training.folder.name for training in left)
-                logger.warning(
-                    'stopped: the time is over, or a signal came. %d of %d trainings are left (%s). Re-run the same '
-                    'command to resume',
-                    len(left),
-                    plan.total,
-                    names,
-                )
-            raise
+            _run(plan, rows, workdir, study)
         finally:
             if study:
                 print('\n' + table(study), end='', flush=True)
     return study
+
+
+def _run(plan: Plan, rows: Mapping[str, Row], workdir: Path, study: Study) -> None:
+    """Run the trainings that are left; `study` and study.json get each one."""
+    left = list(plan.left)
+    try:
+        while left:
+            training = left[0]
+            logger.info('%d left, now %s', len(left), training.folder.name)
+            counts = plan.parameters[training.row]
+            facts = run_training(training, trained=counts['trained'] > 0)
+            jax.clear_caches()  # or the compiled programs of all rows stay in memory
+            _add(study, rows[training.row], counts, training, facts, left[1:])
+            compare(workdir, study, training.row)
+            write_study(workdir, study)
+            left.pop(0)
+            if left:
+                print('\n' + table(study), flush=True)
+    except SystemExit:
+        names = ', '.join(training.folder.name for training in left)
+        logger.warning('%d of %d trainings are left (%s)', len(left), plan.total, names)
+        raise
+
+
+@contextlib.contextmanager
+def _saying_how_to_resume() -> Iterator[None]:
+    try:
+        yield
+    except SystemExit as ending:
+        if ending.code == STOPPED_BY_SIGNAL:
+            logger.warning(
+                'stopped: the time is over, or a signal came. Re-run the same command to resume'
+            )
+        raise
 
 
 def _check(inputs: Sequence[str], seeds: int, shots: Sequence[int]) -> None:

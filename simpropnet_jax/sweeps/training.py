@@ -63,10 +63,10 @@ def new_training(
 
     Args:
       row: the row.
-      number: 0 for the first training, whose folder has the row's name; others have NAME_seed1, ...
+      number: 0 for the first training. Its folder is NAME, the row's name; the others are NAME_seed1, ...
       workdir: folder of the sweep.
       inputs: what the row is evaluated on.
-      shots: of episodes, besides the shot of the training.
+      shots: more shots of episodes. The shot of the training is always evaluated.
       earlier: what study.json has of it; empty if it has nothing.
     """
     config, shot = ConfigDict(row.config.to_dict()), row.config.train.shot
@@ -163,7 +163,7 @@ def _chosen(config: ConfigDict, folder: Path) -> tuple[str, int | None, float | 
 
 
 def _evaluated(config: ConfigDict, folder: Path, which: str, step: int | None, inputs: str) -> Path:
-    """The result file of a checkpoint, or of a method without training; made if it is not there."""
+    """The result file of a checkpoint, or of a method without training; made if it is missing."""
     path = folder / 'eval' / result_name(config, 'untrained' if step is None else which, inputs)
     if not _is_of(path, config) or result_file.read_result(path)['checkpoint']['step'] != step:
         evaluate_run(config, folder, which, inputs)

@@ -138,6 +138,7 @@ def test_a_sweep_stops_in_time_and_resumes(run, trained, tmp_path, monkeypatch, 
     study = json.loads((tmp_path / 'study.json').read_text())
     assert list(study) == ['prototype'] and study['prototype']['parameters']['trained'] == 0
     assert f'2 of 3 trainings are left ({name}, {name}_seed1)' in caplog.text
+    assert 'Re-run the same command to resume' in caplog.text
     assert capsys.readouterr().out.splitlines()[-1].startswith('prototype ')
 
     study = run(tmp_path, *words)
