@@ -29,7 +29,7 @@ from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.data import open_data
 from simpropnet_jax.setup.method import require_few_shot
 from simpropnet_jax.setup.run import EvaluationRun, prepare_method
-from simpropnet_jax.setup.weights import load_variables
+from simpropnet_jax.setup.weights import load
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def evaluate_hierarchy(
     require_few_shot(method, workdir)
     asked, mesh, progress = _asked(method.config, path, shot), sharding.make_mesh(), ProgressBar()
     method = replace(method, config=asked.config)
-    variables, step = load_variables(method, workdir, which, mesh)
+    variables, step, replaced = load(method, workdir, which, mesh)
     evaluator = run.prepare_evaluator(
         EvaluationRun(
             method,
@@ -122,9 +122,8 @@ def evaluate_hierarchy(
         / result_name(asked.config, weights_word(method.pretrained, which, step), inputs)
     )
     counts = evaluator.episode_counts[shot].named(asked.source.ids)
-    return _write(
-        out, asked, result | {'inputs': inputs}, counts, run.provenance(method, workdir, step)
-    )
+    origin = run.provenance(method, workdir, step, replaced)
+    return _write(out, asked, result | {'inputs': inputs}, counts, origin)
 
 
 def evaluate_hierarchy_predictions(

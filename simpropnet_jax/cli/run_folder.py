@@ -25,6 +25,15 @@ MAY_DIFFER = (
 )
 
 
+class _Strict(argparse.Action):
+    """Set the environment variable of `runtime.checkpoint.STRICT`, which all that is called inherits."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Set it, and the flag."""
+        os.environ['SIMPROPNET_STRICT'] = '1'
+        setattr(namespace, self.dest, True)
+
+
 class Checkpoint(NamedTuple):
     """A trained run and which of its weights.
 
@@ -55,6 +64,16 @@ def checkpoint(text: str) -> Checkpoint:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _add_strict(parser: command_line.Parser) -> None:
+    parser.add_argument(
+        '--strict',
+        action=_Strict,
+        nargs=0,
+        default=False,
+        help='refuse a damaged checkpoint, instead of a warning and the next one',
+    )
+
+
 def folder(text: str) -> paths.AnyPath:
     """Return the path or URL that was given; for argparse.
 
@@ -72,6 +91,7 @@ def add_checkpoint(parser: command_line.Parser, help: str = HELP) -> None:
     parser.add_argument(
         '--checkpoint', type=checkpoint, required=True, metavar=CHECKPOINT, help=help
     )
+    _add_strict(parser)
 
 
 def add_checkpoints(parser: command_line.Parser, required: bool, help: str = HELP) -> None:
@@ -85,6 +105,7 @@ def add_checkpoints(parser: command_line.Parser, required: bool, help: str = HEL
         metavar=CHECKPOINT,
         help=help,
     )
+    _add_strict(parser)
 
 
 def of_one_kind(checkpoints: Sequence[Checkpoint]) -> tuple[list[paths.AnyPath], str]:
@@ -108,6 +129,7 @@ def add_run(parser: command_line.Parser, results: str) -> None:
       results: what goes into the folder.
     """
     parser.add_argument('--checkpoint', type=checkpoint, metavar=CHECKPOINT, help=HELP)
+    _add_strict(parser)
     parser.add_argument(
         '--workdir',
         type=folder,

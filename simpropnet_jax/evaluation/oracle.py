@@ -23,7 +23,7 @@ from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.run import Run, prepare
-from simpropnet_jax.setup.weights import restore_variables
+from simpropnet_jax.setup.weights import restore
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
             f'{workdir} holds {config.model.name}, which names no classes. Evaluate it with simpropnet eval'
         )
     mesh = sharding.make_mesh()
-    variables, step = restore_variables(method, workdir, which, sharding.replicated(mesh))
+    variables, step, replaced = restore(method, workdir, which, sharding.replicated(mesh))
     predictor = LabelPredictor(
         method.module,
         source,
@@ -191,7 +191,8 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
         'size': config.eval.size,
         **found,
         'weak_oracle': found['miou'] < WEAK,
-        'checkpoint': {'path': str(workdir), 'step': step, 'selection': config.select.on},
+        'checkpoint': {'path': str(workdir), 'step': step, 'selection': config.select.on}
+        | ({'replaced': replaced} if replaced else {}),
         'weights': config.model.weights,
         'trained_classes': config.train.classes,
         'versions': result_file.versions(),

@@ -31,7 +31,7 @@ from simpropnet_jax.setup.data import data_word
 from simpropnet_jax.setup.method import Method
 from simpropnet_jax.setup.refusals import check_inputs
 from simpropnet_jax.setup.run import EvaluationRun, prepare, store_config, with_episodes
-from simpropnet_jax.setup.weights import load_variables
+from simpropnet_jax.setup.weights import load
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> 
     """Evaluate a prepared run. See `evaluate_run`."""
     config, source, workdir, inputs = run.config, run.source, run.workdir, run.inputs
     mesh, progress = sharding.make_mesh(), ProgressBar()
-    variables, step = load_variables(run.method, workdir, which, mesh)
+    variables, step, replaced = load(run.method, workdir, which, mesh)
     evaluator = prepare_evaluator(run, mesh, progress)
     result = evaluator.run(variables, progress)
     weights = weights_word(run.method.pretrained, which, step)
@@ -94,7 +94,7 @@ def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> 
         episodes=counts,
         protocol=run.protocol.name,
         protocol_hash=protocol_hash(drawn, source.ids),
-        **provenance(run.method, workdir, step),
+        **provenance(run.method, workdir, step, replaced),
     )
     print(tables.class_table(record))
     # PanelMaker segments as an ordinary evaluation does.
@@ -141,7 +141,9 @@ def evaluate_protocols(
     return records
 
 
-def provenance(method: Method, workdir: AnyPath, step: int | None) -> dict[str, Any]:
+def provenance(
+    method: Method, workdir: AnyPath, step: int | None, replaced: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What a result file says of method, data and weights: arguments of `report.write_result`."""
     config, trained, start = method.config, step is not None, method.config.train.start
     return {
@@ -152,6 +154,7 @@ def provenance(method: Method, workdir: AnyPath, step: int | None) -> dict[str, 
         'checkpoint_step': step,
         'checkpoint': str(workdir) if trained else None,
         'weights': method.weights or start or config.model.weights,
+        'replaced': replaced,
     }
 
 

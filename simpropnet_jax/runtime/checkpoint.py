@@ -1,13 +1,13 @@
 """Checkpoints on disk: the latest and the best are kept, and a damaged one falls back to the one before."""
 
+import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import math
 import os
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -23,12 +23,30 @@ logging.getLogger('absl').addFilter(
     lambda record: record.levelno < logging.ERROR or '/orbax/' not in record.pathname
 )
 
+# Environment variable: 1 refuses a damaged checkpoint, in place of which another would be read.
+STRICT = 'SIMPROPNET_STRICT'
 NOT_MEASURED = -math.inf  # the score of a checkpoint that no selection looked at
-SUMS = 'sha256.json'  # in a checkpoint: file -> SHA-256; only older checkpoints are without
+# In a checkpoint: file -> SHA-256, and the score once more under SCORE. Only older checkpoints are without it.
+SUMS = 'sha256.json'
+SCORE = 'score'
 WRITTEN = 'commit_success.txt'  # in a checkpoint, of an orbax of today
 HALF_WRITTEN = (
     ocp.path.step.TMP_DIR_SUFFIX
 )  # ends the name of a checkpoint's folder until all is in it
+
+
+class Restored(NamedTuple):
+    """What was read of a checkpoint.
+
+    Attributes:
+      step: of the checkpoint.
+      items: name -> pytree of arrays.
+      damaged: why each checkpoint that was to be read before this one was not, by its step; empty if none was.
+    """
+
+    step: int
+    items: dict[str, Any]
+    damaged: dict[int, str]
 
 
 class Checkpoints:
@@ -45,6 +63,7 @@ class Checkpoints:
         directory = paths.parse(directory)
         self.directory = directory if paths.is_url(directory) else directory.absolute()
         self._saving = None  # the step that was last begun
+        self._saving_score = NOT_MEASURED  # its score
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -73,7 +92,8 @@ class Checkpoints:
         files = [
             path for path in folder.glob('*/**/*') if path.is_file()
         ]  # orbax still changes those at the top
-        write_json(folder / SUMS, {str(path.relative_to(folder)): _sha256(path) for path in files})
+        sums = {str(path.relative_to(folder)): _sha256(path) for path in files}
+        write_json(folder / SUMS, sums | {SCORE: self._saving_score})
 
     def save(self, step: int, items: Mapping[str, Any], score: float | None = None) -> None:
         """Begins to write a checkpoint; the arrays may be donated at once.
@@ -91,7 +111,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             **{name: ocp.args.StandardSave(item) for name, item in items.items()}
         )
-        self._saving = step
+        self._saving, self._saving_score = step, score
         with writing(f'checkpoint {step} in {self.directory}'):
             self._manager.save(step, args=args, metrics={'score': score}, force=True)
 
@@ -124,11 +144,8 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Step of the checkpoint with the highest score, the earlier of two; the latest where none was measured."""
-        scores = {step: self.score(step) for step in self.steps()}
-        if not scores:
-            return None
-        measured = {step: score for step, score in scores.items() if score is not None}
-        return max(measured, key=lambda step: (measured[step], -step)) if measured else max(scores)
+        order, _ = self._best_first()
+        return order[0] if order else None
 
     def score(self, step: int) -> float | None:
         """Return the score that a checkpoint was saved with; None where none was measured or it cannot be read."""
@@ -149,31 +166,106 @@ class Checkpoints:
         Raises:
           ValueError: the checkpoint of `step`, or every checkpoint, is unreadable, or there is none.
         """
-        steps = self.steps()[::-1] if step is None else [step]
+        restored = self._first_readable(abstract, self.steps()[::-1] if step is None else [step])
+        return restored.step, restored.items
+
+    def restore_chosen(self, abstract: Mapping[str, Any], which: str) -> Restored:
+        """Read a checkpoint that a user asked for.
+
+        Args:
+          abstract: see `restore`.
+          which: 'best', 'latest' or a step. Where the best or the latest is damaged, the next one is read, and a
+            warning names both; a step is never replaced. With STRICT=1 in the environment, nothing is.
+        Raises:
+          ValueError: there is no such checkpoint, or no readable one.
+        """
+        order, unreadable = self.steps()[::-1], {}
+        if which == 'best':
+            order, unreadable = self._best_first()
+        elif which != 'latest':
+            order = [self._given_step(which)]
+        if os.environ.get(STRICT) == '1':
+            for step, problem in unreadable.items():
+                raise ValueError(self._refusal(step, problem))
+            return self._first_readable(abstract, order, only_first=True)
+        restored = self._first_readable(abstract, order)
+        for step, problem in unreadable.items():
+            if step not in restored.damaged:
+                logger.warning(
+                    'checkpoint %d in %s is damaged (%s), and may be the best; using checkpoint %d',
+                    step,
+                    self.directory,
+                    problem,
+                    restored.step,
+                )
+        return restored._replace(damaged=unreadable | restored.damaged)
+
+    def _refusal(self, step: int, problem: str) -> str:
+        return (
+            f'checkpoint {step} in {self.directory} is damaged ({problem}). Restore it from a copy, or leave out '
+            '--strict to use another checkpoint'
+        )
+
+    def _given_step(self, which: str) -> int:
+        if which.isdecimal() and int(which) in self.steps():
+            return int(which)
+        there = ', '.join(str(step) for step in self.steps())
+        raise ValueError(
+            f"the checkpoint must be 'best', 'latest' or a step that is there ({there}), got {which!r}"
+        )
+
+    def _best_first(self) -> tuple[list[int], dict[int, str]]:
+        """Return the steps, best first, and why the score of some cannot be read.
+
+        Steps whose score was not measured, or cannot be read, come last, the latest first.
+        """
+        steps = self.steps()
+        scores = {step: self.score(step) for step in steps}
+        measured = [step for step in steps if scores[step] is not None]
+        others = [step for step in reversed(steps) if scores[step] is None]
+        unreadable = {
+            step: 'its score cannot be read'
+            for step in sorted(others)
+            if len(steps) > 1 and self._manager.metrics(step) is None
+        }
+        return sorted(measured, key=lambda step: (-scores[step], step)) + others, unreadable
+
+    def _first_readable(
+        self, abstract: Mapping[str, Any], steps: Sequence[int], only_first: bool = False
+    ) -> Restored:
+        """Read the first checkpoint that is not damaged, and warn of each one before it.
+
+        Args:
+          only_first: refuse to read another one than the first.
+        Raises:
+          ValueError: there is none.
+        """
         args = ocp.args.Composite(
             **{name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
         )
-        problem = 'there is none'
-        for candidate, following in itertools.zip_longest(steps, steps[1:]):
+        damaged = {}
+        for place, step in enumerate(steps):
             try:
-                _verify(self.directory / str(candidate), abstract)
-                restored = self._manager.restore(candidate, args=args)
-                return candidate, {name: restored[name] for name in abstract}
+                _verify(self.directory / str(step), abstract)
+                restored = self._manager.restore(step, args=args)
+                return Restored(step, {name: restored[name] for name in abstract}, damaged)
             except (
                 Exception
             ) as error:  # orbax raises as many types as there are ways to break a file
-                problem = reason(error)
-                if following is not None:
-                    logger.warning(
-                        'checkpoint %d in %s is damaged (%s); falling back to checkpoint %d',
-                        candidate,
-                        self.directory,
-                        problem,
-                        following,
-                    )
-        raise ValueError(
-            f'no readable checkpoint {"" if step is None else f"{step} "}in {self.directory}: {problem}'
-        )
+                damaged[step] = reason(error)
+            if only_first:
+                raise ValueError(self._refusal(step, damaged[step]))
+            if place + 1 < len(steps):
+                logger.warning(
+                    'checkpoint %d in %s is damaged (%s); falling back to checkpoint %d',
+                    step,
+                    self.directory,
+                    damaged[step],
+                    steps[place + 1],
+                )
+        only = f'{steps[0]} ' if len(steps) == 1 else ''
+        problem = damaged[steps[-1]] if steps else 'there is none'
+        raise ValueError(f'no readable checkpoint {only}in {self.directory}: {problem}')
 
     def delete_after(self, step: int) -> None:
         """Removes what a run will write again: half-written checkpoints, and damaged ones after a step.
@@ -197,11 +289,44 @@ class _Manager(ocp.CheckpointManager):
     """Orbax's, which does not open a directory where it cannot read one score."""
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        try:
-            _verify(paths.parse(self.directory) / str(step), ['metrics'])
-            return {'score': float(super().metrics(step)['score'])}
-        except Exception:  # damaged; the policy of `_open` keeps it
-            return None
+        """Return the score of a checkpoint; None where it can be read neither in its own file nor in SUMS."""
+        folder = paths.parse(self.directory) / str(step)
+        for read in (self._from_metrics, _score_of_sums, self._unverified):
+            try:
+                return {'score': float(read(folder, step))}
+            except Exception:  # damaged; the policy of `_open` keeps a checkpoint without a score
+                continue
+        return None
+
+    def _from_metrics(self, folder: AnyPath, step: int) -> float:
+        _verify(folder, ['metrics'])
+        return super().metrics(step)['score']
+
+    def _unverified(self, folder: AnyPath, step: int) -> float:
+        """The score where SUMS cannot be read, but the score's own file can."""
+        with contextlib.suppress(ValueError):
+            _sums(folder)
+            raise LookupError('the sums say that it is damaged')
+        return super().metrics(step)['score']
+
+
+def _score_of_sums(folder: AnyPath, step: int) -> float:
+    return _sums(folder)[SCORE]
+
+
+def _sums(folder: AnyPath) -> dict[str, Any]:
+    """Read SUMS.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    try:
+        sums = json.loads((folder / SUMS).read_text())
+        if isinstance(sums, dict) and len(sums) > 1:
+            return sums
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{SUMS} is not as it was written') from error
+    raise ValueError(f'{SUMS} is not as it was written')
 
 
 def _verify(folder: AnyPath, items: Collection[str]) -> None:
@@ -212,7 +337,11 @@ def _verify(folder: AnyPath, items: Collection[str]) -> None:
     """
     if not (folder / SUMS).exists():
         return
-    for name, expected in json.loads((folder / SUMS).read_text()).items():
+    sums = _sums(folder)
+    missing = set(items) - {name.split('/')[0] for name in sums}
+    if missing:
+        raise ValueError(f'{SUMS} is not as it was written: it lacks {", ".join(sorted(missing))}')
+    for name, expected in sums.items():
         if name.split('/')[0] in items and _sha256(folder / name) != expected:
             raise ValueError(f'{name} is not as it was written')
 

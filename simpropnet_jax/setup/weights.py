@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -150,12 +151,23 @@ def _check_fits(model, depths: tuple[int, ...], backbone: Backbone) -> None:
         )
 
 
-def load_variables(
-    method: Method, workdir: AnyPath, which: str, mesh: jax.sharding.Mesh
-) -> tuple[dict, int | None]:
-    """The variables to evaluate, on every device of the mesh, and the step they are of.
+class Loaded(NamedTuple):
+    """Variables, and the checkpoint that they are of.
 
-    The step is None for a method with nothing to train, or that was trained elsewhere; then there is no checkpoint.
+    Attributes:
+      variables: {'params': ...}.
+      step: None for a method with nothing to train, or that was trained elsewhere.
+      replaced: None, or what was asked for and why another step was used, as a result file has it:
+        {'asked': 'best', 'damaged': {'300': 'its score cannot be read'}}.
+    """
+
+    variables: dict
+    step: int | None
+    replaced: dict[str, Any] | None
+
+
+def load(method: Method, workdir: AnyPath, which: str, mesh: jax.sharding.Mesh) -> Loaded:
+    """Read the variables to evaluate, on every device of the mesh.
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
@@ -165,14 +177,14 @@ def load_variables(
     params = set(method.abstract()['params'])
     if params <= set(method.config.train.frozen) or params <= set(method.pretrained):
         create = jax.jit(method.init, out_shardings=sharding.replicated(mesh))
-        return create(jax.random.key(0), method.pretrained), None
-    return restore_variables(method, workdir, which, sharding.replicated(mesh))
+        return Loaded(create(jax.random.key(0), method.pretrained), None, None)
+    return restore(method, workdir, which, sharding.replicated(mesh))
 
 
-def restore_variables(
+def restore(
     method: Method, workdir: AnyPath, which: str, sharding: jax.sharding.Sharding
-) -> tuple[dict, int]:
-    """The variables, {'params': ...}, that a training left in its work directory, and the step they are of.
+) -> Loaded:
+    """Read the variables that a training left in its run folder.
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
@@ -185,21 +197,22 @@ def restore_variables(
             f'{workdir} has no checkpoints: train there first, with train.py and the same --config'
         )
     with contextlib.closing(checkpoint.Checkpoints(workdir / 'checkpoints')) as checkpoints:
-        step = _chosen_step(checkpoints, which)
         abstract = {'variables': checkpoint.abstract_like(method.abstract(), sharding)}
-        step, items = checkpoints.restore(abstract, step)
+        step, items, damaged = checkpoints.restore_chosen(abstract, which)
     logger.info('checkpoint: step %d of %s', step, workdir)
-    return items['variables'], step
+    why = {str(other): problem for other, problem in damaged.items()}
+    return Loaded(items['variables'], step, {'asked': which, 'damaged': why} if why else None)
 
 
-def _chosen_step(checkpoints: checkpoint.Checkpoints, which: str) -> int | None:
-    if which == 'latest':
-        return None
-    if which == 'best':
-        return checkpoints.best_step()
-    if not which.isdigit() or int(which) not in checkpoints.steps():
-        there = ', '.join(str(step) for step in checkpoints.steps())
-        raise ValueError(
-            f"the checkpoint must be 'best', 'latest' or a step that is there ({there}), got {which!r}"
-        )
-    return int(which)
+def load_variables(
+    method: Method, workdir: AnyPath, which: str, mesh: jax.sharding.Mesh
+) -> tuple[dict, int | None]:
+    """Return the variables and the step of `load`."""
+    return load(method, workdir, which, mesh)[:2]
+
+
+def restore_variables(
+    method: Method, workdir: AnyPath, which: str, sharding: jax.sharding.Sharding
+) -> tuple[dict, int]:
+    """Return the variables and the step of `restore`."""
+    return restore(method, workdir, which, sharding)[:2]

@@ -9,7 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simpropnet_jax.evaluation.results import result_file
+from simpropnet_jax.evaluation.run import provenance
 from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.setup.weights import restore
+from tests.small_checkpoint import write_checkpoint
 
 ITEMS = ('variables', 'optimizer')
 
@@ -133,15 +137,57 @@ def test_where_all_are_damaged_the_error_says_what_is_wrong(directory):
         restored(directory)
 
 
-def test_a_damaged_score_is_no_score(directory):
-    (directory / '6' / 'metrics' / 'metrics').write_text('{"score": 0.9}')
+def restored_best(directory):
+    """What `eval --checkpoint RUN@best` reads."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with opened(directory) as checkpoints:
-        assert checkpoints.best_step() == 3
+        return checkpoints.restore_chosen(checkpoint.abstract_like(items(0), sharding), 'best')
+
+
+SCORE_FILE = ('metrics', 'metrics')
+
+
+@pytest.mark.parametrize('content', ['{"score": 0.1}', '{"score"', '', 'null', '[]', '{}', '\xff'])
+def test_a_damaged_score_is_read_from_its_copy(content, directory, caplog):
+    (directory / '6').joinpath(*SCORE_FILE).write_text(content)
+    assert restored_best(directory)[::2] == (6, {})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('content', ['{', '', 'null', '[]', '{}', '{"score": 0.6}', '[' * 100_000])
+def test_a_damaged_checksum_is_named_with_the_step_used_instead(
+    content, directory, caplog, monkeypatch
+):
+    (directory / '6' / checkpoint.SUMS).write_text(content)
+    step, read, damaged = restored_best(directory)
+    jax.tree.map(np.testing.assert_array_equal, read, items(3))
+    assert (step, list(damaged)) == (3, [6])
+    assert damaged[6].startswith(f'{checkpoint.SUMS} is not as it was written')
+    assert f'checkpoint 6 in {directory} is damaged ({damaged[6]}); falling back' in caplog.text
+    monkeypatch.setenv(checkpoint.STRICT, '1')
+    with pytest.raises(ValueError, match='^checkpoint 6 in .* is damaged .*leave out --strict'):
+        restored_best(directory)
+
+
+def test_a_checkpoint_without_any_score_left_is_named(directory, caplog, monkeypatch):
+    sums = json.loads((directory / '6' / checkpoint.SUMS).read_text())
+    del sums[checkpoint.SCORE]  # as older checkpoints are
+    (directory / '6' / checkpoint.SUMS).write_text(json.dumps(sums))
+    (directory / '6').joinpath(*SCORE_FILE).write_text('{"score": 0.9}')
+    assert restored_best(directory)[::2] == (3, {6: 'its score cannot be read'})
+    assert 'checkpoint 6' in caplog.text and 'using checkpoint 3' in caplog.text
+    monkeypatch.setenv(checkpoint.STRICT, '1')
+    with pytest.raises(ValueError, match='its score cannot be read'):
+        restored_best(directory)
 
 
 def test_checkpoints_from_before_there_were_sums_are_read(directory):
     sums = directory / '6' / checkpoint.SUMS
-    assert {name.split('/')[0] for name in json.loads(sums.read_text())} == {*ITEMS, 'metrics'}
+    assert {name.split('/')[0] for name in json.loads(sums.read_text())} == {
+        *ITEMS,
+        'metrics',
+        checkpoint.SCORE,
+    }
     sums.unlink()
     assert restored(directory)[0] == 6
 
@@ -150,3 +196,19 @@ def test_a_stop_that_the_hosts_agreed_on_within_several_steps_is_heard(tmp_path,
     with contextlib.closing(checkpoint.Checkpoints(tmp_path)) as checkpoints:
         monkeypatch.setattr(checkpoints._manager, 'reached_preemption', lambda step: step == 5)
         assert checkpoints.preempted(range(4, 7)) and not checkpoints.preempted(range(7, 10))
+
+
+def test_the_result_file_names_the_damaged_checkpoint(tmp_path):
+    method, weights = write_checkpoint(tmp_path / 'run', steps=(1, 2))
+    (tmp_path / 'run' / 'checkpoints' / '1' / checkpoint.SUMS).write_text('{')
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    variables, step, replaced = restore(method, tmp_path / 'run', 'best', sharding)
+    jax.tree.map(np.testing.assert_array_equal, variables, weights[2])
+    origin = provenance(method, tmp_path / 'run', step, replaced)
+    record = result_file.write_result(
+        tmp_path / 'r.json', {}, protocol='p', protocol_hash='h', **origin
+    )
+    entry = json.loads((tmp_path / 'r.json').read_text())['checkpoint']
+    problem = {'1': f'{checkpoint.SUMS} is not as it was written'}
+    assert entry == record['checkpoint']
+    assert entry['step'] == 2 and entry['replaced'] == {'asked': 'best', 'damaged': problem}

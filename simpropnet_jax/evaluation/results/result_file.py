@@ -36,6 +36,7 @@ def write_result(
     checkpoint_step: int | None = None,
     checkpoint: str | None = None,
     weights: str | None = None,
+    replaced: Mapping[str, Any] | None = None,
     episodes: Mapping[int, EpisodeCounts] | None = None,
 ) -> dict[str, Any]:
     """Writes a result file, all of it or none of it; of several hosts only the first does.
@@ -49,6 +50,7 @@ def write_result(
       selection: how the checkpoint was chosen, one of `SELECTIONS`.
       checkpoint_step, checkpoint: step and folder of the weights, None for a method without training.
       weights: description of the backbone's weights.
+      replaced: which checkpoint was asked for, and why another step was used; None: it is the one asked for.
       episodes: what `Evaluator.episode_counts` holds, `named`: it goes to a file of its own, which the record names.
     Returns:
       The record as written.
@@ -63,7 +65,8 @@ def write_result(
         'fold': fold,
         'data': data,
         'protocol': {'name': protocol, 'hash': protocol_hash},
-        'checkpoint': {'path': checkpoint, 'step': checkpoint_step, 'selection': selection},
+        'checkpoint': {'path': checkpoint, 'step': checkpoint_step, 'selection': selection}
+        | ({'replaced': dict(replaced)} if replaced else {}),
         'weights': weights,
         **result,
         'episodes_file': episode_counts.file_beside(path).name if episodes else None,
