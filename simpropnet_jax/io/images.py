@@ -2,16 +2,19 @@
 
 A picture is read as it is shown: turned as its EXIF data say, its first frame, transparent parts on white.
 
-What a mask may be:
-  - one channel (gray, black and white, 16 bits): every value but 0 is foreground. 255 is foreground too, but beside
-    other values (class ids, or 1) it is void: neither foreground nor background. Shades of gray up to 255 are refused;
+What a mask may be (`masks` has the rule, and refuses what is not clear):
+  - one channel (gray, black and white, 16 bits, floats): two values, or ids, of which each is foreground. Beside ids
+    below 64, 255 is void: neither foreground nor background. Shades and fractions need a threshold;
   - a palette, as PASCAL VOC's: every index but 0 is foreground, 255 is void. Where another index than 0 is shown black,
-    the mask is refused: to the eye, black would be the background;
-  - with transparency: what is not fully transparent is foreground; where alpha is the same everywhere, the colours say;
-  - colour: every pixel that is not black is foreground.
+    the mask is refused: to the eye, black would be the background. A palette of grays follows the rule of gray;
+  - with transparency: what is more opaque than not is foreground; where alpha is the same everywhere, the colours say;
+  - colour: every pixel that is not black is foreground. Photographs and soft edges need a threshold.
+
+FILE#8 means the pixels of value 8 in FILE.
 """
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -19,7 +22,9 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from simpropnet_jax.io import masks
 from simpropnet_jax.io.labels import VOID
+from simpropnet_jax.io.masks import DEFAULT, MaskOptions
 
 ENDINGS = (
     '.avif',
@@ -41,8 +46,6 @@ ENDINGS = (
 
 BLACK = (0, 0, 0)
 MOST_PIXELS = 200_000_000  # of a picture: larger ones would need gigabytes of memory
-# Class ids end far below, shades of gray (soft edges, JPEG) do not: beside 255 such a value cannot mean a class.
-LOWEST_SHADE = 200
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, 'H W 3']:
@@ -61,52 +64,101 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, 'H W 3']:
         raise ValueError(f'{path} cannot be read as a picture: {error}') from error
 
 
-def read_mask(path: str | os.PathLike) -> UInt8[np.ndarray, 'H W']:
+def read_mask(
+    path: str | os.PathLike, options: MaskOptions = DEFAULT, binary: bool = False
+) -> UInt8[np.ndarray, 'H W']:
     """The mask in a file as a label: 1 foreground, 0 background, 255 void. What it may be: see the module.
 
+    Args:
+      path: FILE, or FILE#8 for the pixels of value 8.
+      options: how to read it.
+      binary: refuse ids as well; for masks of just one object.
     Raises:
-      FileNotFoundError, ValueError: there is no such file, or it cannot be read as a mask; names it.
+      FileNotFoundError, ValueError: there is no such file, it cannot be read as a mask, or its meaning is not clear;
+        names it.
     """
-    image = _open(path)
+    file, value = split_value(path)
+    if value is not None:
+        if options.explicit:
+            raise ValueError(f'{path} names a value; leave out --mask_value and --mask_threshold')
+        options = options._replace(mask_value=float(value))
+    return image_label(_open(file), str(path), options, binary)
+
+
+def split_value(path: str | os.PathLike) -> tuple[Path, str | None]:
+    """Return the file of FILE#VALUE and its value; a file whose own name ends so is taken whole."""
+    named = re.fullmatch(r'(.+)#(\d+)', os.fspath(path))
+    if not named or Path(path).exists():
+        return Path(path), None
+    return Path(named[1]), named[2]
+
+
+def image_label(
+    image: Image.Image, name: str = 'the mask', options: MaskOptions = DEFAULT, binary: bool = False
+) -> UInt8[np.ndarray, 'H W']:
+    """The label of a mask that is a Pillow image; see `read_mask`."""
     if 'A' in image.getbands():
         alpha = np.asarray(image.getchannel('A'))
         if alpha.min() != alpha.max():
-            return (alpha > 0).astype(np.uint8)
+            return masks.label_of_alpha(alpha, name, options)
         image = image.getchannel('L') if image.mode == 'LA' else image.convert('RGB')
     elif len(image.getbands()) > 1:
         image = image.convert('RGB')  # in CMYK and YCbCr black is not zero
     values = np.asarray(image)
     if image.mode == 'P':
-        _check_palette(image, values, path)
-        return np.where(values == VOID, np.uint8(VOID), (values > 0).astype(np.uint8))
+        return _palette_label(image, values, name, options, binary)
     if values.ndim == 3:
-        return values.any(-1).astype(np.uint8)
-    return mask_label(values, str(path))
+        return masks.label_of_colours(values, name, options, binary)
+    return masks.label_of_values(values, name, options, binary)
 
 
 def mask_label(
-    values: Shaped[np.ndarray, 'H W'], name: str = 'the mask'
+    values: Shaped[np.ndarray, '...'], name: str = 'the mask', options: MaskOptions = DEFAULT
 ) -> UInt8[np.ndarray, 'H W']:
-    """A mask of one channel as a label: 1 where it is not 0, but 255 (void) where it is 255 beside other values.
+    """A mask in an array as a label: 1 foreground, 0 background, 255 void.
 
     Args:
-      values: bool or numbers.
+      values: bool or numbers [H, W] or [H, W, 1]; or colours u8 [H, W, 3], with alpha [H, W, 4].
       name: of the mask, for the error.
+      options: how to read it.
     Raises:
-      ValueError: shades of gray up to 255, which may be soft edges or class ids.
+      ValueError: another shape, or the meaning is not clear.
     """
-    others = np.setdiff1d(values, (0, VOID))
-    label = (values != 0).astype(np.uint8)
-    full = values == VOID
-    if others.size and full.any():
-        shades = others[(others >= LOWEST_SHADE) & (others < VOID)]
-        if shades.size:
-            raise ValueError(
-                f'{name} has shades of gray ({shades[-1]} beside 255), so that it is not clear what is foreground; '
-                'save it with two values, 0 and 255, without soft edges and not as JPEG'
-            )
-        label[full] = VOID
-    return label
+    values = np.asarray(values)
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim == 3 and values.shape[-1] in (3, 4) and values.dtype == np.uint8:
+        return image_label(Image.fromarray(values), name, options)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(
+            f'{name} must have the shape [H, W] or [H, W, 1], got {list(values.shape)}'
+        )
+    if values.dtype.kind == 'V' or values.dtype.name in ('bfloat16', 'float16'):
+        values = values.astype(np.float32)
+    return masks.label_of_values(values, name, options)
+
+
+def _palette_label(image, values, name, options, binary):
+    """The label of a palette image, by its indices; by its colours where they are grays."""
+    if options.explicit:
+        return masks.label_of_values(values, name, options)
+    colours = np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
+    used = np.unique(values)
+    used = used[used < len(colours)]
+    grays = colours[used]
+    if used.size > 2 and (grays == grays[:, :1]).all():
+        return masks.label_of_values(colours[values][..., 0], name, options, binary)
+    if binary and np.setdiff1d(used, (0, VOID)).size > 1:
+        return masks.label_of_values(values, name, binary=True)
+    if used.size > masks.MANY:
+        masks.label_of_colours(colours[np.minimum(values, len(colours) - 1)], name)
+    if not options.invert:
+        _check_palette(image, values, name)
+    objects = values[values != VOID]
+    if objects.size and objects.min() > 0 and used.size > 1 and VOID not in used:
+        return masks.label_of_values(values, name)  # which refuses: nothing is background
+    label = np.where(values == VOID, np.uint8(VOID), (values > 0).astype(np.uint8))
+    return np.where(label == VOID, label, 1 - label).astype(np.uint8) if options.invert else label
 
 
 def _check_palette(image, values, path):

@@ -125,6 +125,7 @@ MASKS = {
     for name, (_, said) in FILES.items()
     if said != (WIDTH, HEIGHT)
 }
+MASKS['line.png'] = 'as a photograph'
 EMPTY = {
     'empty.png': OBJECT * 0,
     'empty_16.png': OBJECT.astype(np.uint16) * 0,

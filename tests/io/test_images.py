@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.io.images import mask_label, pictures_in, read_image, read_mask
+from simpropnet_jax.io.masks import MaskOptions, describe_mask, oddities
 
 RAMP = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)  # 0 to 235
 GRAY = np.repeat(RAMP[..., None], 3, -1)
@@ -124,7 +125,7 @@ MASKS = {
     '16 bits': (lambda: Image.fromarray(filled(0, 1, 1).astype(np.uint16) * 65535), BOTH),
     'a VOC palette': (lambda: indexed(filled(0, 15, 255)), WITH_VOID),
     'a palette of two classes': (lambda: indexed(filled(0, 15, 3)), BOTH),
-    'alpha': (lambda: Image.fromarray(np.dstack([RGB, filled(0, 255, 1)])), BOTH),
+    'alpha': (lambda: Image.fromarray(np.dstack([RGB, filled(0, 255, 1)])), PLAIN),
     'one alpha, colours': (
         lambda: Image.fromarray(np.dstack([filled(0, 9, 0)] * 3 + [filled(255, 255, 255)])),
         PLAIN,
@@ -177,7 +178,7 @@ def test_shades_of_gray_are_refused_because_255_would_be_void(tmp_path):
     soft = Image.fromarray(filled(0, 255, 255)).resize((80, 60), Image.BILINEAR)
     soft.save(tmp_path / 'soft.png')
     with pytest.raises(
-        ValueError, match='soft.png has shades of gray .* save it with two values, 0 and 255'
+        ValueError, match='soft.png has shades of gray .* Save it with two values, 0 and 255'
     ):
         read_mask(tmp_path / 'soft.png')
 
@@ -185,6 +186,161 @@ def test_shades_of_gray_are_refused_because_255_would_be_void(tmp_path):
 def test_a_label_stays_what_it_is():
     np.testing.assert_array_equal(mask_label(WITH_VOID), WITH_VOID)
     np.testing.assert_array_equal(mask_label(OBJECT), PLAIN)
+
+
+TALL, WIDE = 96, 128
+ROWS, COLUMNS = np.mgrid[:TALL, :WIDE]
+DISTANCE = np.hypot(ROWS - 48, COLUMNS - 60)
+DISK = DISTANCE < 25
+SOFT = np.clip((27 - DISTANCE) * 255 / 6, 0, 255).astype(np.uint8)
+TRIMAP = np.select([DISTANCE < 23, DISTANCE < 27], [255, 128], 0).astype(np.uint8)
+HALVED = np.asarray(
+    Image.fromarray(DISK.astype(np.uint8) * 255).resize((WIDE // 2, TALL // 2), Image.BOX)
+)
+PHOTO = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+PHOTO = np.asarray(Image.fromarray(PHOTO).resize((WIDE, TALL), Image.BICUBIC))
+ALPHA_NOISE = np.where(DISK, 255, np.random.default_rng(0).integers(0, 3, DISK.shape))
+CELLS = np.where((ROWS % 8 < 6) & (COLUMNS % 8 < 6), ROWS // 8 * 16 + COLUMNS // 8 + 1, 0) * 5
+
+
+def colour(gray):
+    return np.dstack([gray] * 3)
+
+
+def in_red(gray):
+    return np.dstack([gray, gray * 0, gray * 0])
+
+
+def gray_palette(gray):
+    """With the colours in another order than the indices."""
+    image = Image.fromarray(255 - gray).convert('P')
+    image.putpalette([255 - i for i in range(256) for _ in range(3)])
+    return image
+
+
+UNCLEAR = {  # how it is saved, and what is said
+    'trimap': (TRIMAP, r'shades of gray \(0, 128, 255\).*--mask_threshold 128 .*--mask_value 255'),
+    'trimap in colour': (colour(TRIMAP), r'shades of gray \(0, 128, 255\)'),
+    'trimap in red': (in_red(TRIMAP), r'shades of gray \(0, 128, 255\)'),
+    'trimap in a palette': (gray_palette(TRIMAP), r'shades of gray \(0, 128, 255\)'),
+    'trimap of 16 bits': (TRIMAP.astype(np.uint16) * 257, r'\(0, 32896, 65535\).*threshold 32768'),
+    'trimap of floats': (TRIMAP.astype(np.float32), r'shades of gray \(0, 128, 255\)'),
+    'trimap of 0, 127, 254': (TRIMAP // 2 * 2 - (TRIMAP == 128), r'\(0, 127, 254\)'),
+    'halved': (HALVED, r'shades of gray \(0, 64, .*255\)'),
+    'soft': (SOFT, 'shades of gray .*values'),
+    'soft in colour': (colour(SOFT), 'shades of gray .*values'),
+    'soft in a palette': (gray_palette(SOFT), 'shades of gray .*values'),
+    'soft below 200': ((SOFT * 0.7).astype(np.uint8), 'shades of gray .*values'),
+    'soft alpha': (np.dstack([colour(SOFT), COLUMNS.astype(np.uint8)]), 'half transparent'),
+    'photograph': (PHOTO, 'colours, as a photograph'),
+    'gray photograph': (PHOTO[..., 0], 'shades of gray .*values'),
+    'dark photograph': (PHOTO[..., 0] // 3, 'shades of gray .*values'),
+    'photograph in a palette': (Image.fromarray(PHOTO).quantize(64), 'as a photograph'),
+    'photograph of 16 bits': (PHOTO[..., 0].astype(np.uint16) * 150, 'shades of gray'),
+    'probabilities': (SOFT / np.float32(255), 'fractions .*--mask_threshold 0.5'),
+    'logits': (20 - DISTANCE.astype(np.float32), 'fractions .*--mask_threshold'),
+    'ids without 0': (DISK + np.uint8(1), r'values 1, 2 and no 0.*--mask_value 1'),
+    'colours without black': (
+        np.where(DISK[..., None], [255, 0, 0], 200),
+        '2 colours and no black',
+    ),
+}
+
+
+def save(values, tmp_path):
+    if isinstance(values, np.ndarray):
+        values = Image.fromarray(values.astype(np.uint8) if values.ndim == 3 else values)
+    image = values
+    path = tmp_path / f'mask.{"tif" if image.mode == "F" else "png"}'
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize('kind', UNCLEAR)
+def test_a_mask_with_several_readings_is_refused_with_its_values_and_the_option(kind, tmp_path):
+    values, sentence = UNCLEAR[kind]
+    with pytest.raises(ValueError, match=f'mask.... has .*{sentence}'):
+        read_mask(save(values, tmp_path))
+
+
+@pytest.mark.parametrize('kind', ['trimap', 'trimap in colour', 'soft in colour', 'soft alpha'])
+def test_a_threshold_reads_every_kind(kind, tmp_path):
+    values = UNCLEAR[kind][0]
+    label = read_mask(save(values, tmp_path), MaskOptions(mask_threshold=128))
+    np.testing.assert_array_equal(label, (values[..., -1] if values.ndim == 3 else values) >= 128)
+
+
+def test_a_halved_mask_keeps_its_area_with_a_threshold():
+    label = mask_label(HALVED, options=MaskOptions(mask_threshold=128))
+    assert abs(label.mean() - DISK.mean()) < 0.005
+
+
+CLEAR = {
+    'cut-out with noise in alpha': (np.dstack([PHOTO, ALPHA_NOISE]), DISK),
+    'NaN outside': (np.where(DISK, 1, np.nan).astype(np.float32), DISK),
+    '-1 outside': (np.where(DISK, 1, -1).astype(np.float32), DISK),
+    '945 cells and more': (CELLS.astype(np.uint16), CELLS > 0),
+    '200 cells': (CELLS.astype(np.uint16) // 5, CELLS > 0),
+    'ids up to 40 and void': (np.where(DISTANCE < 30, DISK * 40, 255).astype(np.uint8), None),
+    'black on white': (np.where(DISK, 0, 255).astype(np.uint8), ~DISK),
+}
+
+
+@pytest.mark.parametrize('kind', CLEAR)
+def test_a_mask_with_one_reading(kind, tmp_path):
+    values, expected = CLEAR[kind]
+    expected = np.where(DISTANCE < 30, DISK, 255) if expected is None else expected
+    np.testing.assert_array_equal(read_mask(save(values, tmp_path)), expected)
+    if values.ndim == 2:
+        np.testing.assert_array_equal(mask_label(values), expected)
+
+
+def test_one_class_of_an_index_mask(tmp_path):
+    classes = filled(0, 8, 255)
+    classes[0] = 15
+    path = tmp_path / 'voc.png'
+    indexed(classes).save(path)
+    np.testing.assert_array_equal(read_mask(f'{path}#8'), WITH_VOID)
+    np.testing.assert_array_equal(read_mask(path, MaskOptions(mask_value=8)), WITH_VOID)
+    with pytest.raises(ValueError, match='has no pixel of value 3; it has 0, 8, 15, 255'):
+        read_mask(f'{path}#3')
+    with pytest.raises(ValueError, match='leave out --mask_value'):
+        read_mask(f'{path}#8', MaskOptions(mask_value=8))
+    (tmp_path / 'odd#8').write_bytes(path.read_bytes())
+    assert read_mask(tmp_path / 'odd#8').any()
+    with pytest.raises(ValueError, match='either --mask_value or --mask_threshold'):
+        read_mask(path, MaskOptions(1, 1))
+
+
+def test_inverted_masks(tmp_path):
+    path = save(np.where(DISK, 0, 255).astype(np.uint8), tmp_path)
+    np.testing.assert_array_equal(read_mask(path, MaskOptions(invert=True)), DISK)
+    white_on_black = Image.fromarray(DISK.astype(np.uint8) ^ 1).convert('P')
+    white_on_black.putpalette([0, 0, 0, 255, 255, 255])
+    white_on_black.save(path)
+    np.testing.assert_array_equal(read_mask(path, MaskOptions(invert=True)), DISK)
+    nan = np.where(DISK, 0, np.nan).astype(np.float32)
+    np.testing.assert_array_equal(mask_label(nan, options=MaskOptions(invert=True)), DISK)
+
+
+def test_arrays_of_every_kind_are_one_label():
+    for values in (DISK, DISK[..., None], DISK.astype(np.uint8), DISK * 255, DISK.astype(float)):
+        np.testing.assert_array_equal(mask_label(values), DISK)
+    with pytest.raises(ValueError, match=r'shape \[H, W\] or \[H, W, 1\], got \[2, 3, 2\]'):
+        mask_label(np.zeros((2, 3, 2)))
+    with pytest.raises(ValueError, match='must hold bool or numbers, got <U1'):
+        mask_label(np.full((2, 2), 'a'))
+
+
+def test_a_label_is_described_and_what_is_odd_is_named():
+    label = np.zeros((10, 10), np.uint8)
+    label[2:5, 2:7], label[5:6, 2:4] = 1, 255
+    assert describe_mask(label, 'cat1.jpg') == 'cat1.jpg: object 15.0 %, void 2.0 %'
+    assert oddities(label) == []
+    assert oddities(np.where(label == 0, 255, label)) == ['void is larger than the object']
+    (phrase,) = oddities(np.where(label == 1, 0, 1).astype(np.uint8)[:, :-1])
+    assert 'the whole border; is it the background? --invert' in phrase
+    assert oddities(np.ones((9, 9), np.uint8))[0] == 'the object covers nearly the whole picture'
 
 
 def test_pictures_of_a_folder(tmp_path):
