@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 30  # without a byte
 ATTEMPTS = 4  # in a row that bring nothing new, for each address
 PAUSE_S = 2.0  # before the second attempt; twice, three times that before the next ones
+MOST_BYTES = 1 << 34  # of a file whose size nobody says
+NUMBER = '[0-9]{1,18}'
 _BLOCK = 1 << 16  # bytes
 
 
@@ -166,22 +168,36 @@ def _complete(remote: Remote, file: BinaryIO, target: Path) -> None:
         if not _size(file):
             part.unlink()
         raise
-    if (found := _md5(file)) != remote.md5:
-        part.unlink()
-        raise OSError(
-            f'{remote.name} was downloaded, but it is not the file that was published: its MD5 is {found}, expected '
-            f'{remote.md5}; it was deleted, and the same command downloads it anew'
-        )
     os.replace(part, target)
 
 
 def _download(remote: Remote, file: BinaryIO) -> None:
-    reasons = []
+    """Download what `file` lacks from the first address that gives the right bytes.
+
+    Raises:
+      OSError: none does; names each, and why.
+    """
+    reasons, wrong = [], ''
     for url in remote.urls:
-        try:
-            return _download_from(url, remote, file)
-        except _RefusedError as error:
-            reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {error}')
+        for resumes in (_size(file) > 0, False):
+            try:
+                _download_from(url, remote, file)
+            except _RefusedError as error:
+                reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {error}')
+                break
+            if (found := _md5(file)) == remote.md5:
+                return
+            file.truncate(0)
+            wrong = f'its MD5 is {found}, expected {remote.md5}'
+            if not resumes:  # else the bytes that were there already may be the wrong ones
+                reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {wrong}')
+                break
+    if wrong and not _size(file):
+        others = f' ({"; ".join(reasons)})' if len(remote.urls) > 1 else ''
+        raise OSError(
+            f'{remote.name} was downloaded, but it is not the file that was published: {wrong}{others}. It was '
+            'deleted; re-run the same command to download it again'
+        )
     of = '' if remote.size is None else f' of {remote.size:,}'
     raise OSError(
         f'{remote.name} could not be downloaded ({"; ".join(reasons)}); {_size(file):,}{of} bytes are there, '
@@ -240,7 +256,8 @@ def _request(url: str, remote: Remote, file: BinaryIO) -> None:
         if start == 0:
             file.truncate(0)
         with _bar(remote.name, total, start) as bar:
-            _copy(response, file, bar)
+            most = MOST_BYTES if total is None else total
+            _copy(response, file, bar, most)
     if total is not None and _size(file) < total:
         raise _BrokenOffError('the connection ended too early')
 
@@ -249,15 +266,23 @@ def _extent(response, have: int) -> tuple[int, int | None]:
     """Where the bytes that are sent start, and how many the whole file has; None where the server does not say."""
     if response.status != 206:  # the whole file, or no HTTP at all
         length = response.headers.get('Content-Length')
+        if length and not re.fullmatch(NUMBER, length):
+            raise _RefusedError(f'its Content-Length is {length[:40]!r}, which is no number')
         return 0, int(length) if length else None
     sent = response.headers.get('Content-Range', '')
-    match = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', sent)
+    match = re.fullmatch(f'bytes ({NUMBER})-{NUMBER}/({NUMBER})', sent)
     if not match or int(match[1]) != have:
         raise _RefusedError(f'asked for the bytes from {have} on, it sent {sent or "others"!r}')
     return have, int(match[2])
 
 
-def _copy(response, file: BinaryIO, bar: tqdm) -> None:
+def _copy(response, file: BinaryIO, bar: tqdm, most: int) -> None:
+    """Append what is sent, until the file has `most` bytes.
+
+    Raises:
+      _RefusedError: more is sent; the file is as long as it was.
+    """
+    before = _size(file)
     while True:
         try:
             block = response.read(_BLOCK)
@@ -265,6 +290,9 @@ def _copy(response, file: BinaryIO, bar: tqdm) -> None:
             raise _BrokenOffError(str(error)) from error
         if not block:
             return
+        if _size(file) + len(block) > most:
+            file.truncate(before)
+            raise _RefusedError(f'it sends more than {most:,} bytes')
         try:
             file.write(block)
             file.flush()

@@ -24,17 +24,31 @@ def parse(text: str | os.PathLike) -> AnyPath:
     """The path that a user gave: a file system's, ~ being the home folder, or an epath with the same interface.
 
     Raises:
-      ValueError: a URL of another kind.
+      ValueError: a URL of another kind, or ~USER of an unknown user.
     """
     scheme, separator, _ = os.fspath(text).partition('://')
     if not separator:
-        return Path(text).expanduser()
+        return _with_home(Path(text))
     if scheme not in SCHEMES:
         kinds = ' and '.join(f'{one}://' for one in SCHEMES)
         raise ValueError(
             f'{os.fspath(text)} cannot be read or written: of URLs only {kinds} can, or give a folder'
         )
     return epath.Path(text)
+
+
+def _with_home(path: Path) -> Path:
+    """Put the home folder in place of ~ or ~USER.
+
+    Raises:
+      ValueError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f'{path} begins with {path.parts[0]}, but there is no such user. Write ./{path} for a file of that name'
+        ) from error
 
 
 def is_url(path: AnyPath) -> bool:

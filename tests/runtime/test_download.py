@@ -34,6 +34,8 @@ class Server(ThreadingHTTPServer):
         self.cut = []  # bytes after which each of the next responses ends
         self.ranges = True
         self.shift = 0  # of the bytes sent, against those asked for
+        self.length = None  # Content-Length to send; '': none at all
+        self.endless = False  # sends without end
         self.before = lambda: None
 
     def url(self, name='file'):
@@ -61,8 +63,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
         else:
             self.send_response(200)
-        self.send_header('Content-Length', str(len(content) - start))
+        length = str(len(content) - start) if server.length is None else server.length
+        if length:
+            self.send_header('Content-Length', length)
         self.end_headers()
+        while server.endless:  # until the client goes away
+            self.wfile.write(content)
         end = start + server.cut.pop(0) if server.cut else None
         self.wfile.write(content[start:end])
 
@@ -140,6 +146,45 @@ def test_a_wrong_checksum_is_refused_and_the_part_deleted(server, tmp_path):
         OSError, match=f'{tmp_path}/file.bin is not .* {found}, expected {wanted.md5}; delete it'
     ):
         fetch(wanted, tmp_path)
+
+
+@pytest.mark.parametrize('length', ['many', '-1', '1e5', '9' * 5000, '\xb2'])
+@pytest.mark.parametrize('size', [SIZE, None])
+def test_a_content_length_that_is_no_number(server, tmp_path, length, size):
+    server.length = length
+    with pytest.raises(OSError, match='its Content-Length is .*, which is no number'):
+        fetch(remote(server.url(), size=size), tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize('part', [b'', CONTENT[:1000]])
+def test_an_endless_response_is_cut_off(server, tmp_path, part, monkeypatch):
+    (tmp_path / 'file.bin.part').write_bytes(part)
+    server.length, server.endless = '', True
+    monkeypatch.setattr(download, 'MOST_BYTES', 2 * SIZE)
+    sentence = f'it sends more than {SIZE if part else 2 * SIZE:,} bytes'
+    with pytest.raises(OSError, match=sentence):
+        fetch(remote(server.url(), size=None), tmp_path)
+    assert (tmp_path / 'file.bin.part').exists() == bool(part)
+    if part:
+        assert (tmp_path / 'file.bin.part').read_bytes() == part
+
+
+def test_after_wrong_bytes_of_the_right_size_comes_the_next_mirror(server, tmp_path):
+    server.files['/bad'] = bytes(SIZE)
+    mirrors = remote(server.url('bad'), server.url())
+    assert fetch(mirrors, tmp_path).read_bytes() == CONTENT
+    assert [path for path, _ in server.requests] == ['/bad', '/file']
+    (tmp_path / 'file.bin').unlink()
+    with pytest.raises(OSError, match='is not the file that was published: its MD5 .*; 127'):
+        fetch(remote(server.url('bad'), server.url('bad')), tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_wrong_bytes_that_were_there_are_downloaded_again(server, tmp_path):
+    (tmp_path / 'file.bin.part').write_bytes(bytes(1000))
+    assert fetch(remote(server.url()), tmp_path).read_bytes() == CONTENT
+    assert [asked for _, asked in server.requests] == ['bytes=1000-', None]
 
 
 def test_a_server_that_ignores_range_starts_anew(server, tmp_path):

@@ -94,3 +94,8 @@ def test_a_data_set_in_a_bucket_is_copied_once_and_read_here(bucket, tmp_path, m
         FileNotFoundError, match='^pascal5i/sbd is not prepared in gs://bucket/data'
     ):
         open_source('pascal5i/sbd', f'{bucket}/data')
+
+
+def test_the_home_of_nobody_is_refused():
+    with pytest.raises(ValueError, match=r'^~no_such_user/x.jpg begins with ~no_such_user, but'):
+        paths.parse('~no_such_user/x.jpg')
