@@ -1,18 +1,22 @@
 """The page: what is on it, and what happens when something is dropped, painted, moved or clicked."""
 
+import contextlib
 import functools
 import html
 import logging
 import socket
+import sys
 import tempfile
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
-from starlette.middleware import Middleware
 
+from simpropnet_jax.app import guard
 from simpropnet_jax.app import session as sessions
-from simpropnet_jax.app.guard import Guard
 from simpropnet_jax.app.session import Session
+from simpropnet_jax.app.storage import Storage
 from simpropnet_jax.inference import Segmenter
 
 logger = logging.getLogger(__name__)
@@ -57,9 +61,32 @@ def build(segmenter: Segmenter) -> gr.Blocks:
     return page
 
 
-def serve(segmenter: Segmenter, host: str, port: int, most_megabytes: int) -> None:
-    """Serves the page until the program is interrupted."""
+def serve(
+    segmenter: Segmenter,
+    host: str,
+    port: int,
+    most_megabytes: int,
+    storage: Storage,
+    allowed: Sequence[str] = (),
+) -> None:
+    """Serve the page until the program is interrupted.
+
+    Args:
+      host, port: address to listen at.
+      most_megabytes: largest size of a file.
+      storage: counts all uploads.
+      allowed: more names that the page goes by.
+    """
     page = build(segmenter).queue(api_open=False)
+    token = guard.new_token(host)
+    _log_in_one_line()
+
+    @contextlib.asynccontextmanager
+    async def guarded(app):
+        """Put the guard around all of Gradio's own middleware, before the first request."""
+        app.middleware_stack = guard.Guard(app.middleware_stack, host, allowed, token, storage)
+        yield
+
     page.launch(
         server_name=host,
         server_port=port,
@@ -73,10 +100,49 @@ def serve(segmenter: Segmenter, host: str, port: int, most_megabytes: int) -> No
         theme=THEME,
         css=CSS,
         prevent_thread_lock=True,
-        app_kwargs={'middleware': [Middleware(Guard)]},
+        app_kwargs={'lifespan': guarded},
     )
-    logger.info('open %s in a browser; Ctrl+C ends', page.local_url)
+    logger.info(
+        'open %s in a browser; Ctrl+C ends', _address(page.local_url, host, port, allowed, token)
+    )
     page.block_thread()
+
+
+def _address(local: str, host: str, port: int, allowed: Sequence[str], token: str) -> str:
+    """Return what to open: for other machines, this machine's name and the token."""
+    if not token:
+        return local
+    anywhere = host in ('0.0.0.0', '::')
+    name = next(iter(allowed), 'localhost') if anywhere else host
+    name = f'[{name}]' if ':' in name else name
+    return f'http://{name}:{port}/?{guard.TOKEN}={token}'
+
+
+class _OneLine:
+    """The module `traceback` for Gradio, which prints what goes wrong in an event."""
+
+    def __getattr__(self, name):
+        return getattr(traceback, name)
+
+    def print_exc(self, *args, **options):
+        """Log the type of the error alone."""
+        logger.debug('where it went wrong:', exc_info=True)
+        logger.warning('a request failed (%s)', type(sys.exception()).__name__)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+        record.msg, record.args = f'a request failed ({record.exc_info[0].__name__})', ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
+def _log_in_one_line() -> None:
+    """Keep the tracebacks of Gradio and its server out of the log."""
+    for module in ('queueing', 'routes', 'route_utils', 'utils'):
+        vars(sys.modules[f'gradio.{module}'])['traceback'] = _OneLine()
+    for name in ('uvicorn.error', 'asyncio'):
+        logging.getLogger(name).addFilter(_without_traceback)
 
 
 def check_free(host: str, port: int) -> None:
@@ -209,7 +275,8 @@ def _plainly(event):
         except (ValueError, OSError) as error:
             _warn(str(error))
         except Exception as error:
-            logger.exception('not expected:')
+            logger.debug('where it went wrong:', exc_info=True)
+            logger.warning('not expected: %s', type(error).__name__)
             _warn(
                 f'something went wrong ({type(error).__name__}); the log of the program says more'
             )

@@ -7,19 +7,27 @@ import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from simpropnet_jax.app.storage import Storage, temporary_folder
 from simpropnet_jax.runtime.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
 
 def start(
-    run: AnyPath, which: str, host: str, port: int, max_upload: int, folder: Path | None = None
+    run: AnyPath,
+    which: str,
+    host: str,
+    port: int,
+    max_upload: int,
+    folder: Path | None = None,
+    max_storage: int = 4000,
+    allowed: Sequence[str] = (),
 ) -> None:
     """Serve the page of a trained run until the program is stopped.
 
@@ -29,6 +37,8 @@ def start(
       host, port: address to listen at.
       max_upload: largest size of a file in MB.
       folder: for uploads; None: a temporary one.
+      max_storage: MB of all uploads; one visitor may use a quarter.
+      allowed: more names that the page goes by.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
@@ -36,6 +46,10 @@ def start(
         raise ValueError(f'--port must be from 1 to 65535, got {port}')
     if max_upload < 1:
         raise ValueError(f'--max_upload must be at least 1 (MB), got {max_upload}')
+    if max_storage < 4 * max_upload:
+        raise ValueError(
+            f'--max_storage must be at least four times --max_upload ({4 * max_upload} MB), got {max_storage}'
+        )
     _check_gradio()
     # The page has a limit of its own.
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -53,7 +67,8 @@ def start(
         page.check_free(host, port)
         segmenter = Segmenter.from_checkpoint(run, which)
         _compile(segmenter)
-        page.serve(segmenter, host, port, max_upload)
+        storage = Storage(uploads, max_storage * 2**20)
+        page.serve(segmenter, host, port, max_upload, storage, allowed)
 
 
 def _compile(segmenter):
@@ -72,10 +87,8 @@ def _check_gradio():
 def _folder(named: Path | None) -> Iterator[Path]:
     """Yield the one folder that is written to; a temporary one is deleted at the end."""
     if named is None:
-        with tempfile.TemporaryDirectory(
-            prefix='simpropnet_jax_app_', ignore_cleanup_errors=True
-        ) as folder:
-            yield Path(folder)
+        with temporary_folder() as folder:
+            yield folder
     else:
         named.mkdir(parents=True, exist_ok=True)
         yield named.resolve()

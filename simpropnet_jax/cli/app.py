@@ -5,7 +5,8 @@
 Open the address that is printed. What you paint or drop stays on this machine, in one folder. The folder is deleted
 when the program ends (Ctrl+C), or kept if you name one with --folder. The page fetches nothing from elsewhere.
 
-Only this machine can open the page. With --host 0.0.0.0 everybody in your network can, without a password. Several
+Only this machine can open the page. With --host 0.0.0.0 everybody in your network can who has the printed address with
+its token; name your machine with --allow_host. The page answers no other name, and no other page in a browser. Several
 people may use it at once: each has their own examples and pictures, and the network serves one after the other.
 """
 
@@ -21,9 +22,23 @@ def add_arguments(parser: command_line.Parser) -> None:
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen at (default: this machine alone)'
     )
+    parser.add_argument(
+        '--allow_host',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='another name that the page goes by, e.g. of a proxy (may be given several times)',
+    )
     parser.add_argument('--port', default=7860, type=int, help='port to listen at')
     parser.add_argument(
         '--max_upload', default=20, type=int, metavar='MB', help='largest size of a file'
+    )
+    parser.add_argument(
+        '--max_storage',
+        default=4000,
+        type=int,
+        metavar='MB',
+        help='largest size of all uploads together; one visitor may use a quarter',
     )
     parser.add_argument(
         '--folder',
@@ -38,4 +53,13 @@ def main(args) -> None:
     from simpropnet_jax.app.start import start
 
     run, which = args.checkpoint
-    start(run, which, args.host, args.port, args.max_upload, args.folder)
+    start(
+        run,
+        which,
+        args.host,
+        args.port,
+        args.max_upload,
+        args.folder,
+        args.max_storage,
+        args.allow_host,
+    )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,10 +19,11 @@ WAIT = 60  # seconds, where a machine is busy
 
 
 @contextlib.contextmanager
-def served(checkpoint, folder):
+def served(checkpoint, folder, *flags):
     """The address of a page, served by the command in a process of its own, whose every file is to be in `folder`.
 
-    Its home, its temporary and its working folder are the folders home, temporary and working in there.
+    The address is as the page prints it. Its home, its temporary and its working folder are the folders home, temporary
+    and working in there.
     """
     for name in ('home', 'temporary', 'working'):
         (folder / name).mkdir()
@@ -43,6 +45,7 @@ def served(checkpoint, folder):
             str(checkpoint),
             '--port',
             str(port),
+            *flags,
         ],
         cwd=folder / 'working',
         text=True,
@@ -57,7 +60,7 @@ def served(checkpoint, folder):
                 break
         else:
             raise RuntimeError(f'the page was not served: {"".join(said)}')
-        yield f'http://127.0.0.1:{port}/'
+        yield re.search(r'http://\S+', line)[0]
     finally:
         process.terminate()
         said += process.communicate(timeout=WAIT)[1].splitlines()
