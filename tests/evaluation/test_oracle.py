@@ -189,7 +189,7 @@ def test_a_supervised_network_has_no_episodes_to_segment(prepared_data, tmp_path
         lambda: evaluation.evaluate_protocols(None, tmp_path, ['hsnet']),
     ):
         with pytest.raises(
-            ValueError, match='holds deeplab, a supervised network that takes no examples'
+            ValueError, match='holds deeplab, a supervised network that takes no supports'
         ):
             evaluate()
     assert [path.name for path in tmp_path.iterdir()] == ['config.json']
