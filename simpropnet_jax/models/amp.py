@@ -15,13 +15,13 @@ from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.ops.resize import resize_bilinear
 
-SCALE = 20.0  # of the cosines at first: CosineSimLayer in the released code, which learns it
-EXCLUDED = -1e4  # a score that no softmax and no maximum sees
+SCALE = 20.0  # initial scale of the cosines, which is learned: CosineSimLayer in the released code
+EXCLUDED = -1e4  # score that removes a class from softmax and maximum
 NONE = -1  # no class
 
 
 class Levels(NamedTuple):
-    """Features after a ReLU, each [N, h, w, C]. At 1/8 of the images' size; ResNet's layer1 at 1/4."""
+    """Features after a ReLU, each [N, h, w, C], at 1/8 of the images' size; ResNet's layer1 at 1/4."""
 
     deep: Float[Array, 'n h w c']
     middle: Float[Array, 'n h w c']
@@ -29,31 +29,29 @@ class Levels(NamedTuple):
 
 
 class Proxies(NamedTuple):
-    """Weights that classify the pixels of a query: of each level a vector of length one, one behind the other."""
+    """Weights that classify a query's pixels: a unit vector for each level, concatenated."""
 
     novel: Float[Array, 'b c']
     background: Float[Array, 'b c']
-    hidden: Int[
-        Array, ' b'
-    ]  # a class that was trained and is to be met as novel; NONE where there is none
+    hidden: Int[Array, ' b']  # a training class to treat as novel; NONE if there is none
 
 
 @register_method('amp', title='AMP')
 class AMP(FewShotMethod):
-    """A network that names the base classes; the weights of a novel one are imprinted from its supports.
+    """A network that classifies the base classes; a novel class's weights are imprinted from its supports.
 
     As released, https://github.com/MSiam/AdaptiveMaskedProxies, reduced_fcn.py, dilated_fcn.py, fcn.py and
-    cosine_sim.py: three bias-free cosine classifiers, whose scores are added. On VGG-16 they read conv5 behind a 1x1
-    layer, conv4, and pool3, all at 1/8 of the images' size: 14,867,523 parameters. On ResNet-50: layer2 and layer3
-    behind CANet's 3x3 layer, and layer2 and layer1 behind a 1x1 layer each, as the backbone itself is not trained:
-    3,889,155 on top of it. The rows of the fold's novel classes, 5 of 21, are among them but take no part.
+    cosine_sim.py: the scores of three bias-free cosine classifiers are added. On VGG-16 they read conv5 after a 1x1
+    layer, conv4, and pool3, all at 1/8 of the images' size: 14,867,523 parameters. On ResNet-50 they read layer2 and
+    layer3 after CANet's 3x3 layer, and layer2 and layer1 after a 1x1 layer each, because the backbone is not trained:
+    3,889,155 parameters on top of it. They include unused rows for the fold's novel classes, 5 of 21.
     """
 
     supervised = True
     imprinting = True
 
     encoder: str = 'resnet50'
-    features: int = 256  # of the layer behind the backbone
+    features: int = 256  # filters of the layer after the backbone
     alpha: float = (
         0.25821  # share of the supports' background in the adapted weight of the background
     )
@@ -82,7 +80,7 @@ class AMP(FewShotMethod):
             self.project = Conv(self.features, kernel=1, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2))
 
-        # Of length about one, as the released code keeps them: the gradient of a direction falls with its length.
+        # Vectors of length about one, as in the released code: a direction's gradient shrinks with its length.
         def row(name, size):
             return self.param(name, nn.initializers.normal(size**-0.5), (self.classes, size))
 
@@ -94,7 +92,7 @@ class AMP(FewShotMethod):
         self.scales = self.param('scales', nn.initializers.constant(SCALE), (3,))
 
     def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Levels:
-        """Features of normalised images at three levels."""
+        """Compute features of normalised images at three levels."""
         del train  # dropout belongs to the classifier
         found = self.backbone(images)
         if self.encoder == 'vgg16':
@@ -108,7 +106,7 @@ class AMP(FewShotMethod):
     def logits(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w k']:
-        """Of every class, at the shallow level's size; the novel ones are excluded: a softmax of 16 classes."""
+        """Compute logits of every class at the shallow level's size, without novel classes: a softmax of 16."""
         features = self.encode(images, train)
         rows = [jnp.broadcast_to(one, (len(images), *one.shape)) for one in self._trained()]
         scores = self._scores(features, rows, train)
@@ -118,7 +116,7 @@ class AMP(FewShotMethod):
     def probe_each(
         self, features: Levels, masks: Float[Array, 'b k H W'], valid
     ) -> tuple[list[Float[Array, 'b k _']], list[Float[Array, 'b k _']]]:
-        """Masked averages at each level, of the foreground and of the background.
+        """Compute masked averages of foreground and background at each level.
 
         Args:
           features: each [B, K, h, w, C].
@@ -130,10 +128,10 @@ class AMP(FewShotMethod):
         return average(masks * valid), average((1 - masks) * valid)
 
     def combine(self, each) -> Proxies:
-        """Imprints the novel class, and adapts the background, by the means over K supports.
+        """Imprint the novel class and adapt the background, from the means over K supports.
 
-        As released, the background's average is mixed with its weight as it is, many times as long: compute_weight in
-        utils.py. The paper (Eq. 1 and 2) has it at length one; see docs/CHOICES.md.
+        As released, the background's average is not normalised before it is mixed with the much shorter weight:
+        compute_weight in utils.py. The paper (Eq. 1 and 2) normalises it to length one; see docs/CHOICES.md.
         """
         foreground, behind = super().combine(each)
         novel = [unit(proxy) for proxy in foreground]
@@ -148,23 +146,23 @@ class AMP(FewShotMethod):
         return Proxies(join(novel), join(background), jnp.full(len(novel[0]), NONE, jnp.int32))
 
     def as_novel(self, probe: Proxies, class_id: Int[Array, ' b']) -> Proxies:
-        """The same proxies; the trained weights of these classes are hidden from `decode`."""
+        """Return the same proxies, with the trained weights of these classes hidden from `decode`."""
         return probe._replace(hidden=class_id)
 
     def decode(
         self, features: Levels, probe: Proxies, train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """The best score of background and base classes, and that of the novel class, as two logits."""
+        """Return two logits: the best score of background and base classes, and the novel class's score."""
         scores = self._all_scores(features, probe, train)
         return jnp.stack([largest(scores[..., :-1]), scores[..., -1]], -1)
 
     def maps(self, features: Levels, probe: Proxies) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: what is taken for the novel class, and what for one that was trained."""
+        """Return the maps to show for an episode: pixels assigned to the novel class, and to a training class."""
         shares = jax.nn.softmax(self._all_scores(features, probe))
         return {'novel class': shares[..., -1], 'base classes': shares[..., 1:-1].sum(-1)}
 
     def _all_scores(self, features, probe, train=False) -> Float[Array, 'b h w k']:
-        """Of the adapted background, the base classes, and last the novel class."""
+        """Compute the scores of the adapted background, the base classes and, last, the novel class."""
         ends = np.cumsum([level.shape[-1] for level in features])[:-1]
 
         def of_levels(joint):  # mixed proxies are shorter
@@ -180,7 +178,7 @@ class AMP(FewShotMethod):
         return jnp.where(hidden[:, None, None], EXCLUDED, self._scores(features, rows, train))
 
     def _scores(self, features, rows, train) -> Float[Array, 'b h w k']:
-        """Scaled cosines to the rows [B, k, C] of each level, from the deep one on resized and added."""
+        """Add the scaled cosines to the rows [B, k, C] of each level, resized, starting with the deep level."""
         dropped = features._replace(deep=self.drop(features.deep, deterministic=not train))
         total = None
         for level, weights, scale in zip(dropped, rows, self.scales, strict=True):
@@ -189,16 +187,16 @@ class AMP(FewShotMethod):
         return total
 
     def _known(self):
-        """Class ids of the background, 0, and the base classes."""
+        """Return the class ids of the background (0) and the base classes."""
         return np.setdiff1d(np.arange(self.classes), self.novel)
 
     def _trained(self):
-        """The rows of `_known` at each level, at length one."""
+        """Return the rows of `_known` at each level, with length one."""
         return [unit(rows[self._known()]) for rows in self.rows]
 
 
 def unit(x: Float[Array, '*b c']) -> Float[Array, '*b c']:
-    """Vectors at length one; zero, without its huge gradient, where they are shorter than 1e-6."""
+    """Scale vectors to length one; vectors shorter than 1e-6 become zero, without their huge gradient."""
     square = jnp.square(x).sum(-1, keepdims=True)
     long = square > 1e-12
     return jnp.where(long, x * jax.lax.rsqrt(jnp.where(long, square, 1)), 0)
@@ -207,7 +205,7 @@ def unit(x: Float[Array, '*b c']) -> Float[Array, '*b c']:
 def cosines(
     features: Float[Array, 'b h w c'], rows: Float[Array, 'b k c']
 ) -> Float[Array, 'b h w k']:
-    """Cosine of every position to each of k vectors of length one, in float32."""
+    """Compute the cosine of every position with each of k unit vectors, in float32."""
     features = features.astype(jnp.float32)
     products = jnp.einsum('bhwc,bkc->bhwk', features, rows, precision='highest')
     return products * jax.lax.rsqrt(jnp.square(features).sum(-1, keepdims=True) + 1e-12)

@@ -17,7 +17,7 @@ from simpropnet_jax.models.registry import register_method
 class CANet(FewShotMethod):
     """Shared encoder, dense comparison with the foreground's average, and a decoder that sees its earlier answer.
 
-    As released, https://github.com/icoz69/CaNet, one_shot_network.py; the attention over supports never was.
+    As released, https://github.com/icoz69/CaNet, one_shot_network.py; the attention over supports was never released.
     """
 
     features: int = 256
@@ -43,18 +43,18 @@ class CANet(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
+        """Compute features of normalised images at 1/8 of their size: ResNet layer2 and layer3, then a 3x3 layer."""
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
 
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Float[Array, 'b k c']:
-        """Foreground masked averages."""
+        """Compute the foreground masked average of each support."""
         return masked_average(features, resize_mask(masks * valid, features.shape[2:4]))
 
     def combine(self, each: Float[Array, 'b k c']) -> Float[Array, 'b *k c']:
-        """The averages as they are for the attention, which sees the query first; else their mean [B, C]."""
+        """Return all averages [B, K, C] for the attention, which needs the query first; else their mean [B, C]."""
         return each if self.shots == 'attention' else super().combine(each)
 
     def decode(
@@ -65,11 +65,11 @@ class CANet(FewShotMethod):
         history: Float[Array, 'b h w 2'] | None = None,
         steps: int | None = None,
     ) -> Float[Array, 'b h w 2']:
-        """Logits of background and foreground: one pass, then refinements, each with the softmax of the pass before.
+        """Compute logits of background and foreground: one pass, then refinements, each given the previous softmax.
 
         Args:
-          history: softmax of an earlier prediction, for the first pass; None: zeros.
-          steps: refinements; None: none in training, else `refinements`.
+          history: softmax of an earlier prediction, for the first pass; None means zeros.
+          steps: number of refinements; None means 0 in training and `refinements` otherwise.
         """
         x = self.compare(features, probe, train)
         begun = self.fusion.begin(x)
@@ -91,7 +91,7 @@ class CANet(FewShotMethod):
     def compare(
         self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c'], train: bool = False
     ) -> Float[Array, 'b h w c']:
-        """The dense comparison; of several supports, the sum weighted by the attention."""
+        """Compute the dense comparison; for several supports, the sum weighted by the attention."""
         if self.shots != 'attention':
             return self.fusion.compare(features, probe, train)
         batch, shots = probe.shape[:2]
@@ -104,15 +104,15 @@ class CANet(FewShotMethod):
     def maps(
         self, features: Float[Array, 'b h w c'], probe: Float[Array, 'b *k c']
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the foreground's probability after the first pass."""
+        """Return the map to show for an episode: the foreground's probability after the first pass."""
         return {'before refinement': nn.softmax(self.decode(features, probe, steps=0))[..., 1]}
 
 
 class ShotAttention(nn.Module):
-    """How much a support counts, before the softmax over supports: the attention branch of CANet's paper.
+    """Weight of a support before the softmax over supports: the attention branch of CANet's paper.
 
-    The paper gives two 3x3 convolutions, max pooling between them and an average over the image; ReLUs, a stride of 2
-    of the pooling (as ResNet's), and a linear layer from the average to the number are ours, and there is no dropout.
+    The paper gives two 3x3 convolutions, max pooling between them and an average over the image. ReLUs, the pooling's
+    stride of 2 (as in ResNet) and the linear layer after the average are choices made here. There is no dropout.
 
     Args: x [N, h, w, C], a dense comparison for each support.
     Returns: [N], float32.

@@ -1,4 +1,4 @@
-"""Weights of a CANet that the released PyTorch code trained: read, checked entry by entry, for CANet here.
+"""Read the weights of a CANet trained by the released PyTorch code, and check them entry by entry.
 
 https://github.com/icoz69/CaNet, one_shot_network.py, names its layers.
 """
@@ -16,7 +16,7 @@ from flax import traverse_util
 from simpropnet_jax.backbones import weights
 from simpropnet_jax.models.canet import CANet
 
-# Layers of the head there -> here. What is left is the backbone, in torchvision's names.
+# Layers of the head there -> here. The rest is the backbone, in torchvision's names.
 _HEAD = {
     'layer5.0': 'project/conv',
     'layer55.0': 'fusion/comparison/conv',
@@ -38,7 +38,7 @@ _HEAD = {
 
 @dataclass(frozen=True)
 class TrainedCANet:
-    """Weights and all that has to be known to use them."""
+    """Weights and what is needed to use them."""
 
     params: dict  # nested, float32 numpy, as the 'params' of a CANet without attention
     convention: str  # key of normalise.CONVENTIONS
@@ -46,7 +46,7 @@ class TrainedCANet:
 
 
 def load_canet(path: str | os.PathLike, width: int = 64, features: int = 256) -> TrainedCANet:
-    """All weights of CANet from a state dict of the released code, saved with or without DataParallel.
+    """Load all weights of CANet from a state dict of the released code, saved with or without DataParallel.
 
     Args:
       path: .pth (needs torch) or .safetensors (does not).
@@ -86,7 +86,7 @@ def load_canet(path: str | os.PathLike, width: int = 64, features: int = 256) ->
 
 
 def _head(entries: dict[str, np.ndarray], width: int, features: int, path: Path) -> dict:
-    """CANet's params but for the backbone's."""
+    """Return CANet's params without the backbone's."""
     module = CANet(width=width, features=features)
     variables = jax.eval_shape(
         module.init, jax.random.key(0), jnp.zeros((1, 17, 17, 3)), jnp.zeros((1, 17, 17))

@@ -1,4 +1,4 @@
-"""A backbone that learns: a linear layer on its features names the class of every pixel."""
+"""A backbone to train: a linear layer on its features classifies every pixel."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,27 +10,27 @@ from simpropnet_jax.models.registry import register_method
 
 @register_method('classifier', title='classifier', recipe='shapes')
 class Classifier(Prototype):
-    """Trained with supervision on base classes; asked about novel ones, it answers as the prototype does.
+    """Train with supervision on base classes; segment novel classes like the prototype.
 
-    For a backbone where no pretrained weights can be had: `config.model.weights` of another method may name the work
-    directory of its training.
+    Use it to train a backbone if there are no pretrained weights: `config.model.weights` of another method may name
+    the run's work directory.
     """
 
     supervised = True
 
-    classes: int = 21  # background and the 20 classes; those that no label shows stay unused
+    classes: int = 21  # background and the 20 classes; classes without labels stay unused
 
     def setup(self):
         super().setup()
         self.classify = Conv(self.classes, kernel=1, dtype=self.dtype)
 
     def __call__(self, images, masks):
-        """One pass over everything, to create the parameters."""
+        """Run one pass over everything to create the parameters."""
         self.logits(images)
         return super().__call__(images, masks)
 
     def logits(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w k']:
-        """Of every class, at 1/8 of the images' size."""
+        """Compute logits of every class at 1/8 of the images' size."""
         return self.classify(self.encode(images, train)).astype(jnp.float32)

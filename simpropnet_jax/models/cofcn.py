@@ -14,10 +14,10 @@ from simpropnet_jax.models.registry import register_method
 
 @register_method('cofcn', title='co-FCN')
 class CoFCN(FewShotMethod):
-    """A fully convolutional network whose last layers also see what the support's annotations mark, of either sign.
+    """A fully convolutional network; its last layers also see the support's positive and negative annotations.
 
     As released by its authors in https://github.com/shelhamer/revolver, revolver/model/cofeat_late_lite_unshared.py:
-    VGG-16 to 1/32, a 7x7 layer (fc6) of 256 channels, and two 1x1 layers; 7,014,914 parameters behind the backbone.
+    VGG-16 to 1/32, a 7x7 layer (fc6) of 256 channels, and two 1x1 layers; 7,014,914 parameters after the backbone.
     On ResNet-50 CANet's 3x3 layer takes the place of fc6: 4,131,330 parameters.
     """
 
@@ -39,7 +39,7 @@ class CoFCN(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Features of normalised images: at 1/8 of their size on ResNet-50, at 1/32 on VGG-16."""
+        """Compute features of normalised images, at 1/8 of their size on ResNet-50 and at 1/32 on VGG-16."""
         levels = self.backbone(images)
         return self.project(
             joined(levels) if self.encoder == 'resnet50' else levels['pool5'], train
@@ -48,7 +48,7 @@ class CoFCN(FewShotMethod):
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
-        """Averages over the positive and over the negative annotation, each by its own mass."""
+        """Average over the positive and over the negative annotation, each divided by its mass."""
 
         def average(annotation):
             return upsampled_average(features, annotation)
@@ -58,13 +58,13 @@ class CoFCN(FewShotMethod):
     def decode(
         self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """Logits of background and foreground."""
+        """Compute logits of background and foreground."""
         return self.head(features, probe, train)
 
     def maps(
         self, features: Float[Array, 'b h w c'], probe: Probe
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the foreground's probability."""
+        """Return the map to show for an episode: the foreground's probability."""
         return {'foreground': nn.softmax(self.decode(features, probe))[..., 1]}
 
 

@@ -1,7 +1,6 @@
 """DeepLab v3+, the supervised oracle: Chen et al. 2018, https://arxiv.org/abs/1802.02611.
 
-It is trained on the classes that few-shot methods have to do without; what they miss and it does not, supports could
-not tell them.
+It is trained on the novel classes, which few-shot methods never see. Its lead over them is what supports cannot tell.
 """
 
 import math
@@ -20,7 +19,7 @@ from simpropnet_jax.ops.resize import resize_bilinear
 # Output stride 16: layer4 keeps the resolution and dilates.
 STRIDES = (1, 2, 2, 1)
 DILATIONS = (1, 1, 1, 2)
-RATES = (6, 12, 18)  # of the pyramid, at output stride 16
+RATES = (6, 12, 18)  # dilations of the pyramid, at output stride 16
 LOW_LEVEL = 48  # channels of the features at stride 4
 GROUP = 16  # channels of a group of a norm
 
@@ -28,8 +27,8 @@ GROUP = 16  # channels of a group of a norm
 class Block(nn.Module):
     """Convolution, group norm (Wu and He 2018), ReLU.
 
-    The paper has batch norm here, fine-tuned with 16 images a device. Group norm needs no such batch and does the same
-    in training and evaluation; the backbone's batch norm is folded into its convolutions, as for all methods.
+    The paper has batch norm here, fine-tuned with 16 images per device. Group norm does not need large batches and is
+    the same in training and evaluation. The backbone's batch norm is folded into its convolutions, as for all methods.
     """
 
     features: int
@@ -67,7 +66,7 @@ class Pyramid(nn.Module):
 
 @register_method('deeplab', title='DeepLab v3+', recipe='deeplabv3plus')
 class DeepLab(SupervisedNetwork):
-    """DeepLab v3+ on a ResNet. With three `depths` the pyramid stands on layer3, at output stride 16, too."""
+    """DeepLab v3+ on a ResNet. With three `depths` the pyramid reads layer3, also at output stride 16."""
 
     stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's
     width: int = 64  # filters of the ResNet's stem
@@ -87,15 +86,15 @@ class DeepLab(SupervisedNetwork):
         self.classify = BackboneConv(self.classes, 1, dtype=self.dtype)
 
     def __call__(self, images, masks):
-        """One pass, to create the parameters; there is no support that would need the masks."""
+        """Run one pass to create the parameters; the masks are not used, as there are no supports."""
         del masks
         return self.logits(images)
 
     def logits(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w k']:
-        """Of every class, at 1/4 of the images' size; images normalised as the backbone's weights want them."""
-        del train  # nothing in it differs
+        """Compute logits of every class at 1/4 of the images' size; images follow the backbone's convention."""
+        del train  # training and evaluation are the same
         found = self.backbone(images)
         low, deep = found['layer1'], found[f'layer{len(self.depths)}']
         deep = resize_bilinear(self.pyramid(deep), low.shape[1:3])

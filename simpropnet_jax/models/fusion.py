@@ -19,9 +19,10 @@ from simpropnet_jax.models.layers import (
 
 
 class Probe(NamedTuple):
-    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1. Each [B, C], of single supports [B, K, C].
+    """Foreground and background masked averages Z^f, Z^b: SimPropNet, Eq. 1.
 
-    Where only cosines are taken, the background's may be one for each position [B, h, w, C].
+    Each is [B, C], or [B, K, C] for separate supports. If only cosines are used, the background may have one vector
+    per position, [B, h, w, C].
     """
 
     foreground: Float[Array, '*b c']
@@ -31,10 +32,10 @@ class Probe(NamedTuple):
 def dual_probe(
     features: Float[Array, '*b h w c'], masks: Float[Array, '*b H W'], valid: Float[Array, '*b H W']
 ) -> Probe:
-    """SimPropNet, Eq. 1: the masked averages of each support.
+    """Compute the masked averages of each support: SimPropNet, Eq. 1.
 
-    Eq. 1 divides by the whole area, its text says weighted average; this divides by the mask's own area, as CANet's
-    pooling does. Cosines do not notice, the concatenated Z^f does.
+    Eq. 1 divides by the whole area, but its text says weighted average. This divides by the mask's area, like CANet's
+    pooling. Cosines are the same either way; the concatenated Z^f differs.
 
     Args:
       features: support features F_s.
@@ -48,10 +49,10 @@ def dual_probe(
 
 
 def attention_maps(features: Float[Array, 'b h w c'], probe: Probe) -> Float[Array, 'b h w 2']:
-    """SimPropNet, Eq. 2: A^f and A^b, which sum to one. With features after a ReLU they lie in [1/3, 2/3]."""
+    """Compute A^f and A^b (SimPropNet, Eq. 2), which sum to one. After a ReLU they lie in [1/3, 2/3]."""
     similar_f = (1 + cosine_similarity(features, probe.foreground)) / 2  # C(F, Z^f)
     similar_b = (1 + cosine_similarity(features, probe.background)) / 2  # C(F, Z^b)
-    # Opposite to both probes would be 0 / 0; features after a ReLU cannot be, others may.
+    # A feature opposite to both probes would give 0 / 0. It cannot occur after a ReLU, but can without one.
     total = jnp.maximum(similar_f + similar_b, 1e-6)
     return jnp.stack([similar_f / total, similar_b / total], -1)
 
@@ -79,7 +80,7 @@ class AttentiveFusion(nn.Module):
         outer = nn.relu if self.activation == 'relu' else lambda x: x
 
         def residual(name, g, x=None, **parts):
-            """IN(Conv(x) + G), with the ReLU where this reading of Eq. 3 has it; x is G unless given."""
+            """Compute IN(Conv(x) + G), with the ReLU at its place in this reading of Eq. 3; x defaults to G."""
             convolved = Conv(width, dtype=self.dtype, name=name)(g if x is None else x, **parts)
             return outer(instance_norm(inner(convolved) + g))
 
@@ -100,7 +101,7 @@ class DenseComparison(nn.Module):
 
     Args:
       features: [B, h, w, C]; probe: only its foreground is used; history: softmax of an earlier prediction
-        [B, h, w, 2], None: zeros, as at the first step.
+        [B, h, w, 2]; None means zeros, as in the first step.
     Returns:
       Fused features [B, h, w, C].
     """
@@ -124,11 +125,11 @@ class DenseComparison(nn.Module):
         foreground: Float[Array, 'b c'],
         train: bool = False,
     ) -> Float[Array, 'b h w c']:
-        """The convolution over features and Z^f; what follows it does not see the support again."""
+        """Convolve features and Z^f; later layers do not see the support again."""
         return self.comparison(features, train, constant=foreground)
 
     def begin(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
-        """What the first residual block makes of the comparison x before it sees a history."""
+        """Compute the part of the first residual block that depends only on the comparison x, not on a history."""
         return self.residual1_conv1(nn.relu(x), thin=jnp.zeros((*x.shape[:3], 2), x.dtype))
 
     def refine(
@@ -137,10 +138,10 @@ class DenseComparison(nn.Module):
         begun: Float[Array, 'b h w c'],
         history: Float[Array, 'b h w 2'] | None = None,
     ) -> Float[Array, 'b h w c']:
-        """The residual blocks: all that has to be computed anew for another history.
+        """Apply the residual blocks: the part to recompute for a new history.
 
         Args:
-          x: of `compare`; begun: of `begin`.
+          x: from `compare`; begun: from `begin`.
         """
         if history is not None:
             begun = self.residual1_conv1(nn.relu(x), thin=history.astype(x.dtype), rest=begun)

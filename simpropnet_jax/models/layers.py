@@ -15,19 +15,19 @@ from simpropnet_jax.ops.resize import interpolation_matrix, resize_bilinear
 # CANet's: keeps z finite (and zero) for an empty mask. https://github.com/icoz69/CaNet, one_shot_network.py
 MASK_AREA_EPSILON = 5e-4
 
-# CANet's, of every kernel of its head.
+# CANet's initial standard deviation of every kernel of its head.
 INITIAL_DEVIATION = 0.01
 
 
 def resize_mask(masks: Float[Array, '*b H W'], size: tuple[int, int]) -> Float[Array, '*b h w']:
-    """Masks in [0, 1] to the size of the features, bilinear as CANet's."""
+    """Resize masks in [0, 1] to the size of the features, bilinear as in CANet."""
     return resize_bilinear(masks[..., None], size)[..., 0]
 
 
 def masked_average(
     features: Float[Array, '*b h w c'], weights: Float[Array, '*b h w']
 ) -> Float[Array, '*b c']:
-    """Masked average pooling: sum(F * M) / (sum M + 5e-4), in float32. Zero where the mask is empty."""
+    """Average features under a mask: sum(F * M) / (sum M + 5e-4), in float32. Zero for an empty mask."""
     features, weights = features.astype(jnp.float32), weights.astype(jnp.float32)
     total = jnp.einsum('...hwc,...hw->...c', features, weights, precision='highest')
     return total / (weights.sum((-2, -1))[..., None] + MASK_AREA_EPSILON)
@@ -36,7 +36,7 @@ def masked_average(
 def upsampled_average(
     features: Float[Array, '*b h w c'], weights: Float[Array, '*b H W']
 ) -> Float[Array, '*b c']:
-    """`masked_average` of the features resized (bilinear) to the mask's size, which they need not be.
+    """Compute `masked_average` of the features as if resized (bilinear) to the mask's size.
 
     Resizing is linear, so its transpose brings the mask to the features instead, with the same sum.
     """
@@ -54,9 +54,9 @@ def upsampled_average(
 def cosine_similarity(
     features: Float[Array, 'b h w c'], vector: Float[Array, 'b *hw c']
 ) -> Float[Array, 'b h w']:
-    """Cosine between every position and the vector, in float32; zero (and a finite gradient) where either is zero.
+    """Compute the cosine of every position with the vector, in float32; zero (finite gradient) if either is zero.
 
-    The vector may be one for each position.
+    There may be one vector per position.
     """
     features, vector = features.astype(jnp.float32), vector.astype(jnp.float32)
     if vector.ndim == 4:
@@ -70,23 +70,23 @@ def cosine_similarity(
 
 
 def largest(x: Float[Array, '*b n']) -> Float[Array, '*b']:
-    """The maximum over the last axis, whose gradient goes to the number that was taken.
+    """Return the maximum over the last axis; its gradient goes to the element that was taken.
 
-    That of `max` goes to those that equal it, and is 0/0 where none does: a compiler may compute what is compared once
-    more, with another rounding.
+    The gradient of `max` goes to all elements equal to the maximum, and is 0/0 if none is equal: a compiler may
+    compute the compared values twice, with different rounding.
     """
     taken = jnp.arange(x.shape[-1]) == x.argmax(-1, keepdims=True)
     return jnp.where(taken, x, 0).sum(-1)
 
 
 def tile(vector: Float[Array, 'b c'], features: Float[Array, 'b h w d']) -> Float[Array, 'b h w c']:
-    """The vector at every position of the features; its gradient is summed in float32, as `add_bias` explains."""
+    """Repeat the vector at every position of the features; its gradient is summed in float32 (see `add_bias`)."""
     shape = (*features.shape[:3], vector.shape[-1])
     return jnp.broadcast_to(vector.astype(jnp.float32)[:, None, None], shape).astype(features.dtype)
 
 
 def instance_norm(x: Float[Array, 'b h w c'], epsilon: float = 1e-5) -> Float[Array, 'b h w c']:
-    """Instance normalisation without affine parameters, in float32 (PyTorch's InstanceNorm2d default)."""
+    """Normalise each instance without affine parameters, in float32 (PyTorch's InstanceNorm2d default)."""
     y = x.astype(jnp.float32)
     y = y - y.mean((1, 2), keepdims=True)
     return (y * jax.lax.rsqrt(jnp.square(y).mean((1, 2), keepdims=True) + epsilon)).astype(x.dtype)
@@ -99,9 +99,9 @@ class Conv(nn.Module):
 
     Args:
       x: [B, h, w, c].
-      constant: [B, c2], as if tiled over the image and concatenated behind x, at a fraction of the cost.
-      thin: [B, h, w, c3] with few channels, as if concatenated behind those.
-      rest: what the same x and constant give where thin is zero; they are then not convolved again.
+      constant: [B, c2], as if tiled over the image and concatenated after x, at a fraction of the cost.
+      thin: [B, h, w, c3] with few channels, as if concatenated after both.
+      rest: result of the same x and constant with thin = 0; x and constant are then not convolved again.
     """
 
     features: int | None = None  # None: as many as x has channels
@@ -140,9 +140,9 @@ class Conv(nn.Module):
 
 
 def he_scaled(params: dict, gain: float, backbones: Sequence[str] = ('backbone',)) -> dict:
-    """New parameters of a head, its kernels at `gain` times He's standard deviation, sqrt(2 / fan in), and not 0.01.
+    """Rescale a new head's kernels from a standard deviation of 0.01 to `gain` times He's, sqrt(2 / fan in).
 
-    The last layer stays, so that every pixel begins near one half; so do backbones.
+    The last layer is kept, so that every pixel starts near one half; backbones are kept too.
     Source: Delving Deep into Rectifiers (He et al., 2015).
     """
 

@@ -14,12 +14,12 @@ from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.ops.resize import resize_bilinear
 
-CODE = 1000  # numbers that a support is turned into: fc8, which was made for ImageNet's classes
+CODE = 1000  # length of a support's code: fc8, which has one output per ImageNet class
 SIDES = {
     'resnet50': 225,
     'vgg16': 224,
 }  # of the supports, as the conditioning branch sees them; published: 224
-# Before and behind the image, in pixels: fc6 without padding of its own then has its positions at pixels 0, 32, 64, ...
+# Padding around the image, in pixels: fc6, which has no padding, then has its positions at pixels 0, 32, 64, ...
 MARGINS = (112, 111)
 
 
@@ -32,13 +32,13 @@ class Regression(NamedTuple):
 
 @register_method('oslsm', title='OSLSM')
 class OSLSM(FewShotMethod):
-    """A support with all but its object painted over is turned into the weights of a logistic regression of pixels.
+    """Turn a support, with everything but its object painted over, into a logistic regression of pixels.
 
-    As released, https://github.com/lzzcd001/OSLSM, train_ss_os_fc.prototxt, on VGG-16: both branches are ImageNet's,
-    of the conditioning one also fc8, of the segmentation one fc6 and fc7 as convolutions (FCN-32s); 272,618,088
-    parameters and 4,097,000 of the hashing, which are fixed. On ResNet-50 both backbones may stay frozen: behind
-    layer2 and layer3 two layers take the places of fc6 and fc7, and behind the average of layer3, as in ResNet's own
-    classifier, two others those of fc7 and fc8.
+    As released, https://github.com/lzzcd001/OSLSM, train_ss_os_fc.prototxt, on VGG-16: both branches start from
+    ImageNet, the conditioning branch up to fc8, the segmentation branch with fc6 and fc7 as convolutions (FCN-32s).
+    There are 272,618,088 parameters, and 4,097,000 fixed ones in the hashing. On ResNet-50 both backbones may stay
+    frozen: after layer2 and layer3, two layers replace fc6 and fc7; after the average of layer3, as in ResNet's
+    classifier, two more replace fc7 and fc8.
     """
 
     encoder: str = 'resnet50'
@@ -82,9 +82,9 @@ class OSLSM(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> dict[str, Float[Array, 'n _ _ _']]:
-        """Features of normalised images, at 1/8 of their size or of VGG-16 at 1/32, and the images for `probe`.
+        """Compute features of normalised images (at 1/8 of their size, VGG-16: 1/32), and keep the images for `probe`.
 
-        The latter in the type of the computation, which is what the conditioning branch makes of them anyway.
+        The images are in the dtype of the computation; the conditioning branch would cast them anyway.
         """
         if self.encoder == 'resnet50':
             features = self.fc7(self.fc6(joined(self.backbone(images)), train), train)
@@ -100,9 +100,9 @@ class OSLSM(FewShotMethod):
     def probe_each(
         self, features: dict[str, Float[Array, 'b k _ _ _']], masks: Float[Array, 'b k H W'], valid
     ) -> Regression:
-        """The regression of each support, from its image times its mask (section 4.1 of the paper).
+        """Compute the regression of each support from its image times its mask (section 4.1 of the paper).
 
-        Outside the mask is the mean colour of ImageNet, which is zero. Void pixels are outside.
+        Outside the mask is ImageNet's mean colour, which is zero. Void pixels are outside.
         """
         images = features['image']
         batch, shots, *shape = images.shape
@@ -115,12 +115,12 @@ class OSLSM(FewShotMethod):
         return Regression(hashed[..., :-1], hashed[..., -1])
 
     def combine(self, each: Regression) -> Regression:
-        """All of them: `decode` unites what they find."""
+        """Keep all regressions: `decode` unites their masks."""
         return each
 
     def _code(self, images):
         """[N, side, side, 3] -> [N, CODE]."""
-        train = self.has_rng('dropout')  # `probe` is not told; only a training has one
+        train = self.has_rng('dropout')  # `probe` has no `train`; only training has this key
         if self.encoder == 'vgg16':
             return self.conditioning(images, train)['fc8'][:, 0, 0]
         average = (
@@ -131,7 +131,7 @@ class OSLSM(FewShotMethod):
     def decode(
         self, features: dict[str, Float[Array, 'b _ _ _']], probe: Regression, train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """Logits of background (zero) and foreground; of several supports the largest, the union of their masks."""
+        """Compute logits of background (zero) and foreground; several supports give the largest, a union of masks."""
         del train
         given = features['features'].astype(jnp.float32)
         logits = (
@@ -144,16 +144,16 @@ class OSLSM(FewShotMethod):
     def maps(
         self, features: dict[str, Float[Array, 'b _ _ _']], probe: Regression
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the foreground's probability."""
+        """Return the map to show for an episode: the foreground's probability."""
         return {'probability': nn.sigmoid(self.decode(features, probe)[..., 1])}
 
 
 def hashing(key, shape: tuple[int, int], scale: float) -> Float[Array, 'code c']:
-    """A matrix that gives every output one of the inputs, drawn at random, or its negative (section 4.1).
+    """Return a matrix that maps every output to one random input or its negative (section 4.1).
 
     Args:
-      scale: of the outputs. As published it is 1; with fewer C than 4,096, all of them new, logits begin near one if it
-        is 1/sqrt(C).
+      scale: factor of the outputs, 1 as published. With fewer than 4,096 channels C, all newly initialised, a scale of
+        1/sqrt(C) makes logits start near one.
     """
     which, sign = jax.random.split(key)
     one = jax.nn.one_hot(jax.random.randint(which, shape[1:], 0, shape[0]), shape[0], axis=0)

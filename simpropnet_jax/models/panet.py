@@ -16,12 +16,12 @@ SCALE = 20.0  # of the cosines, before the softmax: calDist in the released code
 
 @register_method('panet', title='PANet')
 class PANet(FewShotMethod):
-    """The nearest of two prototypes, by cosine; nothing is learned but the encoder.
+    """Assign pixels to the nearest of two prototypes, by cosine; only the encoder is learned.
 
     Its second loss, prototype alignment, is `train.alignment`. As released, https://github.com/kaixin96/PANet,
     models/fewshot.py and vgg.py: VGG-16 without its last ReLU, pool4 at stride 1, conv5 dilated, all of it trained.
-    On ResNet-50 the linear 3x3 layer behind layer2 and layer3 is to PANet what it is to CANet, so that the backbone
-    may stay frozen; it has no ReLU either, so that cosines may be negative.
+    On ResNet-50 a linear 3x3 layer follows layer2 and layer3, as in CANet, so that the backbone may stay frozen. It has
+    no ReLU either, so that cosines may be negative.
     """
 
     encoder: str = 'resnet50'
@@ -47,7 +47,7 @@ class PANet(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Features of normalised images at 1/8 of their size, of either sign."""
+        """Compute features of normalised images at 1/8 of their size, positive and negative."""
         del train
         levels = self.backbone(images)
         return self.project(joined(levels)) if self.encoder == 'resnet50' else levels['conv5']
@@ -55,7 +55,7 @@ class PANet(FewShotMethod):
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
-        """The prototypes: averages at the masks' own size (PANet, Eq. 1 and 2), of which the mean is taken."""
+        """Compute the prototypes of each support: averages at the masks' size (PANet, Eq. 1 and 2)."""
 
         def average(weights):
             return upsampled_average(features, weights)
@@ -63,7 +63,7 @@ class PANet(FewShotMethod):
         return Probe(average(masks * valid), average((1 - masks) * valid))
 
     def self_supported(self, features, probe, masks, valid):
-        """As published; see `self_support`."""
+        """Mix the probe as published; see `self_support`."""
         return cosine_probe(
             features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid
         )
@@ -71,7 +71,7 @@ class PANet(FewShotMethod):
     def decode(
         self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """Scaled cosines to the two prototypes as logits of background and foreground (PANet, Eq. 3)."""
+        """Return scaled cosines to the two prototypes as logits of background and foreground (PANet, Eq. 3)."""
         del train
         cosines = (
             cosine_similarity(features, probe.background),
@@ -82,6 +82,6 @@ class PANet(FewShotMethod):
     def maps(
         self, features: Float[Array, 'b h w c'], probe: Probe
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the shares of the two cosines, as SimPropNet's attention maps."""
+        """Return the maps to show for an episode: the shares of the two cosines, like SimPropNet's attention maps."""
         attention = attention_maps(features, probe)
         return {'foreground cosine': attention[..., 0], 'background cosine': attention[..., 1]}

@@ -1,4 +1,4 @@
-"""The training-free prototype: what frozen features give without any learning."""
+"""The training-free prototype: segmentation with frozen features only."""
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -14,13 +14,13 @@ from simpropnet_jax.models.self_support import cosine_probe
 
 @register_method('prototype', title='prototype')
 class Prototype(FewShotMethod):
-    """Cosine to the foreground against cosine to the background masked average of layer2 + layer3. No parameters."""
+    """Compare cosines to the foreground and background masked averages of layer2 + layer3. No parameters."""
 
     width: int = 64
     stride_on: str = '3x3'
     dtype: DTypeLike = jnp.float32
 
-    logit_scale = 10.0  # SSP's: bare cosines hardly differ
+    logit_scale = 10.0  # as in SSP: unscaled cosines differ too little
 
     def setup(self):
         self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
@@ -28,7 +28,7 @@ class Prototype(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Features of normalised images at 1/8 of their size."""
+        """Compute features of normalised images at 1/8 of their size."""
         del train
         levels = self.backbone(images)
         return jnp.concatenate([levels['layer2'], levels['layer3']], -1)
@@ -36,11 +36,11 @@ class Prototype(FewShotMethod):
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
-        """Foreground and background masked averages."""
+        """Compute foreground and background masked averages."""
         return dual_probe(features, masks, valid)
 
     def self_supported(self, features, probe, masks, valid):
-        """As published; see `self_support`."""
+        """Mix the probe as published; see `self_support`."""
         return cosine_probe(
             features, probe, self.own_probe(features, masks, valid), (1 - masks) * valid
         )
@@ -48,7 +48,7 @@ class Prototype(FewShotMethod):
     def decode(
         self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """The two cosines as logits of background and foreground."""
+        """Return the two cosines as logits of background and foreground."""
         del train
         cosines = (
             cosine_similarity(features, probe.background),
@@ -59,7 +59,7 @@ class Prototype(FewShotMethod):
     def maps(
         self, features: Float[Array, 'b h w c'], probe: Probe
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the attention maps of SimPropNet's Eq. 2."""
+        """Return the maps to show for an episode: the attention maps of SimPropNet's Eq. 2."""
         attention = attention_maps(features, probe)
         return {
             'foreground attention': attention[..., 0],

@@ -1,4 +1,4 @@
-"""The methods by name. A method registers itself, with what it can do, where it is defined.
+"""Registry of methods by name. A method registers itself in the module that defines it.
 
     @register_method('simpropnet', title='SimPropNet')
     class SimPropNet(FewShotMethod): ...
@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 ENTRY_POINTS = 'simpropnet_jax.methods'
-# Fields of config.model that say where weights come from and how they are read, and no field of a module.
+# Fields of config.model for the source of the weights and how they are read; modules do not have them.
 NOT_OF_MODULE = ('name', 'weights', 'trained', 'convention', 'dtype')
 # Fields of a module that do not come from config.model.
 NOT_OF_CONFIG = ('stride_on', 'dtype', 'novel', 'classes', 'parent', 'name')
@@ -44,7 +44,7 @@ def register_method(name: str, *, title: str, recipe: str = '') -> Callable[[typ
       title: what tables call the method.
       recipe: name of its recipe in configs/, if it is not `name`.
     Returns:
-      A decorator that gives the class back.
+      A decorator that returns the class.
     Raises:
       ValueError: another class has the name.
 
@@ -64,7 +64,7 @@ def register_method(name: str, *, title: str, recipe: str = '') -> Callable[[typ
 
 
 def registered() -> dict[str, Registered]:
-    """Return every method, by name, in the order of names."""
+    """Return every method by name, sorted."""
     package = importlib.import_module(__package__)
     for found in pkgutil.iter_modules(package.__path__, f'{__package__}.'):
         importlib.import_module(found.name)
@@ -77,7 +77,7 @@ def find(name: str) -> Registered:
     """Return the method of that name.
 
     Raises:
-      ValueError: there is none.
+      ValueError: no method has this name.
     """
     known = registered()
     if name not in known:
@@ -86,7 +86,7 @@ def find(name: str) -> Registered:
 
 
 def title(name: str) -> str:
-    """Return what tables call a method; a method that is not installed keeps its name."""
+    """Return a method's title in tables; a method that is not installed keeps its name."""
     known = registered()
     return known[name].title if name in known else name
 
@@ -96,11 +96,11 @@ def build(model, stride_on: str, novel: tuple[int, ...] = ()) -> nn.Module:
 
     Args:
       model: `config.model`.
-      stride_on: where the backbone's blocks stride, '1x1' or '3x3': that of its weights.
-      novel: class ids that the fold holds out. Only an imprinting method is told them, as its classifier must not know
-        these classes.
+      stride_on: convolution of the backbone's blocks that strides, '1x1' or '3x3', as in its weights.
+      novel: class ids that the fold holds out. Only an imprinting method gets them, because its classifier must not
+        know these classes.
     Raises:
-      ValueError: there is no such method, or it does not have one of the fields.
+      ValueError: no method has this name, or the method lacks one of the fields.
     """
     module = find(model.name).module
     given = {name: value for name, value in model.items() if name not in NOT_OF_MODULE}

@@ -1,8 +1,8 @@
-"""Self-support: at the test, the query's own confident pixels become a support of it. No parameters, no training.
+"""Self-support: at test time, the query's confident pixels become an extra support. No parameters, no training.
 
-Of Self-Support Few-Shot Semantic Segmentation (Fan et al., 2022), https://github.com/fanq15/SSP,
-model/SSP_matching.py: pixels of one object are more alike than those of two objects of one class. What the paper has
-for two prototypes is here for every method, as its probe is made anew from the query and the prediction.
+Source: Self-Support Few-Shot Semantic Segmentation (Fan et al., 2022), https://github.com/fanq15/SSP,
+model/SSP_matching.py. Pixels of one object are more similar than pixels of two objects of the same class. The paper
+does this for two prototypes; here every method can do it, by computing its probe again from query and prediction.
 """
 
 from typing import Any
@@ -12,24 +12,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 FOREGROUND, BACKGROUND = 0.7, 0.6  # a pixel is confident above these probabilities
-FEWEST = 12  # the most probable pixels that are taken where none is confident
-SHARE = 0.5  # of the query's own probe; the rest is the supports'
-LOCAL = 0.7  # of a pixel's own background prototype; the rest is that of the whole background
+FEWEST = 12  # the number of most probable pixels to take if none is confident
+SHARE = 0.5  # weight of the query's own probe; the supports' probe has the rest
+LOCAL = 0.7  # weight of a pixel's own background prototype; the whole background's prototype has the rest
 ATTENTION_SCALE = 2.0  # of cosines, before the softmax over the background's pixels
 
 
 def decode(
     module, variables, features: Any, probe: Any, rounds: int = 0, **options
 ) -> Float[Array, 'b h w 2']:
-    """`module.decode`, and then again in each of the rounds with a probe that the last prediction has changed.
+    """Run `module.decode`, then repeat it in each round with a probe that includes the last prediction.
 
-    Every round mixes the supports' probe itself, so that their share stays the same however many there are.
+    Every round mixes with the original supports' probe, so the supports' share does not depend on the rounds.
 
     Args:
       module: a few-shot method; variables: its {'params': ...}.
       features, probe: as for `decode`.
-      rounds: 0: as `decode` alone.
-      options: of every decode, such as `steps` of an iterative method.
+      rounds: number of repetitions; 0 is the same as `decode`.
+      options: keyword arguments of every decode, for example `steps` of an iterative method.
     """
 
     def run(method, *args, **how):
@@ -45,9 +45,9 @@ def decode(
 def confident(
     logits: Float[Array, 'b h w 2'],
 ) -> tuple[Float[Array, 'b h w'], Float[Array, 'b h w']]:
-    """The query's own mask, and 0 where a pixel is confident of neither side: `masks` and `valid` of a probe.
+    """Return the query's predicted mask, and 0 for pixels that are not confident: `masks` and `valid` of a probe.
 
-    Where no pixel of an image passes a threshold, the `FEWEST` most probable ones are taken, from the other side too.
+    If no pixel of an image passes a threshold, the `FEWEST` most probable pixels are taken, even from the other side.
     """
     probability = jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
     flat = probability.reshape(len(logits), -1)
@@ -70,7 +70,7 @@ def confident(
 
 
 def mixed(probe: Any, own: Any, share: float = SHARE) -> Any:
-    """Both probes, leaf by leaf; an own probe of one support meets each of several. Whole numbers stay as they are."""
+    """Mix both probes leaf by leaf; a query's single probe mixes with each support's. Integers are kept."""
 
     def mix(ours, other):
         if not jnp.issubdtype(ours.dtype, jnp.floating):
@@ -83,15 +83,15 @@ def mixed(probe: Any, own: Any, share: float = SHARE) -> Any:
 def cosine_probe(
     features: Float[Array, 'b h w c'], probe: Any, own: Any, background: Float[Array, 'b h w']
 ) -> Any:
-    """For two prototypes compared by cosine: the background's are the query's alone, one for each pixel.
+    """Mix two prototypes that are compared by cosine; the background has one prototype per pixel, from the query only.
 
     Source: the paper's self-support and adaptive self-support prototypes, `SSP_func` in the released code.
 
     Args:
-      probe, own: of the supports and of the query; `foreground` and `background`, each [B, C].
+      probe, own: probes of the supports and of the query; `foreground` and `background`, each [B, C].
       background: confident pixels, 0 or 1.
     Returns:
-      The same with the foreground [B, C] mixed, and as the background [B, h, w, C].
+      The probe with the foreground mixed, [B, C], and the background [B, h, w, C].
     """
     x = features.astype(jnp.float32).reshape(features.shape[0], -1, features.shape[-1])
     unit = x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)

@@ -17,7 +17,7 @@ SIDE = 128  # channels of every layer of the segmentation branch, as released
 
 
 class Features(NamedTuple):
-    """What the two branches see in an image: the guidance branch, of either sign, and the segmentation branch."""
+    """Features of an image in both branches: guidance (positive and negative) and segmentation."""
 
     guidance: Float[Array, '*n h w c']
     side: Float[Array, '*n h w d']
@@ -25,11 +25,11 @@ class Features(NamedTuple):
 
 @register_method('sgone', title='SG-One')
 class SGOne(FewShotMethod):
-    """A query's features of the segmentation branch, weighted by how similar it looks to the support's object.
+    """Weight a query's segmentation features by their similarity to the support's object.
 
     As released, https://github.com/xiaomengyc/SG-One, oneshot/onemodel_sg-one.py and models/vgg/vgg_sg.py: VGG-16 to
-    1/8, read behind its poolings 3, 4 and 5, and 4,277,506 parameters on it. On ResNet-50 layer1 is pooled as conv3 is,
-    which has its channels and its size; layer2 and layer3 stand for the other two, with 4,867,074 parameters on them.
+    1/8, read after its poolings 3, 4 and 5, with 4,277,506 parameters on top. On ResNet-50 layer1 is pooled like conv3,
+    which has the same channels and size; layer2 and layer3 replace the other two, with 4,867,074 parameters on top.
     """
 
     encoder: str = 'resnet50'
@@ -52,15 +52,15 @@ class SGOne(FewShotMethod):
         self.head = SGOneHead(self.dtype)
 
     def encode(self, images: Float[Array, 'n H W 3'], train: bool = False) -> Features:
-        """Features of normalised images at 1/8 of their size, without a ReLU behind the last layer of either branch."""
-        del train  # no dropout in it
+        """Compute features of normalised images at 1/8 of their size; each branch's last layer has no ReLU."""
+        del train  # there is no dropout
         levels = self.backbone(images)
         if self.encoder == 'vgg16':
             first, second, third = levels['pool3'], levels['pool4'], levels['pool5']
         else:
             first = nn.max_pool(
                 levels['layer1'], (3, 3), (2, 2), ((1, 1), (1, 1))
-            )  # as that VGG-16 pools
+            )  # like the pooling of that VGG-16
             second, third = levels['layer2'], levels['layer3']
         side = nn.relu(self.side3(first))
         side = nn.relu(self.side4(jnp.concatenate([side, second], -1)))
@@ -69,17 +69,17 @@ class SGOne(FewShotMethod):
     def probe_each(
         self, features: Features, masks: Float[Array, 'b k H W'], valid
     ) -> Float[Array, 'b k c']:
-        """Guidance features averaged over the object."""
+        """Average the guidance features over the object."""
         return upsampled_average(features.guidance, masks * valid)
 
     def combine(self, each: Float[Array, 'b k c']) -> Float[Array, 'b *k c']:
-        """The mean of the vectors [B, C], or for the union all of them."""
+        """Return the mean of the vectors [B, C], or all of them for the union."""
         return each if self.shots == 'union' else super().combine(each)
 
     def decode(
         self, features: Features, probe: Float[Array, 'b *k c'], train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """Logits of background and foreground; for the union, at each position those of the support that is surest."""
+        """Compute logits of background and foreground; the union takes the most confident support at each position."""
         del train
         if self.shots == 'average':
             return self.head(features, probe)
@@ -93,7 +93,7 @@ class SGOne(FewShotMethod):
     def maps(
         self, features: Features, probe: Float[Array, 'b *k c']
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the cosines that guide the segmentation, for the union the largest of K."""
+        """Return the map to show for an episode: the cosines that guide the segmentation (union: the largest of K)."""
         vectors = jnp.moveaxis(probe[:, None] if self.shots == 'average' else probe, 1, 0)
         cosines = jnp.stack([cosine_similarity(features.guidance, vector) for vector in vectors])
         return {'similarity': cosines.max(0)}

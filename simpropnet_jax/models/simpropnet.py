@@ -47,26 +47,26 @@ class SimPropNet(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Features of normalised images at 1/8 of their size: ResNet layer2 and layer3, and a 3x3 convolution."""
+        """Compute features of normalised images at 1/8 of their size: ResNet layer2 and layer3, then a 3x3 layer."""
         levels = self.backbone(images)
         return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
 
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
-        """Eq. 1; `combine` is Eq. 4."""
+        """Compute the dual probe of each support (Eq. 1); `combine` is Eq. 4."""
         return dual_probe(features, masks, valid)
 
     def decode(
         self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False
     ) -> Float[Array, 'b h w 2']:
-        """Logits of background and foreground: Eq. 2, Eq. 3 and the decoder."""
+        """Compute logits of background and foreground: Eq. 2, Eq. 3 and the decoder."""
         return self.decoder(self.fusion(features, probe, train), train)
 
     def maps(
         self, features: Float[Array, 'b h w c'], probe: Probe
     ) -> dict[str, Float[Array, 'b h w']]:
-        """What to show of an episode: the attention maps of Eq. 2."""
+        """Return the maps to show for an episode: the attention maps of Eq. 2."""
         attention = attention_maps(features, probe)
         return {
             'foreground attention': attention[..., 0],
