@@ -16,7 +16,7 @@ _platform = contextvars.ContextVar('platform', default=None)  # None: this proce
 
 @contextlib.contextmanager
 def tracing_for(platform: str) -> Iterator[None]:
-    """What is traced within is for this platform, 'any' being all of JAX's: each then gets its own fastest form."""
+    """Trace for this platform; 'any' means every platform of JAX, and each gets its own fastest form."""
     token = _platform.set(platform)
     try:
         yield
@@ -27,13 +27,13 @@ def tracing_for(platform: str) -> Iterator[None]:
 def convolve(
     x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c d'], dilation: int = 1, stride: int = 1
 ) -> Float[Array, 'b _ _ d']:
-    """Convolution with zero padding that, at stride 1, keeps the size.
+    """Convolve with zero padding, which keeps the size at stride 1.
 
-    On a CPU, 1x1 are matrix products, and 3x3 at stride 1 are computed in whatever way is fastest there: in float32 by
-    Winograd's algorithm, but where dilation is wide by sums of taps, as taps that would only read padding cost nothing
-    then; never with XLA's gradient of the kernel, which takes three times as long as ours. Products of bfloat16 are
-    summed in float32: only so does XLA use the bfloat16 units (AMX) of a CPU. Elsewhere they are XLA's, on a GPU in
-    the forms of `convolve_xla`.
+    On a CPU, 1x1 convolutions are matrix products, and 3x3 convolutions at stride 1 take the fastest way: Winograd's
+    algorithm in float32, or sums of taps at wide dilations, where taps that read only padding cost nothing. XLA's
+    gradient of the kernel is never used there; it takes three times as long as this one. Products of bfloat16 are
+    summed in float32, because only then does XLA use the bfloat16 units (AMX) of a CPU. Other platforms use XLA's
+    convolution, a GPU in the forms of `convolve_gpu`.
     """
     size = kernel.shape[0]
     # With fewer channels a product per tap takes longer than XLA's convolution.
@@ -63,9 +63,9 @@ def convolve_constant(
     size: tuple[int, int],
     dilation: int = 1,
 ) -> Float[Array, 'b h w d']:
-    """Convolution (stride 1, zero padding) of a map of this size that has the vector at every position, in float32.
+    """Convolve (stride 1, zero padding) a map of this size that has the vector at every position, in float32.
 
-    Only how many taps see the map, and not padding, differs between positions.
+    Positions differ only in how many taps see the map rather than padding.
     """
     at_taps = jnp.einsum('bc,rscd->brsd', vector.astype(jnp.float32), kernel.astype(jnp.float32))
     reach = kernel.shape[0] // 2
@@ -80,7 +80,7 @@ def convolve_constant(
 
 
 def _taps(shape, kernel, dilation):
-    """(row, column) in the kernel and (down, right) in the map, of each tap that sees any of the map."""
+    """(row, column) in the kernel and (down, right) in the map, of each tap that sees a part of the map."""
     reach = kernel.shape[0] // 2
     for row in range(kernel.shape[0]):
         for column in range(kernel.shape[1]):
@@ -90,13 +90,13 @@ def _taps(shape, kernel, dilation):
 
 
 def _window(x, down, right):
-    """The part of a map [B, h, w, ...] that a tap at this offset reads; at the opposite offset, that it writes."""
+    """Return the part of a map [B, h, w, ...] that a tap at this offset reads; the opposite offset gives its output."""
     height, width = x.shape[1:3]
     return x[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
 
 
 def _flat(x):
-    """A map as a matrix [B*h*w, C]: XLA's products over several dimensions, and their gradients, are slow on a CPU."""
+    """Flatten a map to a matrix [B*h*w, C]: XLA's products over several dimensions are slow on a CPU."""
     return x.reshape(-1, x.shape[-1])
 
 
@@ -112,7 +112,7 @@ def _sum_of_taps(x, kernel, dilation):
 
 
 def _padded_share(shape, kernel, dilation):
-    """Positions that all taps read, padding of `_kernel_gradient_looped` and all, over those that are of the map."""
+    """Return the positions that all taps read, with `_kernel_gradient_looped`'s padding, over those of the map."""
     seen = sum(
         (shape[1] - abs(down)) * (shape[2] - abs(right))
         for _, _, down, right in _taps(shape, kernel, dilation)
@@ -122,7 +122,7 @@ def _padded_share(shape, kernel, dilation):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fastest(x, kernel, dilation):
-    """With a backward pass of its own: JAX's multiplies bfloat16 in float32, and XLA's of a kernel is slow."""
+    """Convolve with a custom backward pass: JAX's multiplies bfloat16 in float32, and XLA's kernel gradient is slow."""
     if _by_winograd(x, kernel, dilation):
         return winograd.convolve(x, kernel, dilation)
     in_float32 = x.dtype == jnp.float32
@@ -132,7 +132,7 @@ def _fastest(x, kernel, dilation):
 
 
 def _by_winograd(x, kernel, dilation):
-    """Where its transformations, of x and of the result, cost little beside its products, of both."""
+    """Whether Winograd's transformations (of x and of the result) cost little compared with its products."""
     return (
         x.dtype == jnp.float32
         and kernel.shape[0] == 3
@@ -142,7 +142,7 @@ def _by_winograd(x, kernel, dilation):
 
 
 def _image_by_image(x, kernel, dilation):
-    """The sum of taps; where they are many and large, so that the products of one image stay in the cache."""
+    """Sum the taps image by image if they are many and large: the products of one image then stay in the cache."""
     return jax.lax.map(lambda image: _sum_of_taps(image[None], kernel, dilation)[0], x)
 
 
@@ -172,7 +172,7 @@ _fastest.defvjp(_forward, _backward)
 
 
 def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
-    """Image by image, as `_image_by_image`."""
+    """Sum the kernel's gradient image by image, like `_image_by_image`."""
     taps = list(_taps(x.shape, kernel, dilation))
 
     def add(totals, one):
@@ -189,10 +189,10 @@ def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
 
 
 def _kernel_gradient_looped(x, gradient, kernel, dilation):
-    """By a product that is fast, in bfloat16 above all, only where its left factor lies in memory row by row.
+    """Compute the kernel's gradient by a product that is fast only if its left factor is stored row by row.
 
-    XLA undoes a transposition before a product, unless a loop is between them: here, over the taps. All positions
-    are in one line, with zeros between rows and images, so that a tap is an offset in the line.
+    This matters most in bfloat16. XLA undoes a transposition before a product unless a loop stands between them: here
+    the loop over the taps. All positions form one line, with zeros between rows and images, so a tap is an offset.
     """
     margins = ((0, 0), (0, dilation), (0, dilation), (0, 0))
     x, gradient = jnp.pad(x, margins), jnp.pad(gradient, margins)

@@ -10,7 +10,7 @@ LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
 def plain(x, kernel, dilation: int = 1, stride: int = 1):
-    """Convolution with zero padding that, at stride 1, keeps the size."""
+    """Convolve with zero padding, which keeps the size at stride 1."""
     pad = dilation * (kernel.shape[0] // 2)
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), [(pad, pad)] * 2, None, (dilation, dilation), LAYOUT
@@ -18,7 +18,7 @@ def plain(x, kernel, dilation: int = 1, stride: int = 1):
 
 
 def for_gpu(x, kernel, dilation: int = 1, stride: int = 1):
-    """`plain`, in the form that a GPU runs fastest."""
+    """Compute `plain` in the form that a GPU runs fastest."""
     size, channels = kernel.shape[0], kernel.shape[2]
     if stride == 2 and size > 1 and channels < 8:
         return _by_blocks(x, kernel)
@@ -30,7 +30,7 @@ def for_gpu(x, kernel, dilation: int = 1, stride: int = 1):
 def _by_blocks(
     x: Float[Array, 'b h w c'], kernel: Float[Array, 'k k c d']
 ) -> Float[Array, 'b _ _ d']:
-    """At stride 2 of few channels, as three colours are: a kernel of half the size over blocks of 2x2 pixels.
+    """Convolve few channels (three colours) at stride 2: a kernel of half the size over blocks of 2x2 pixels.
 
     The blocks have four times the channels, which fill a GPU's matrix units better.
     """
@@ -50,7 +50,7 @@ def _by_blocks(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _dilated(x, kernel, dilation):
-    """With a gradient of the kernel of its own: XLA makes it a convolution of 41 x 41 taps, thrice as slow."""
+    """Convolve with a custom kernel gradient: XLA's is a convolution of 41 x 41 taps, three times slower."""
     return plain(x, kernel, dilation)
 
 
@@ -70,7 +70,7 @@ _dilated.defvjp(_forward, _backward)
 
 
 def _grids(x: Float[Array, 'b h w c'], dilation: int) -> Float[Array, 'n _ _ c']:
-    """A map as dilation² smaller ones, of every dilation-th row and column: there the taps are neighbours."""
+    """Split a map into dilation² smaller ones (every dilation-th row and column), in which taps are neighbours."""
     height, width = (-(-length // dilation) for length in x.shape[1:3])
     margins = ((0, height * dilation - x.shape[1]), (0, width * dilation - x.shape[2]))
     x = jnp.pad(x, ((0, 0), *margins, (0, 0)))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 def interpolation_matrix(
     n_in: int, n_out, canvas: int | None = None
 ) -> Float[Array, 'canvas n_in']:
-    """Weights of a one-dimensional bilinear resize, corners aligned, as a matrix to multiply with.
+    """Return the weights of a one-dimensional bilinear resize with aligned corners, as a matrix to multiply with.
 
     Corners are aligned because a stride-8 feature grid on 8n+1 pixels lies exactly on the pixels 0, 8, 16, ...,
     and because CANet does so.
@@ -30,13 +30,13 @@ def interpolation_matrix(
 
 @functools.lru_cache(maxsize=256)  # a data set has few sizes
 def host_interpolation_matrix(n_in: int, n_out: int, dtype=np.float32) -> np.ndarray:
-    """`interpolation_matrix` in NumPy, [n_out, n_in]: without a compilation for each of many sizes."""
+    """Return `interpolation_matrix` in NumPy, [n_out, n_in], without compiling for each of many sizes."""
     at = np.arange(n_out, dtype=dtype) * dtype((n_in - 1) / max(n_out - 1, 1))
     return np.maximum(1 - np.abs(at[:, None] - np.arange(n_in, dtype=dtype)), 0)
 
 
 def resize_bilinear(x: Float[Array, '*b h w c'], size: tuple[int, int]) -> Float[Array, '*b H W c']:
-    """Bilinear resize with aligned corners (PyTorch's align_corners=True), as two matrix products."""
+    """Resize bilinearly with aligned corners (PyTorch's align_corners=True), as two matrix products."""
     if x.shape[-3:-1] == tuple(size):
         return x
     rows = interpolation_matrix(x.shape[-3], size[0]).astype(x.dtype)

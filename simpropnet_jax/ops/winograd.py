@@ -1,11 +1,11 @@
-"""3x3 convolutions by 3.2 times fewer multiplications: Winograd's minimal filtering, F(3x3, 3x3).
+"""3x3 convolutions with 3.2 times fewer multiplications: Winograd's minimal filtering, F(3x3, 3x3).
 
 A tile of 3x3 outputs reads 5x5 inputs d and the kernel g. In one dimension, with the three matrices below,
     (d * g) = A^T [(G g) . (B^T d)]            (Lavin and Gray 2016, Fast Algorithms for Convolutional Networks, Eq. 5)
-so that over tiles and channels there are 25 products of matrices, one for each point of the transformed 5x5 tile. The
-result is the convolution's, but for rounding: some 2e-6 of its size in float32, where a direct sum has 4e-7.
+so over tiles and channels there are 25 matrix products, one for each point of the transformed 5x5 tile. The result
+differs from the convolution only by rounding: about 2e-6 of its size in float32, against 4e-7 for a direct sum.
 
-What is read with dilation d is d x d maps, each of every d-th row and column, that do not see each other.
+Dilation d reads d x d independent maps, each made of every d-th row and column.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-# Of the points 0, 1, -1, 1/2 and infinity; B^T of whole numbers, so that the large side loses nothing.
+# For the points 0, 1, -1, 1/2 and infinity. B^T holds whole numbers, so the large side loses no precision.
 B_T = np.array(
     [[1, -2, -1, 2, 0], [0, -1, 1, 2, 0], [0, 1, -3, 2, 0], [0, -1, 0, 1, 0], [0, 1, -2, -1, 2]],
     np.float32,
@@ -35,13 +35,13 @@ POINTS, SIDE = range(5), 3
 
 Grid = list[
     list[Float32[Array, 'n c']]
-]  # a matrix for each point: arrays apart, as stacking them would be copying
+]  # a matrix for each point: separate arrays, because stacking them would copy
 
 
 def convolve(
     x: Float32[Array, 'b h w c'], kernel: Float32[Array, '3 3 c d'], dilation: int = 1
 ) -> Float32[Array, 'b h w d']:
-    """Convolution at stride 1, with zero padding that keeps the size."""
+    """Convolve at stride 1, with zero padding that keeps the size."""
     tiles, shape = _input_tiles(x, dilation)
     kernels = _transformed([[kernel[row, column] for column in range(3)] for row in range(3)], G)
     outputs = _transformed([[tiles[i][j] @ kernels[i][j] for j in POINTS] for i in POINTS], A_T)
@@ -53,7 +53,7 @@ def convolve(
 def kernel_gradient(
     x: Float32[Array, 'b h w c'], gradient: Float32[Array, 'b h w d'], dilation: int = 1
 ) -> Float32[Array, '3 3 c d']:
-    """Gradient of the kernel from that of the output: the same algorithm read backwards."""
+    """Compute the kernel's gradient from the output's gradient: the same algorithm read backwards."""
     tiles, _ = _input_tiles(x, dilation)
     written = _tiles(_apart(gradient, dilation, margin=0), A_T.T)
     contract = (((0,), (0,)), ((), ()))
@@ -65,7 +65,7 @@ def kernel_gradient(
 
 
 def _input_tiles(x, dilation) -> tuple[Grid, tuple]:
-    """B^T d B of all tiles, [tiles, C] for each point; and how many maps, rows and columns of tiles there are."""
+    """Return B^T d B of all tiles, [tiles, C] for each point, and the numbers of maps, tile rows and tile columns."""
     tiles = _tiles(_apart(x, dilation, margin=1), B_T)
     return [[_flat(one) for one in row] for row in tiles], tiles[0][0].shape[:3]
 
@@ -75,7 +75,7 @@ def _flat(x):
 
 
 def _apart(x, dilation, margin):
-    """[B, h, w, C] as [B*d*d, h', w', C], where a dilated neighbour is the next one; h' = 3 tiles and both margins."""
+    """Return [B, h, w, C] as [B*d*d, h', w', C], where dilated neighbours are adjacent; h' = 3 tiles + both margins."""
     sizes = [SIDE * -(-size // (SIDE * dilation)) + 2 * margin for size in x.shape[1:3]]
     before = margin * dilation
     margins = [
@@ -90,14 +90,14 @@ def _apart(x, dilation, margin):
 
 
 def _together(maps, dilation):
-    """What `_apart` took apart, with the margin at the end."""
+    """Undo `_apart`; the margin is at the end."""
     _, rows, columns, channels = maps.shape
     x = maps.reshape(-1, dilation, dilation, rows, columns, channels).transpose(0, 3, 1, 4, 2, 5)
     return x.reshape(-1, rows * dilation, columns * dilation, channels)
 
 
 def _tiles(maps, matrix) -> list[list[Array]]:
-    """matrix @ tile @ matrix^T of every tile, [n, tile rows, tile columns, C] for each point."""
+    """Return matrix @ tile @ matrix^T of every tile, [n, tile rows, tile columns, C] for each point."""
 
     def seen(x, axis):
         width = matrix.shape[1]
@@ -109,9 +109,9 @@ def _tiles(maps, matrix) -> list[list[Array]]:
 
 
 def _transformed(grid: Sequence[Sequence[Array]], matrix: np.ndarray) -> list[list[Array]]:
-    """matrix @ grid @ matrix^T of a grid of arrays."""
+    """Return matrix @ grid @ matrix^T of a grid of arrays."""
     columns = [_combined(column, matrix) for column in zip(*grid, strict=True)]
-    # Without the barriers, XLA would compute what comes before anew for each of the results.
+    # Without the barriers, XLA would recompute the inputs for each result.
     columns = jax.lax.optimization_barrier(columns)
     return jax.lax.optimization_barrier(
         [_combined(row, matrix) for row in zip(*columns, strict=True)]
@@ -119,7 +119,7 @@ def _transformed(grid: Sequence[Sequence[Array]], matrix: np.ndarray) -> list[li
 
 
 def _combined(parts: Sequence[Array], matrix: np.ndarray) -> list[Array]:
-    """matrix @ parts."""
+    """Return matrix @ parts."""
     return [
         sum(float(factor) * part for factor, part in zip(row, parts, strict=True) if factor)
         for row in matrix
