@@ -12,7 +12,7 @@ class Convention:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     stride_on: str  # which convolution of a bottleneck strides: its first '1x1' or its '3x3'
-    epsilon: float  # of the batch norms, needed where they are folded into the convolutions
+    epsilon: float  # of the batch norms, needed to fold them into the convolutions
 
 
 CONVENTIONS = {
@@ -22,13 +22,13 @@ CONVENTIONS = {
     'torchvision': Convention(
         'RGB', 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), '3x3', 1e-5
     ),
-    # CANet's released code: torchvision's weights in a network that strides elsewhere than where they were trained
+    # CANet's released code: torchvision's weights in a network that strides elsewhere than in their training
     'canet': Convention('RGB', 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), '1x1', 1e-5),
 }
 
 
 def get_convention(name: str) -> Convention:
-    """The convention of that name. ValueError where there is none."""
+    """Return the convention of that name. Raises ValueError if there is none."""
     if name not in CONVENTIONS:
         raise ValueError(
             f'the normalisation convention must be one of {", ".join(CONVENTIONS)}, got {name!r} '

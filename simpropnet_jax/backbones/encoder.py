@@ -1,4 +1,4 @@
-"""The encoder of the methods that both papers compare with: our ResNet-50, or VGG-16, as they were published."""
+"""The encoder of the methods that both papers compare with: ResNet-50 as here, or VGG-16 as they were published."""
 
 from collections.abc import Mapping
 
@@ -12,12 +12,12 @@ from simpropnet_jax.backbones.vgg import VGG16
 
 
 def make_backbone(encoder: str, width: int, stride_on: str, dtype: DTypeLike, **vgg) -> nn.Module:
-    """The backbone: images [N, H, W, 3] to a dict of features.
+    """Build the backbone, which maps images [N, H, W, 3] to a dict of features.
 
     Args:
-      encoder: 'resnet50', to layer3 at 1/8 of the images' size; or 'vgg16'.
+      encoder: 'resnet50' (to layer3, at 1/8 of the images' size) or 'vgg16'.
       width: filters of its first layer, 64 in every published file.
-      vgg: fields of `VGG16`, in which the methods differ.
+      vgg: the fields of `VGG16`; the methods differ in them.
     """
     if encoder == 'vgg16':
         return VGG16(width=width, dtype=dtype, **vgg)
@@ -25,5 +25,5 @@ def make_backbone(encoder: str, width: int, stride_on: str, dtype: DTypeLike, **
 
 
 def joined(levels: Mapping[str, Float[Array, 'n _ _ _']]) -> Float[Array, 'n h w c']:
-    """What CANet's and SimPropNet's layer behind the ResNet reads: layer2 and layer3."""
+    """Concatenate layer2 and layer3: the input of CANet's and SimPropNet's layer after the ResNet."""
     return jnp.concatenate([levels['layer2'], levels['layer3']], -1)

@@ -1,4 +1,4 @@
-"""ImageNet networks as extractors of features: how alike two images are, or two regions of them."""
+"""ImageNet networks as feature extractors, to measure how similar two images or two regions are."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ NETWORKS = {
     'vgg16': 'conv5_3 of VGG-16, stride 16',
     'resnet50': 'layer3 of ResNet-50, stride 8',
 }
-"""Name -> the features that it gives: of a classifier, as Improved Similarity Propagation has it (ResNet-101 for the
-similarity of images, VGG-16 for that of regions), or of the encoder that the methods here stand on."""
+"""Name -> its features: a classifier as in Improved Similarity Propagation (ResNet-101 for the similarity of images,
+VGG-16 for regions), or the encoder that the methods here use."""
 LEVELS = {
     'resnet101': STAGES,
     'vgg16': tuple(f'conv{i}' for i in range(1, 6)),
@@ -47,17 +47,17 @@ def load_extractor(
     width: int = 64,
     levels: Sequence[str] = (),
 ) -> Extractor:
-    """An extractor with ImageNet's weights, or with those of a backbone of ours.
+    """Load an extractor with ImageNet's weights or with a backbone trained here.
 
     Args:
       name: one of `NETWORKS`.
-      weights: a .h5 file of keras.applications, torchvision's .pth or .safetensors, or 'keras': downloaded. For a
-        ResNet also one that is loaded, such as a training left it. Its convention comes with it.
+      weights: a .h5 file of keras.applications, torchvision's .pth or .safetensors, or 'keras' to download. For a
+        ResNet also a loaded backbone, for example from a training run. The convention comes with the weights.
       width: filters of the first layer, 64 in every published file; a loaded ResNet has its own.
-      levels: of `LEVELS`, all of one stride: their features one after the other; (): what `NETWORKS` says.
+      levels: names in `LEVELS`, all of one stride; their features are concatenated. () takes the level of `NETWORKS`.
     Raises:
       ValueError: an unknown name or level, or weights of another network.
-      FileNotFoundError, ImportError, OSError: the weights cannot be had.
+      FileNotFoundError, ImportError, OSError: the weights cannot be read or downloaded.
     """
     if name not in NETWORKS:
         raise ValueError(f'the feature network must be one of {", ".join(NETWORKS)}, got {name!r}')
@@ -73,7 +73,7 @@ def load_extractor(
     shapes = jax.eval_shape(network.apply, variables, jnp.zeros((1, 65, 65, 3)))
     if len({shapes[level].shape[:3] for level in taken}) > 1:
         raise ValueError(
-            f'the levels {", ".join(taken)} of {name} have different strides: give such of one stride'
+            f'the levels {", ".join(taken)} of {name} have different strides: give levels of one stride'
         )
 
     @jax.jit
@@ -118,14 +118,14 @@ def _resnet50(weights, width) -> tuple[ResNet, str, Backbone]:
 
 
 def _resnet(backbone, depths, **fields) -> ResNet:
-    """The network of these stages, with those behind them left out, as wide as its weights and striding as they do."""
+    """Build the network of these stages, without later ones, with the width and the strides of its weights."""
     if backbone.vgg:
         raise ValueError(
-            f'{backbone.source} is a VGG-16, and the feature network that was named a ResNet'
+            f'{backbone.source} is a VGG-16, but the named feature network is a ResNet'
         )
     if backbone.depths[: len(depths)] != depths:
         raise ValueError(
-            f'{backbone.source} has stages of {backbone.depths} blocks, but the feature network that was named needs '
-            f'{depths}: name the one that it is'
+            f'{backbone.source} has stages of {backbone.depths} blocks, but the named feature network needs '
+            f'{depths}: name the matching network'
         )
     return ResNet(CONVENTIONS[backbone.convention].stride_on, backbone.width, depths, **fields)

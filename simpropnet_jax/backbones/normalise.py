@@ -12,7 +12,7 @@ __all__ = ['CONVENTIONS', 'Convention', 'get_convention', 'normalise']
 def normalise(
     images: Num[Array | np.ndarray, '*b h w 3'], convention: str
 ) -> Float[Array, '*b h w 3']:
-    """RGB images to what the backbone was trained on.
+    """Convert RGB images to the input that the backbone was trained on.
 
     Args:
       images: RGB, 0..255, uint8 or floating point.

@@ -1,4 +1,4 @@
-"""ResNet-50 up to its third stage, at one eighth of the input's resolution; other depths and strides by its fields.
+"""ResNet-50 up to its third stage, at 1/8 of the input's resolution; fields set other depths and strides.
 
 Batch norm does not appear: it runs in inference mode and is folded into the convolutions when weights are
 imported (pretrained.py), so every convolution has a kernel and a bias.
@@ -75,17 +75,17 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-50 to layer3, stride 8, layer3 dilated by 2; with four `depths` it goes on to layer4.
+    """ResNet-50 to layer3, stride 8, layer3 dilated by 2; four `depths` add layer4.
 
     Args: x [B,H,W,3], normalised by the convention that came with the weights (normalise.py).
     Returns: dict of post-ReLU features: layer1 [B,H/4,W/4,4*width], layer2 [B,H/8,W/8,8*width],
-      layer3 [B,H/8,W/8,16*width], sizes rounded up; layer4 has 32*width channels. Other strides, other sizes.
+      layer3 [B,H/8,W/8,16*width], sizes rounded up; layer4 has 32*width channels. Other strides give other sizes.
     Raises: ValueError for an unknown `stride_on`.
     """
 
     stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's
     width: int = 64  # filters of the stem
-    depths: tuple[int, ...] = DEPTHS  # blocks of layer1, layer2, ...: as many stages as numbers
+    depths: tuple[int, ...] = DEPTHS  # blocks of layer1, layer2, ...: one number a stage
     strides: tuple[int, ...] = STRIDES  # of the first block of each stage
     dilations: tuple[int, ...] = DILATIONS  # of all 3x3 convolutions of each stage
     dtype: DTypeLike = jnp.float32

@@ -1,4 +1,4 @@
-"""VGG-16 (Simonyan and Zisserman 2015, configuration D), its classifier or not, and its ImageNet weights."""
+"""VGG-16 (Simonyan and Zisserman 2015, configuration D), with or without its classifier, and its ImageNet weights."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from simpropnet_jax.backbones.weights import Backbone, download, read_weights, s
 from simpropnet_jax.ops.bias import add_bias
 from simpropnet_jax.ops.convolve_gpu import LAYOUT
 
-# keras.applications.VGG16, without its classifier and with it, as Keras itself downloads them: address, Keras' own MD5.
+# keras.applications.VGG16 without and with its classifier, as Keras downloads them: address, Keras' MD5.
 _KERAS_FOLDER = 'https://storage.googleapis.com/tensorflow/keras-applications/vgg16/'
 KERAS_FILES = {
     False: (
@@ -43,8 +43,8 @@ class VGG16(nn.Module):
 
     Args: x [B,H,W,3], normalised by the convention that came with the weights (normalise.py).
     Returns: dict of the post-ReLU features that end each block, conv1 [B,H,W,width] to conv5 (conv5_3 of the paper)
-      [B,H/16,W/16,8*width], and of what each pooling makes of them, pool1 to pool4. Sizes are rounded down; with other
-      fields they are others. Fully connected layers are convolutions over what is last: fc6 and fc7
+      [B,H/16,W/16,8*width], and of each pooling's output, pool1 to pool4. Sizes are rounded down and
+      depend on the fields. Fully connected layers are convolutions over the last features: fc6 and fc7
       [B,h-6,w-6,64*width], post-ReLU, and fc8 [B,h-6,w-6,1000], so that an image may be larger than ImageNet's 224.
     """
 
@@ -118,13 +118,13 @@ class FullyConnected(nn.Module):
 
 
 def load_vgg16(path: str | Path, width: int = 64, classifier: bool = False) -> Backbone:
-    """VGG-16 weights from a file of Keras or torchvision, or from Keras' own download.
+    """Load VGG-16 weights from a file of Keras or torchvision, or from Keras' download.
 
     Args:
       path: Keras' .h5, torchvision's .pth (needs torch) or .safetensors (does not), with or without the classifier; or
-        the word 'keras': the file that keras.applications downloads, from the same place and checked by its hash.
+        the word 'keras' for the file that keras.applications downloads (same address, checked by its hash).
       width: filters of the first block, 64 in every published file.
-      classifier: its three layers are needed, too.
+      classifier: whether its three layers are needed too.
     Raises:
       FileNotFoundError: no such file.
       ValueError: an entry is missing, superfluous or of the wrong shape, or the file is of another kind.
@@ -157,13 +157,13 @@ def load_vgg16(path: str | Path, width: int = 64, classifier: bool = False) -> B
 
 
 def shortened(params: dict, fully_connected: int) -> dict:
-    """Of a VGG-16's parameters those of its convolutions and of so many fully connected layers, if they are there."""
+    """Keep a VGG-16's convolutions and its first `fully_connected` fully connected layers, if it has them."""
     without = FULLY_CONNECTED[fully_connected:]
     return {name: value for name, value in params.items() if name not in without}
 
 
 def _names(convention: str, layer: str, array: str) -> tuple[str, ...]:
-    """Of conv1_1/kernel and so on in the file; Keras has those of the file of 2016 and those that it writes now."""
+    """Return the names of conv1_1/kernel etc. in the file; Keras has names of 2016 and the names it writes now."""
     if layer in FULLY_CONNECTED:
         stored = STORED[convention][layer]
     else:
@@ -180,7 +180,7 @@ def _names(convention: str, layer: str, array: str) -> tuple[str, ...]:
 
 
 def _take(stored, convention, shape, entry):
-    """An array as it is here; the classifier's kernels are stored as matrices, their input in one line."""
+    """Return an array in this package's layout; files store the classifier's kernels as matrices, input flattened."""
     order = (3, 2, 0, 1) if convention == 'torchvision' and len(shape) == 4 else range(len(shape))
     there = tuple(shape[axis] for axis in order)
     value = np.asarray(stored, np.float32)

@@ -1,7 +1,7 @@
-"""ImageNet weights: files read; for the ResNet checked entry by entry, batch norm folded into the convolutions.
+"""Read ImageNet weights; a ResNet's are checked entry by entry and its batch norm is folded into the convolutions.
 
-Each source has a convention of its own (normalise.CONVENTIONS). Its name travels with the weights, so that
-images are normalised, and the network strides, as the weights were trained.
+Each source has its convention (normalise.CONVENTIONS). Its name travels with the weights, so that the images are
+normalised and the network strides in the way the weights were trained.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from simpropnet_jax.backbones.resnet import DEPTHS, STAGES, parameter_shapes
 from simpropnet_jax.runtime.download import Remote, fetch
 
 DEPTHS_50, DEPTHS_101 = (3, 4, 6, 3), (3, 4, 23, 3)
-# Depths -> keras.applications.ResNet50(include_top=False) and ResNet101, as Keras itself downloads them: address, MD5.
+# Depths -> keras.applications.ResNet50(include_top=False) and ResNet101, as Keras downloads them: address, MD5.
 _KERAS_FOLDER = 'https://storage.googleapis.com/tensorflow/keras-applications/resnet/'
 KERAS_FILES = {
     DEPTHS_50: (
@@ -35,7 +35,7 @@ KERAS_FILES = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """Weights and all that has to be known to use them."""
+    """Weights and what is needed to use them."""
 
     params: dict  # nested, float32 numpy, as the 'params' of ResNet or VGG16
     convention: str  # key of normalise.CONVENTIONS
@@ -60,7 +60,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Names in one kind of file. Each place of our ResNet is a convolution and its batch norm there."""
+    """Names in one kind of file, which has a convolution and its batch norm for each convolution of our ResNet."""
 
     convention: str
     names: Callable[[str], tuple[str, str]]  # 'layer1_0/conv1' -> names of convolution, batch norm
@@ -112,19 +112,19 @@ TORCHVISION = _Layout(
 def load_backbone(
     path: str | os.PathLike, width: int = 64, depths: tuple[int, ...] = DEPTHS
 ) -> Backbone:
-    """ResNet weights, of ResNet-50 up to layer3 or as `depths` says, from a file or from Keras' own download.
+    """Load ResNet weights from a file or from Keras' download: ResNet-50 up to layer3, or as `depths` says.
 
     Args:
       path: Keras' .h5 (h5py is enough), torchvision's .pth (needs torch) or .safetensors (does not); or the
-        word 'keras': the file of ResNet-50 or ResNet-101 that keras.applications downloads, from the same place and
-        checked by its hash.
+        word 'keras' for the ResNet-50 or ResNet-101 that keras.applications downloads (same address, checked by its
+        hash).
       width: filters of the stem, 64 in every published file.
-      depths: blocks of layer1, layer2, ...; entries of a stage behind them are left out.
+      depths: blocks of layer1, layer2, ...; entries of later stages are ignored.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: an entry is missing, superfluous or of the wrong shape, the file is of another kind, or the download
-        is of other depths.
+        has other depths.
       ImportError: the library that reads this kind of file is not installed.
       OSError: the weights could not be downloaded.
     """
@@ -136,7 +136,7 @@ def load_backbone(
 
 
 def _keras_file(depths) -> tuple[str, str]:
-    """Address and MD5 of the file whose network has these stages, without its last one or with it."""
+    """Return address and MD5 of the file for these stages; its network may have one stage more."""
     for whole, file in KERAS_FILES.items():
         if tuple(depths) in (whole[:-1], whole):
             return file
@@ -147,7 +147,7 @@ def _keras_file(depths) -> tuple[str, str]:
 
 
 def download(url: str, md5: str) -> Path:
-    """Path of a file of keras.applications, downloaded if not there, in the folder that Keras uses."""
+    """Return the path of a file of keras.applications in Keras' folder; download it if missing."""
     folder = Path(os.environ.get('KERAS_HOME', Path.home() / '.keras')) / 'models'
     try:
         return fetch(Remote(url.split('/')[-1], (url,), md5), folder)
@@ -158,10 +158,10 @@ def download(url: str, md5: str) -> Path:
 
 
 def read_weights(path: Path, of: str) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays of a file of Keras or torchvision by their names there, and the convention that goes with them.
+    """Return the arrays of a Keras or torchvision file by their names there, and the convention of the weights.
 
     Args:
-      of: what they are to be the weights of, for errors.
+      of: the network, for error messages.
     Raises:
       FileNotFoundError: no such file.
       ValueError: the file is of another kind, or damaged.
@@ -185,7 +185,7 @@ def read_weights(path: Path, of: str) -> tuple[dict[str, np.ndarray], str]:
 
 
 def read_h5(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by 'layer/array', from the layouts with and without `model_weights` around the layers."""
+    """Return arrays by 'layer/array', from layouts with and without `model_weights` around the layers."""
     try:
         import h5py
     except ImportError as error:
@@ -250,7 +250,7 @@ def fold(
     path: Path,
     depths: tuple[int, ...] = DEPTHS,
 ) -> dict:
-    """ResNet's params from the file's entries, all of which must be known, present and of the right shape."""
+    """Return ResNet's params from the file's entries; each must be known, present and of the right shape."""
     convention = get_convention(layout.convention)
     shapes = parameter_shapes(stride_on=convention.stride_on, width=width, depths=depths)
     shapes = traverse_util.flatten_dict(shapes, sep='/')
