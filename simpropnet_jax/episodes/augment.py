@@ -8,12 +8,12 @@ from jaxtyping import Array, Float, Key, Num, UInt8
 
 from simpropnet_jax.io.labels import VOID
 
-LABELLED_SCALES = (0.5, 2.0)  # of images in supervised training, as DeepLab's
-LONGEST_SIDE = 500  # of PASCAL VOC's images: a larger square has no more detail
+LABELLED_SCALES = (0.5, 2.0)  # of images in supervised training, as in DeepLab
+LONGEST_SIDE = 500  # of PASCAL VOC's images: a larger square adds no detail
 
 
 def support_size(size: int, max_scale: float = 1.5) -> int:
-    """Side in pixels at which a support must be loaded, so that no scale up to `max_scale` invents detail."""
+    """Return the side in pixels at which to load a support, so that no scale up to `max_scale` enlarges it."""
     return math.ceil(size * max_scale)
 
 
@@ -26,19 +26,19 @@ def scale_crop_flip(
     flip: bool = True,
     min_scale: float = 1.0,
 ) -> tuple[Float[Array, 'size size 3'], UInt8[Array, 'size size']]:
-    """CANet's augmentation of a support: stretch to U(1, max_scale) * size, random crop, mirror half.
+    """Augment a support as in CANet: stretch to U(1, max_scale) * size, random crop, mirror half.
 
-    With min_scale below 1 it is that of supervised segmentation: around an image smaller than `size`, which lies
-    anywhere, the result is black and its label void.
+    With min_scale below 1 this is the augmentation of supervised segmentation: an image smaller than `size` is placed
+    anywhere, and around it the result is black and its label void.
 
     Stretch and crop are one resampling (linear, antialiased; the label nearest, at the same geometry). The
     image is expected at support_size(size, max_scale), so that it only ever shrinks.
 
     Args:
-      key: randomness of this image alone.
+      key: randomness for this image only.
       image, label: the support, stretched to a square by the loader; the image may still be uint8.
       size: side of the result in pixels.
-      max_scale: 1, with min_scale 1, leaves out scale and crop.
+      max_scale: 1, with min_scale 1, turns off scale and crop.
       flip: mirror left to right with probability 0.5.
     """
     scale_key, crop_key, flip_key = jax.random.split(key, 3)
@@ -60,7 +60,7 @@ def scale_crop_flip(
 
 
 def _nearest(label, size, scale, corner):
-    """The label under each pixel's centre, void outside; centres lie at halves, as in scale_and_translate."""
+    """Take the label under each pixel's centre, void outside; centres lie at halves, as in scale_and_translate."""
     centres = jnp.arange(size) + 0.5
     rows, columns = (
         jnp.floor((centres + corner[axis]) / scale[axis]).astype(jnp.int32) for axis in (0, 1)
@@ -86,7 +86,7 @@ def augment_supports(
     max_scale: float = 1.5,
     flip: bool = True,
 ) -> tuple[Float[Array, 'B K size size 3'], UInt8[Array, 'B K size size']]:
-    """scale_crop_flip of every support, each with its own randomness."""
+    """Apply scale_crop_flip to every support, each with its own randomness."""
     keys = jax.random.split(key, images.shape[:2])
 
     def one(key, image, label):
@@ -96,14 +96,14 @@ def augment_supports(
 
 
 def labelled_size(size: int) -> int:
-    """Side in pixels at which an image for `scale_crop_flip_labelled` must be loaded."""
+    """Return the side in pixels at which to load an image for `scale_crop_flip_labelled`."""
     return min(support_size(size, LABELLED_SCALES[1]), max(size, LONGEST_SIDE))
 
 
 def scale_crop_flip_labelled(
     key: Key[Array, ''], images: Num[Array, 'B S S 3'], labels: UInt8[Array, 'B S S'], size: int
 ) -> tuple[Float[Array, 'B size size 3'], UInt8[Array, 'B size size']]:
-    """Supervised training's: scale_crop_flip by 0.5 to 2 of each image, with its own randomness."""
+    """Augment for supervised training: scale_crop_flip by 0.5 to 2, each image with its own randomness."""
     low, high = LABELLED_SCALES
 
     def one(key, image, label):
@@ -115,7 +115,7 @@ def scale_crop_flip_labelled(
 def turn_and_flip(
     key: Key[Array, ''], images: Num[Array, 'B S S 3'], labels: UInt8[Array, 'B S S']
 ) -> tuple[Num[Array, 'B S S 3'], UInt8[Array, 'B S S']]:
-    """Each image and its label in one of the eight positions of a square, each as likely."""
+    """Turn each image and its label to one of the eight positions of a square, all equally likely."""
     choices = jax.random.bernoulli(key, shape=(3, images.shape[0]))
     changes = lambda x: x.swapaxes(1, 2), lambda x: x[:, ::-1], lambda x: x[:, :, ::-1]
     for chosen, change in zip(choices, changes, strict=True):
@@ -131,7 +131,7 @@ def turn_episodes(
     supports: Num[Array, 'B K S S 3'],
     support_labels: UInt8[Array, 'B K S S'],
 ):
-    """turn_and_flip of queries and supports, each on its own; the arguments again."""
+    """Apply turn_and_flip to queries and supports independently; return what was passed, augmented."""
     query_key, support_key = jax.random.split(key)
     keys = jax.random.split(support_key, supports.shape[0])
     return (
@@ -143,12 +143,12 @@ def turn_episodes(
 def ica(
     key: Key[Array, ''], query: Float[Array, 'B H W 3'], probability
 ) -> Float[Array, 'B H W 3']:
-    """Input channel averaging: SimPropNet, section 3.6.
+    """Average the input channels (ICA): SimPropNet, section 3.6.
 
-    With the given probability, each sample on its own, the three channels are replaced by their mean.
+    With the given probability, independently for each sample, the mean replaces the three channels.
 
     Args:
-      query: normalised images: the mean is that of the backbone's own channels, as the paper's RGB input was.
+      query: normalised images; the mean is over the backbone's input channels, as over RGB in the paper.
       probability: in [0, 1], may be traced (see ica_probability).
     """
     averaged = jax.random.bernoulli(key, probability, (query.shape[0], 1, 1, 1))
@@ -156,12 +156,12 @@ def ica(
 
 
 def ica_probability(step, steps: int, start: float = 0.25, decay: float = 0.01) -> Float[Array, '']:
-    """Probability of ICA at a step, 0.25 at first and decaying exponentially (SimPropNet, section 3.6).
+    """Return the probability of ICA at a step, 0.25 at first and decaying exponentially (SimPropNet, section 3.6).
 
-    The paper does not state the rate. We let it follow the length of the training, so that short recipes end where
-    long ones do.
+    The paper does not state the rate. Here it follows the length of the training, so that short and long recipes end
+    at the same probability.
 
     Args:
-      steps: length of the training, after which `decay` of the start is left.
+      steps: length of the training; at its end the probability is `decay` times the start.
     """
     return start * jnp.power(decay, step / steps)

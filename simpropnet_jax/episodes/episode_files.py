@@ -1,14 +1,14 @@
-"""Episodes in a JSON file: the same ones for every method, in any language, with any later version of this package.
+"""Episodes in a JSON file: the same for every method, in any language, with any later version of this package.
 
-`simpropnet episodes` writes it, --config.eval.episodes_file takes it. It holds
+`simpropnet episodes` writes the file and --config.eval.episodes_file reads it. It holds
 
     format      2
-    data        name of the data set, such as 'pascal5i/sbd'
+    data        name of the data set, e.g. 'pascal5i/sbd'
     fold        0 to 3
-    hash        of the episodes, as results have it: see `protocols.protocol_hash`
-    protocol    the fields of `protocols.Protocol`, among them the size at which masks are compared and the void rule
+    hash        of the episodes, as in results: see `protocols.protocol_hash`
+    protocol    the fields of `protocols.Protocol`, with the size at which masks are compared and the void rule
     episodes    a list: name (of the episode's prediction, without .png), shot, seed, class_id, class, query, supports
-    file_hash   of all of the above: sha256 in hexadecimal, of them as JSON in ASCII, keys sorted, without blanks
+    file_hash   sha256 in hexadecimal of all of the above as JSON in ASCII, keys sorted, without blanks
 
 Query and supports are image ids.
 """
@@ -33,10 +33,10 @@ Sets = dict[tuple[int, int], list[Episode]]
 
 
 def episode_name(protocol: str, fold: int, shot: int, seed: int, number: int) -> str:
-    """What the prediction of an episode is called, without .png.
+    """Return the name of an episode's prediction, without .png.
 
-    The name of its protocol, its fold, the seed and the shot of its set, and its number in that, from 0. So what was
-    predicted under one protocol, or on one fold, is not taken for that of another.
+    It consists of protocol, fold, the seed and the shot of the set, and the number in the set, from 0. So predictions
+    of different protocols or folds cannot be confused.
     """
     return f'{protocol}_f{fold}_s{seed}_k{shot}_{number:04d}'
 
@@ -48,11 +48,11 @@ def write_episodes(
     episodes: Mapping[tuple[int, int], Sequence],
     index: Index,
 ) -> str:
-    """Writes the episodes of an evaluation, all of the file or none of it.
+    """Write the episodes of an evaluation to a file atomically.
 
     Args:
       episodes: {(shot, seed): episodes}.
-      index: of the data set that they are of.
+      index: index of their data set.
     Returns:
       Their hash.
     """
@@ -80,7 +80,7 @@ def write_episodes(
     lines = [f' {json.dumps(name)}: {json.dumps(value)},' for name, value in head.items()]
     rows = ',\n'.join(
         f'  {json.dumps(one)}' for one in listed
-    )  # one line an episode: to be read, and compared
+    )  # one line per episode, easy to read and compare
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + '.unfinished')
@@ -92,15 +92,15 @@ def write_episodes(
 def read_episodes(
     path: str | os.PathLike, index: Index, fold: int, shots: Sequence[int] | None = None
 ) -> tuple[Protocol, Sets]:
-    """The protocol and the episodes of a file, {(shot, seed): episodes}, with the image numbers of this index.
+    """Read the protocol and the episodes of a file, {(shot, seed): episodes}, with the image numbers of this index.
 
     Args:
-      index: of the data set to evaluate on.
-      fold: whose novel classes they must be of.
-      shots: only the episodes of these; by default all.
+      index: index of the data set to evaluate on.
+      fold: the fold; all episodes must be of its novel classes.
+      shots: the shots to read; by default all.
     Raises:
-      FileNotFoundError, ValueError: a file that is missing, damaged or changed since it was written, of another fold,
-        without one of the shots, or with an image that the data set lacks.
+      FileNotFoundError, ValueError: the file is missing, damaged or was changed, is of another fold, lacks one of the
+        shots, or has an image that the data set lacks.
     """
     read = _read(path)
     if read['fold'] != fold:
@@ -130,7 +130,7 @@ def read_episodes(
         supports = tuple(numbers[image_id] for image_id in one['supports'])
         episode = Episode(
             numbers[one['query']], supports, one['class_id'], -1
-        )  # it counts in no list of pairs
+        )  # it is not a position in a list of pairs
         sets.setdefault((one['shot'], one['seed']), []).append(episode)
     missing = sorted(set(shots or ()) - {shot for shot, _ in sets})
     if missing:
@@ -144,7 +144,7 @@ def read_episodes(
 
 
 def _read(path) -> dict[str, Any]:
-    """What the file holds, if it holds what it should."""
+    """Read and check the content of the file."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f'there is no file of episodes {path}: write one with `simpropnet episodes`'

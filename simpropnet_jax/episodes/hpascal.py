@@ -1,9 +1,9 @@
 """H-PASCAL-5i: test episodes in eight partitions, from easy to hard: Improved Similarity Propagation, section 4.1.
 
 Queries are easy or hard by a supervised oracle's IoU, their objects large or small by the bounding box; supports are
-similar or dissimilar by the distance of image features. The partitions that the authors used were never released; this
-is their description, with what it leaves open in `Parameters`. Networks are not known here: scores, sizes and distances
-come as arrays.
+similar or dissimilar by the distance of image features. The authors never released their partitions. This follows their
+description; `Parameters` holds what it leaves open. This module knows no networks: scores, sizes and distances come as
+arrays.
 """
 
 import logging
@@ -18,7 +18,7 @@ from simpropnet_jax.episodes.sampler import EVALUATION, Episode, random_bits
 logger = logging.getLogger(__name__)
 
 RULES = ('sigma', 'quantile', 'halves')
-"""How the values of a class are split, the strictest first; the next stands in where one leaves too few queries."""
+"""How to split the values of a class, strictest first; a rule that leaves too few queries is replaced by the next."""
 
 PARTITIONS = {
     f'L{4 * hard + 2 * small + dissimilar}': (hard, small, dissimilar)
@@ -26,27 +26,29 @@ PARTITIONS = {
     for small in (0, 1)
     for dissimilar in (0, 1)
 }
-"""Name -> is it (hard, small, dissimilar)."""
+"""Name -> whether it is (hard, small, dissimilar)."""
 
 CELLS = {'easy large': (0, 0), 'easy small': (0, 1), 'hard large': (1, 0), 'hard small': (1, 1)}
 NEITHER = -1
-ORDER = EVALUATION + 2  # stream of random numbers, behind those of sampler and protocols
+ORDER = EVALUATION + 2  # stream of random numbers, after the streams of sampler and protocols
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the paper leaves open; ValueError for a value that is out of range."""
+    """Choices that the paper leaves open. Raises ValueError for a value out of range."""
 
-    rule: str = 'sigma'  # of difficulty and size, one of `RULES`
+    rule: str = 'sigma'  # for difficulty and size, one of `RULES`
     sigmas: float = (
-        1.0  # of 'sigma': easy and large are this many standard deviations above their class's mean
+        1.0  # 'sigma': easy and large are this many standard deviations above their class's mean
     )
-    share: float = 0.16  # of 'quantile': of a class's pairs, at either end; 0.16 lie one sigma off in a normal law
-    supports: int = 5  # of a query; the k nearest or furthest
-    episodes: int = 50  # of each class in each partition; queries come again where there are fewer
-    cell: int = 4  # queries of a class that are easy and large, easy and small, ...; fewer: the next rule; 0: never
-    partition: int = 20  # queries of a partition; with fewer it is empty
-    seed: int = 0  # of the order of the queries
+    share: float = (
+        0.16  # 'quantile': share of a class's pairs at each end; 0.16: one sigma if normal
+    )
+    supports: int = 5  # supports of a query: the k nearest or furthest
+    episodes: int = 50  # of each class in each partition; queries repeat if there are fewer
+    cell: int = 4  # fewest queries of a class that are easy and large, ...; with fewer the next rule; 0: never
+    partition: int = 20  # fewest queries of a partition; with fewer it is empty
+    seed: int = 0  # for the order of the queries
 
     def __post_init__(self):
         if self.rule not in RULES:
@@ -66,11 +68,11 @@ class Parameters:
 
 
 class Split(NamedTuple):
-    """How the N pairs of one class are split.
+    """Split of the N pairs of one class.
 
     Attributes:
       hard, small: int [N]; 0 easy (large), 1 hard (small), -1 neither.
-      difficulty_rule, size_rule: that did it, of `RULES`.
+      difficulty_rule, size_rule: the rules used, from `RULES`.
     """
 
     hard: np.ndarray
@@ -84,7 +86,7 @@ class Partition(NamedTuple):
 
     Attributes:
       queries: class id -> number of distinct queries.
-      episodes: of all classes, with all supports of a query, the first of them for one shot; none where it is empty.
+      episodes: of all classes, with all supports of a query (one shot takes the first); none if it is empty.
     """
 
     queries: dict[int, int]
@@ -92,7 +94,7 @@ class Partition(NamedTuple):
 
 
 def bounding_box_share(label: np.ndarray, class_id: int) -> float:
-    """Area of the box around all pixels of the class, as a share of the image's.
+    """Return the area of the box around all pixels of the class, as a share of the image.
 
     Args:
       label: u8 [H, W] with at least one pixel of the class.
@@ -104,7 +106,7 @@ def bounding_box_share(label: np.ndarray, class_id: int) -> float:
 
 
 def difficulty(scores: np.ndarray, rule: str, parameters: Parameters) -> np.ndarray:
-    """0 where easy, 1 where hard, -1 where neither, int [N].
+    """Return 0 for easy, 1 for hard, -1 for neither, int [N].
 
     Args:
       scores: float [N], the oracle's IoU of each query of one class.
@@ -113,11 +115,11 @@ def difficulty(scores: np.ndarray, rule: str, parameters: Parameters) -> np.ndar
 
 
 def size_class(sizes: np.ndarray, rule: str, parameters: Parameters) -> np.ndarray:
-    """0 where large, 1 where small, -1 where neither, int [N].
+    """Return 0 for large, 1 for small, -1 for neither, int [N].
 
     Args:
-      sizes: float [N], the bounding box's share of the image, of all pairs of one class: supports of any difficulty
-        have a size, too. ("Each partition is further subdivided similarly" may mean within easy and within hard.)
+      sizes: float [N], the bounding box's share of the image, of all pairs of one class, because supports of any
+        difficulty have a size. ("Each partition is further subdivided similarly" may mean within easy and within hard.)
     """
     return _high_and_low(sizes, rule, parameters)
 
@@ -125,13 +127,13 @@ def size_class(sizes: np.ndarray, rule: str, parameters: Parameters) -> np.ndarr
 def supports(
     distances: np.ndarray, candidates: np.ndarray, count: int, dissimilar: bool
 ) -> np.ndarray:
-    """The candidates nearest to a query, nearest first, or those furthest, furthest first; of equals the first listed.
+    """Return the candidates nearest to a query, nearest first, or the furthest, furthest first; ties keep their order.
 
-    At most half of the candidates, so that none is both similar and dissimilar.
+    At most half of the candidates are returned, so that none is both similar and dissimilar.
 
     Args:
       distances: float [N], from the query to every pair.
-      candidates: int [M], pairs, the query not among them.
+      candidates: int [M], pairs without the query.
     """
     order = np.argsort(
         -distances[candidates] if dissimilar else distances[candidates], kind='stable'
@@ -147,14 +149,14 @@ def partitions(
     parameters: Parameters,
     fold: int = 0,
 ) -> tuple[dict[int, Split], dict[str, Partition]]:
-    """The eight partitions of a fold: (class id -> split, name -> partition). A pure function of its arguments.
+    """Build the eight partitions of a fold: (class id -> split, name -> partition). A pure function.
 
     Args:
-      pairs: the fold's P listed (image, class) pairs; each may be a query, and a support of its class.
+      pairs: the fold's P listed (image, class) pairs; each may be a query and a support of its class.
       scores: float [P], the oracle's IoU for the pair's class, as a fraction of one.
-      sizes: float [P], share of the image that the object's bounding box has.
+      sizes: float [P], the bounding box's share of the image.
       distances: float [P, P], between features of the pairs' images.
-      fold: with the seed it decides the order of queries.
+      fold: decides the order of queries, together with the seed.
     """
     members = {int(c): np.flatnonzero(pairs.class_id == c) for c in np.unique(pairs.class_id)}
     splits = {
@@ -200,7 +202,7 @@ def partitions(
 
 
 def describe(name: str) -> str:
-    """'easy, large, similar' of 'L0'."""
+    """Describe a partition, e.g. 'easy, large, similar' for 'L0'."""
     hard, small, dissimilar = PARTITIONS[name]
     return ', '.join(
         [('easy', 'hard')[hard], ('large', 'small')[small], ('similar', 'dissimilar')[dissimilar]]
@@ -208,9 +210,9 @@ def describe(name: str) -> str:
 
 
 def split_class(scores: np.ndarray, sizes: np.ndarray, parameters: Parameters) -> Split:
-    """Difficulty and size of one class's pairs by the strictest rule that leaves enough queries in its four cells.
+    """Split one class's pairs by difficulty and size, by the strictest rule with enough queries in its four cells.
 
-    Difficulty first: it needs two cells' queries on either side; then size. Where no rule gives that, it is the last.
+    Difficulty comes first and needs two cells' queries on each side; then size. If no rule suffices, use the last one.
     """
     rules, cell = (
         RULES[RULES.index(parameters.rule) :] if parameters.cell else (parameters.rule,),
@@ -230,7 +232,7 @@ def split_class(scores: np.ndarray, sizes: np.ndarray, parameters: Parameters) -
 
 
 def cell_counts(hard: np.ndarray, small: np.ndarray) -> dict[str, int]:
-    """Number of pairs that are easy and large, easy and small, hard and large, hard and small."""
+    """Count the pairs that are easy and large, easy and small, hard and large, hard and small."""
     return {name: int(((hard == h) & (small == s)).sum()) for name, (h, s) in CELLS.items()}
 
 
@@ -246,13 +248,13 @@ def _high_and_low(values, rule, parameters):
 
 
 def _sigma(values, parameters):
-    """The paper's: more than a (population) standard deviation off the mean."""
+    """Split as in the paper: more than a (population) standard deviation from the mean."""
     mean, off = values.mean(), parameters.sigmas * values.std()
     return values > mean + off, values < mean - off
 
 
 def _quantile(values, parameters):
-    """As many at either end, and all that equal the last of them; what equals both is in neither."""
+    """Take equally many at each end, with ties at the boundary; a value that ties with both ends is in neither."""
     count = min(max(int(parameters.share * len(values) + 0.5), 1), len(values) // 2)
     ordered = np.sort(values)
     low, high = ordered[count - 1], ordered[-count]
@@ -260,7 +262,7 @@ def _quantile(values, parameters):
 
 
 def _halves(values, parameters):
-    """At the median; all that equal it go to the side that makes the halves more even, at a draw to the lower."""
+    """Split at the median; ties go to the side that makes the halves more even, or else to the lower half."""
     median = np.median(values)
     high = min(
         values > median, values >= median, key=lambda side: abs(2 * int(side.sum()) - len(values))
@@ -269,7 +271,7 @@ def _halves(values, parameters):
 
 
 def _first(rules, split, enough):
-    """The first rule whose split is enough, or the last, and its split."""
+    """Return the first rule with a sufficient split (or the last rule), and its split."""
     for rule in rules:
         levels = split(rule)
         if enough(levels):
@@ -293,7 +295,7 @@ def _log_fallback(name, split, parameters):
 
 
 def _repeated(pairs: Pairs, ranked: dict[int, np.ndarray], count: int) -> list[Episode]:
-    """`count` episodes over the queries in turn; each time round, the next of a query's supports is the first."""
+    """Make `count` episodes, cycling over the queries; in each cycle the next of a query's supports comes first."""
     queries, episodes = list(ranked), []
     for i in range(count if queries else 0):
         turn, place = divmod(i, len(queries))

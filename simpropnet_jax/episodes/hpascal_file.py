@@ -1,12 +1,12 @@
-"""The file of an H-PASCAL-5i: every fold's episodes by partition, and how they were made. JSON, by image ids.
+"""The JSON file of an H-PASCAL-5i: every fold's episodes by partition, with image ids, and how they were made.
 
 format, name, data, image_list, tiny_rule, parameters
-oracle                              folder, miou on images of those listed on val, weak: whether that is below 0.5
+oracle                              folder, miou on images of the val list, weak: whether miou is below 0.5
 features                            network, layer, source (with its weights), size in pixels
 folds / "0" / classes / "bird"      pairs; difficulty and size: the rule that split them and its bounds; cells
-            / partitions / "L0"     what, queries of each class, fewest_supports, hash, episodes:
-                                    "CLASS_ID QUERY SUPPORT ..." each
-sha256                              of all the rest
+            / partitions / "L0"     what, queries of each class, fewest_supports, hash, episodes, each
+                                    "CLASS_ID QUERY SUPPORT ..."
+sha256                              of everything else
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.runtime.checkpoint import write_json
 
 FORMAT, NAME = 2, 'H-PASCAL-5i'
-PROTOCOL = 'hpascal'  # what the protocol is called, in names of masks and of results
+PROTOCOL = 'hpascal'  # name of the protocol in the names of masks and results
 PAPERS_NETWORK = 'resnet101'
 
 
@@ -38,11 +38,11 @@ def fold_record(
     found: dict[str, Partition],
     ids: Sequence[str],
 ) -> dict[str, Any]:
-    """What the file says of a fold.
+    """Return the file's record of a fold.
 
     Args:
-      classes: of the fold; those without a pair are mentioned, too.
-      pairs, scores, sizes: as `hpascal.partitions` takes them; splits, found: what it returns.
+      classes: classes of the fold, including classes without a pair.
+      pairs, scores, sizes: arguments of `hpascal.partitions`; splits, found: its results.
       ids: image ids, by number.
     """
     named = {}
@@ -81,11 +81,11 @@ def fold_record(
 def write(
     path: Path, parameters: Parameters, folds: dict[int, dict], **facts: Any
 ) -> dict[str, Any]:
-    """Writes the file, all of it or none of it.
+    """Write the file atomically.
 
     Args:
-      folds: fold -> what `fold_record` returned.
-      facts: data, image_list, tiny_rule; oracle and features: what gave scores and distances, as above.
+      folds: fold -> the result of `fold_record`.
+      facts: data, image_list, tiny_rule; oracle and features: the sources of scores and distances, as above.
     Returns:
       The record as written.
     """
@@ -102,11 +102,11 @@ def write(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The record that `write` wrote.
+    """Read the record that `write` wrote.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is of another kind or format, or not as it was written.
+      ValueError: the file is of another kind or format, or was changed.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -134,13 +134,13 @@ def read(path: Path) -> dict[str, Any]:
 def episodes(
     record: dict[str, Any], fold: int, ids: Sequence[str], shot: int = 1
 ) -> dict[str, list[Episode]]:
-    """Partition -> its episodes, with the first `shot` supports; none where it is empty. Their `pair` is -1.
+    """Return partition -> its episodes, with the first `shot` supports. Their `pair` is -1. Empty partitions have none.
 
     Args:
-      record: what `read` returned.
+      record: the result of `read`.
       ids: image ids of the data set, by number.
     Raises:
-      ValueError: the fold, an image, or that many supports are not there, or all partitions are empty.
+      ValueError: the fold or an image is missing, a query has fewer supports, or all partitions are empty.
     """
     if str(fold) not in record['folds']:
         raise ValueError(f'the {NAME} file has the folds {", ".join(record["folds"])}, not {fold}')
@@ -163,11 +163,11 @@ def episodes(
 def protocol(
     record: dict[str, Any], found: Mapping[str, Sequence[Episode]], side: int, void: str
 ) -> Protocol:
-    """The rules by which all partitions are evaluated, one after the other, as one set of seed 0.
+    """Return the protocol that evaluates all partitions in order, as one set of seed 0.
 
     Args:
-      record, found: what `read` and `episodes` returned.
-      side: of the square at which masks are compared; 0: that of the protocol 'simpropnet'.
+      record, found: the results of `read` and `episodes`.
+      side: side of the square on which masks are compared; 0 takes the side of the protocol 'simpropnet'.
       void: 'ignore' or 'background'.
     """
     return Protocol(
@@ -183,7 +183,7 @@ def protocol(
 
 
 def basis(facts: dict[str, Any]) -> str:
-    """What the partitions stand on, and what is not as in the paper, in two sentences: every table says it.
+    """Describe the basis of the partitions and the differences from the paper, in two sentences for every table.
 
     Args:
       facts: `oracle` and `features`, as in the file and in results.
@@ -202,7 +202,7 @@ def basis(facts: dict[str, Any]) -> str:
 
 
 def _bounds(values, levels, low, high):
-    """Between which values of the class its low and its high pairs begin; None where there are none."""
+    """Return the values at which a class's low and high pairs begin; None if it has no such pairs."""
     lows, highs = values[levels == 1], values[levels == 0]
     return {
         f'{low}_to': float(lows.max()) if len(lows) else None,

@@ -2,7 +2,7 @@
 
 Two backends give the same bytes: tf.data, and a thread pool where TensorFlow is absent. They share the
 sampler and the resize (Pillow's); their JPEG decoders agree because TensorFlow is told to use the accurate
-integer DCT. PNGs, of which one's own data may have some, are read by the same functions.
+integer DCT. PNGs, which a user's data may contain, are read by the same functions.
 """
 
 import collections
@@ -24,7 +24,7 @@ BATCHES_AHEAD = 2  # decoded in advance: bounds the memory, and is enough to kee
 
 
 def binary_label(label: np.ndarray, class_id: int) -> np.ndarray:
-    """uint8 of the same shape: 1 where `label` is the class, 255 where it is void (255), 0 elsewhere."""
+    """Return uint8 of the same shape: 1 for the class, 255 for void (255), 0 elsewhere."""
     return np.where(label == VOID, np.uint8(VOID), (label == class_id).astype(np.uint8))
 
 
@@ -41,18 +41,18 @@ def train_batches(
     process_count: int = 1,
     workers: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless training batches from `first_step` on, the share of one host.
+    """Yield one host's share of the training batches from `first_step` on, without end.
 
-    Slot s of step n is episode i = n * batch + s whatever the number of hosts; host p of P has the slots from
-    p * batch / P on. So a run may go on with another number of hosts.
+    Slot s of step n is episode i = n * batch + s for any number of hosts; host p of P has the slots from
+    p * batch / P on. So a run can resume with a different number of hosts.
 
     Args:
       source: a datasets Source.
       sampler: i -> Episode.
       batch: episodes of a step over all hosts.
       support_size, query_size: images and labels are stretched to squares of these sides, in pixels.
-      backend: 'tfdata', 'threads', or 'auto': tf.data where TensorFlow is installed, threads where it is not.
-      workers: decoding threads, by default one a core and at most 16.
+      backend: 'tfdata', 'threads', or 'auto': tf.data if TensorFlow is installed, else threads.
+      workers: decoding threads, by default one per core and at most 16.
 
     Yields:
       With b = batch / process_count and K shots: support_image u8 [b,K,Hs,Ws,3], support_label u8
@@ -60,8 +60,8 @@ def train_batches(
       (class ids, 255 = void), class_id, episode, query_id, pair_id i32 [b], support_id i32 [b,K], valid bool [b].
 
     Raises:
-      ValueError: unknown backend or a batch that the hosts do not divide, at once; an image that cannot be
-        decoded, naming it, when its batch is due.
+      ValueError: unknown backend or a batch that is not a multiple of the hosts, at once; names an image that cannot
+        be decoded, when its batch is due.
     """
 
     def numbers():
@@ -89,10 +89,10 @@ def train_batches(
 def train_numbers(
     sampler, *, batch: int, first_step: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The numbers of `train_batches`, with its arguments: all of a batch but images and labels.
+    """Yield the numbers of `train_batches`, with its arguments: everything in a batch except images and labels.
 
     Raises:
-      ValueError: a batch that the hosts do not divide, at once.
+      ValueError: a batch that is not a multiple of the hosts, at once.
     """
     shares = _shares(batch, first_step, process_index, process_count)
 
@@ -126,7 +126,7 @@ def supervised_batches(
     process_count: int = 1,
     workers: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches for supervised training: the queries of `train_batches`, with labels of all classes.
+    """Yield batches for supervised training, without end: the queries of `train_batches`, with labels of all classes.
 
     Yields:
       With b = batch / process_count: image u8 [b,size,size,3], label u8 [b,size,size] (class ids, 255 = void),
@@ -191,17 +191,17 @@ def image_batches(
     backend: str = 'auto',
     workers: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Each image once, in the order of `numbers`, for encoding or supervised evaluation.
+    """Yield each image once, in the order of `numbers`, for encoding or supervised evaluation.
 
     Args:
-      size: side in pixels of the squares that images are stretched to; label_size: that of labels, the same by default.
+      size: side in pixels of the squares that images are stretched to; label_size: side of labels, by default the same.
 
     Yields:
       With L = label_size: image u8 [batch,size,size,3], label u8 [batch,L,L] (class ids, 255 = void), number i32
-      [batch], valid bool [batch]. The last batch is filled up with its last image, marked not valid.
+      [batch], valid bool [batch]. The last batch is padded with its last image, marked not valid.
 
     Raises:
-      ValueError: unknown backend, at once; an image that cannot be decoded, naming it, when its batch is due.
+      ValueError: unknown backend, at once; names an image that cannot be decoded, when its batch is due.
     """
     numbers = [int(number) for number in numbers]
 
@@ -213,7 +213,7 @@ def image_batches(
 
 
 def own_labels(source, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """Labels (u8, class ids, 255 = void) at their own sizes, [height, width] each."""
+    """Read labels (u8, class ids, 255 = void) at their original sizes, [height, width] each."""
     return [_open_label(source.example(int(number))[1]) for number in numbers]
 
 
@@ -270,7 +270,7 @@ Requests = Callable[[], Iterator[tuple[int, int, int]]]
 def _read(
     source, requests: Requests, backend, workers, ahead
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Image u8 [size,size,3] and label u8 [label_size,label_size] of each request, in order."""
+    """Yield image u8 [size,size,3] and label u8 [label_size,label_size] of each request, in order."""
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {", ".join(BACKENDS)}, got {backend!r}')
     if backend == 'auto':
@@ -298,7 +298,7 @@ def _read_threads(source, requests, workers, ahead):
 def _read_tfdata(source, requests, workers, ahead):
     import tensorflow as tf
 
-    tf.config.set_visible_devices([], 'GPU')  # or TensorFlow takes the memory that JAX needs
+    tf.config.set_visible_devices([], 'GPU')  # else TensorFlow takes the memory that JAX needs
 
     def load(number, size, label_size):
         jpeg, png = tf.numpy_function(
@@ -320,9 +320,7 @@ def _read_tfdata(source, requests, workers, ahead):
         try:
             loaded = next(iterator)
         except tf.errors.OpError as error:
-            _decode(
-                source, number, *sizes
-            )  # TensorFlow does not know which image it was: this says so
+            _decode(source, number, *sizes)  # TensorFlow does not know which image failed
             raise ValueError(
                 f'image {source.ids[number]} cannot be decoded: {error.message}'
             ) from error
@@ -338,7 +336,7 @@ def _decode(source, number, size, label_size):
 
 
 def _open_image(jpeg: bytes) -> Image.Image:
-    """RGB of a colour, gray or CMYK JPEG."""
+    """Open a colour, gray or CMYK JPEG as RGB."""
     image = Image.open(io.BytesIO(jpeg))
     if image.mode != 'CMYK':
         return image.convert('RGB')

@@ -1,8 +1,8 @@
-"""The rules of named evaluation protocols, ours and those of peers.
+"""The rules of named evaluation protocols, ours and those of other repositories ("peers").
 
-`PRESETS` has ours, 'simpropnet', and those of peers. Theirs reproduce a peer's rules, as its released code has them,
-and not its random draws: those depend on the versions of its libraries, and where a peer draws without a seed nobody
-has them. So a number under the preset 'hsnet' was measured as HSNet measures, on other episodes than HSNet's.
+`PRESETS` has ours, 'simpropnet', and one for each peer. A peer's preset reproduces the rules of its released code but
+not its random draws: they depend on library versions, and a peer that draws without a seed cannot be reproduced. So a
+number under the preset 'hsnet' was measured as HSNet measures, on other episodes than HSNet's.
 """
 
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that decides an evaluation's episodes, at which size masks are compared, and how void pixels count."""
+    """What decides an evaluation's episodes, the size at which masks are compared, and how void pixels count."""
 
     name: str
     image_list: str
-    """List of the Index that queries and supports come from."""
+    """The Index's list that queries and supports come from."""
     tiny_rule: str
-    """Which (image, class) pairs are too small to be listed: 'oslsm', 'px2048' or 'none'."""
+    """Rule for (image, class) pairs that are too small to be listed: 'oslsm', 'px2048' or 'none'."""
     order: str
-    """Which queries, in which order.
+    """Queries and their order.
 
-    'classes': the fold's classes in turn, the query uniform in the class; 'random': the class is random, too;
-    'pairs': every listed pair, by image and then class, again and again; 'shuffled': the same, shuffled anew each time;
-    'pairs first': once in that order, and shuffled anew each time after that;
-    'images': every image with a listed pair, again and again, with any class of the fold that it shows, however small.
+    'classes': the fold's classes in turn, the query uniform in the class; 'random': the class is random too;
+    'pairs': every listed pair, by image and then class, repeatedly; 'shuffled': the same, reshuffled each time;
+    'pairs first': once in that order, then reshuffled each time;
+    'images': every image with a listed pair, repeatedly, with any class of the fold in it, however small.
     """
     episodes: int
     """Episodes of one seed and fold."""
     seeds: tuple[int, ...]
     resolution: int | str
-    """Masks are compared on squares of this side, in pixels, or at each query label's 'own' size."""
+    """Side in pixels of the squares on which masks are compared, or 'own': each query label's original size."""
     void: str
     """Pixels labelled 255: 'ignore' in mask and metric, 'background', or 'as trained': as config.data.void says."""
 
@@ -48,7 +48,7 @@ PRESETS = {
         void='as trained',
     ),
     # icoz69/CaNet, dataset_mask_val.py: the list as it is and shuffled copies of it, cut to 1,000, no seed; 321 x 321
-    # (original size in the paper); binary maps without void. Its random crop of supports is config.eval.random_support.
+    # (original size in the paper); binary maps without void. config.eval.random_support is its random support crop.
     'canet': Protocol(
         'canet',
         image_list='val',
@@ -72,7 +72,7 @@ PRESETS = {
         void='ignore',
     ),
     # juhongm999/hsnet, data/pascal.py: 1,000, the list's line idx % len(list), fix_randseed(0), 400 x 400. Its five
-    # supports are drawn one by one and may be the same; here they differ.
+    # supports are drawn independently and may repeat; here they differ.
     'hsnet': Protocol(
         'hsnet',
         image_list='val',
@@ -118,7 +118,7 @@ PRESETS = {
         resolution=417,
         void='ignore',
     ),
-    # Ours, for one's own images: every object, however small; fewer episodes, as there are few images.
+    # Ours, for a user's own images: every object, however small, and fewer episodes, as there are few images.
     'folder': Protocol(
         'folder',
         image_list='val',

@@ -1,6 +1,6 @@
 """Named evaluation protocols: which (query, supports, class) episodes a number was measured on, and how.
 
-Two numbers may be compared only under one protocol; its hash states the very episodes.
+Compare two numbers only under the same protocol; its hash identifies the exact episodes.
 """
 
 import hashlib
@@ -31,15 +31,15 @@ __all__ = [
     'protocol_hash',
 ]
 
-# Stream of the random numbers that choose queries, where supports' bits do not: besides those of the sampler.
+# Stream of the random numbers that choose queries if the supports' bits do not; distinct from the sampler's streams.
 QUERIES = EVALUATION + 1
 
 
 def get_protocol(name: str) -> Protocol:
-    """The preset of this name.
+    """Return the preset of this name.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is no such preset.
     """
     if name not in PRESETS:
         raise ValueError(f'protocol must be one of {", ".join(PRESETS)}, got {name!r}')
@@ -54,14 +54,15 @@ def episodes(
     seed: int,
     classes: Sequence[int] | None = None,
 ) -> list[Episode]:
-    """The episodes of one seed: queries in the protocol's order, supports uniform from the class's other images.
+    """Draw the episodes of one seed: queries in the protocol's order, supports uniform from the class's other images.
 
-    The k supports are the first k of one shuffle, so the 1-shot support is the first of the 5-shot ones and
-    results at several shots are paired. `Episode.pair` counts in the pairs listed for these classes; it is -1 where the
-    query shows too little of the class to be listed with it.
+    The k supports are the first k of one shuffle, so the 1-shot support is the first 5-shot support and results at
+    several shots are paired. `Episode.pair` is a position in the pairs listed for these classes; it is -1 if the query
+    shows too little of the class to be listed.
 
     Args:
-      classes: the fold's five novel classes by default; its base classes to select a checkpoint without them.
+      classes: by default the fold's five novel classes; pass its base classes to select a checkpoint without novel
+        classes.
 
     Raises:
       ValueError: a class has fewer than shot + 1 listed images.
@@ -87,7 +88,7 @@ def episodes(
 def _query_order(
     order: str, index: Index, pairs: Pairs, members: dict[int, np.ndarray], seed: int, fold: int
 ) -> Callable[[int], tuple[int, int]]:
-    """Number of the episode -> the query's image and its class, in one of the orders of `Protocol`."""
+    """Return a function from episode number to the query's image and class, in one of the orders of `Protocol`."""
     classes, images = tuple(members), np.unique(pairs.image)
 
     def bits(count, number):
@@ -131,7 +132,7 @@ def _query_order(
 
 
 def identical_episodes(protocol: Protocol, index: Index, fold: int) -> list[Episode]:
-    """Every listed pair of the fold's novel classes once, the query being its own support."""
+    """Return every listed pair of the fold's novel classes once, with the query as its own support."""
     pairs = listed_pairs(index, protocol.image_list, index.novel_classes(fold), protocol.tiny_rule)
     listed = zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True)
     return [
@@ -153,7 +154,7 @@ def other_class_episodes(
     episode's own class, however small.
 
     Raises:
-      ValueError: there is no second class, or no episode of it has such supports.
+      ValueError: there is no second class, or none of its episodes has suitable supports.
     """
     classes = index.novel_classes(fold)
     after, turn = next_class(classes), dict.fromkeys(classes, 0)
@@ -179,18 +180,18 @@ def other_class_episodes(
 
 
 def protocol_hash(drawn: Iterable[Episode], ids: Sequence[str]) -> str:
-    """Twelve hex digits of the sha256 of the episodes' image ids and classes.
+    """Return twelve hex digits of the sha256 of the episodes' image ids and classes.
 
     It depends on the ids and not on their numbers: the same episodes over another index have the same hash.
 
     Args:
       drawn: episodes of every seed, in order.
-      ids: the Index's.
+      ids: image ids of the Index.
     """
     return named_hash((e.class_id, ids[e.query], [ids[s] for s in e.supports]) for e in drawn)
 
 
 def named_hash(drawn: Iterable[tuple[int, str, Sequence[str]]]) -> str:
-    """`protocol_hash` of episodes as (class id, image id of the query, image ids of the supports)."""
+    """Compute `protocol_hash` of episodes as (class id, image id of the query, image ids of the supports)."""
     lines = (' '.join([str(class_id), query, *supports]) for class_id, query, supports in drawn)
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]

@@ -1,6 +1,6 @@
-"""Training images that stay in the device's memory: they are read once, and batches are made of numbers on the device.
+"""Training images in device memory: they are read once, and batches are gathered from image numbers on the device.
 
-The bytes are the loader's own, which decodes and resizes them, so a batch is the very one that it would have made.
+The loader decodes and resizes the images, so a batch has exactly the bytes that the loader would have made.
 """
 
 import logging
@@ -20,7 +20,7 @@ from simpropnet_jax.runtime.progress import Progress
 logger = logging.getLogger(__name__)
 
 LARGEST_SHARE = (
-    0.4  # of an accelerator's memory that 'auto' gives to images; training needs the rest
+    0.4  # share of an accelerator's memory that 'auto' gives to images; training needs the rest
 )
 READ_TOGETHER = 32  # images that are decoded and sent at a time
 
@@ -29,9 +29,9 @@ class Resident(NamedTuple):
     """N images and labels on every device, at one or two sizes.
 
     Attributes:
-      rows: i32 [M], image number -> row; -1 where an image is not among them.
+      rows: i32 [M], image number -> row; -1 for an image that is not resident.
       squares: side S in pixels -> images u8 [N, S*S*3] and labels u8 [N, S*S] (class ids, 255 = void). They are
-        flat, as a TPU pads the last axes of an array, here the three colours.
+        flat because a TPU pads the last axes of an array, here the three colours.
     """
 
     rows: jax.Array
@@ -39,20 +39,20 @@ class Resident(NamedTuple):
 
 
 def bytes_of(images: int, sizes: Sequence[int]) -> int:
-    """Bytes that so many images and labels take on each device, once at every size (side in pixels)."""
+    """Return the bytes of images and labels on each device, with a copy at every size (side in pixels)."""
     return sum(images * 4 * size**2 for size in set(sizes))
 
 
 def is_wanted(mode: str, needed: int) -> bool:
-    """Whether images that take `needed` bytes are to be resident.
+    """Whether to keep images of `needed` bytes in device memory.
 
     Args:
-      mode: 'always'; 'never'; or 'auto': on an accelerator of whose memory they take at most `LARGEST_SHARE`.
+      mode: 'always'; 'never'; or 'auto': on an accelerator, if they take at most `LARGEST_SHARE` of its memory.
     Raises:
-      ValueError: 'always', and they are more than the device's memory.
+      ValueError: mode is 'always' and the images do not fit the device's memory.
     """
     device = jax.local_devices()[0]
-    memory = (device.memory_stats() or {}).get('bytes_limit')  # a CPU does not say
+    memory = (device.memory_stats() or {}).get('bytes_limit')  # a CPU does not report it
     if mode == 'always' and memory and needed > memory:
         raise ValueError(
             f"config.data.resident is 'always', but the training images take {needed:,} bytes and the device has "
@@ -73,15 +73,15 @@ def load(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Resident:
-    """Reads images once at every size and keeps them on all devices of the mesh; every host reads all of them.
+    """Read images once at every size and keep them on all devices of the mesh; every host reads all images.
 
     Args:
       source: a datasets Source.
-      numbers: of the images.
+      numbers: image numbers.
       sizes: sides in pixels.
-      backend, workers: of the loader.
+      backend, workers: arguments of the loader.
     Raises:
-      ValueError: an image that cannot be decoded, naming it.
+      ValueError: names an image that cannot be decoded.
     """
     rows = np.full(len(source.ids), -1, np.int32)
     rows[numbers] = np.arange(len(numbers))
@@ -100,7 +100,7 @@ def load(
 
 
 def _fill(batches, count, size, mesh, progress):
-    """Sends one batch after the other, so that neither the host nor the device ever holds the images twice."""
+    """Send batch by batch, so that neither the host nor the device ever holds the images twice."""
     everywhere = sharding.replicated(mesh)
 
     def blank():
@@ -130,7 +130,7 @@ def _fill(batches, count, size, mesh, progress):
 def gather_episodes(
     images: Resident, numbers: Mapping[str, jax.Array], *, query_size: int, support_size: int
 ) -> dict[str, jax.Array]:
-    """The batch of `loader.train_batches` that belongs to its numbers (`loader.train_numbers`)."""
+    """Gather the batch of `loader.train_batches` from its numbers (`loader.train_numbers`)."""
     class_id = numbers['class_id']
     queries, query_classes = _square(images, query_size, numbers['query_id'])
     supports, support_labels = _square(images, support_size, numbers['support_id'])
@@ -147,7 +147,7 @@ def gather_episodes(
 def gather_labelled(
     images: Resident, numbers: Mapping[str, jax.Array], *, size: int
 ) -> dict[str, jax.Array]:
-    """The batch of `loader.supervised_batches` that belongs to its numbers (`loader.supervised_numbers`)."""
+    """Gather the batch of `loader.supervised_batches` from its numbers (`loader.supervised_numbers`)."""
     image, label = _square(images, size, numbers['image_id'])
     return {'image': image, 'label': label, **numbers}
 
@@ -158,5 +158,5 @@ def _square(images, size, numbers):
 
 
 def _binary(label, class_id):
-    """`loader.binary_label` on the device."""
+    """Compute `loader.binary_label` on the device."""
     return jnp.where(label == VOID, jnp.uint8(VOID), (label == class_id).astype(jnp.uint8))

@@ -1,7 +1,7 @@
 """Which images make training episode i: a pure function of (seed, fold, i), the only randomness on the host.
 
-Whoever knows the step knows the episodes, so a run resumes exactly, on any number of hosts, with no iterator
-to save.
+The step number determines the episodes, so a run resumes exactly, on any number of hosts, without a saved
+iterator.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.options import ORDERS
 
-# Streams of random numbers that must not overlap: one for each question asked of the generator.
+# Streams of random numbers, which must not overlap: one for each use of the generator.
 EPOCH_ORDER, EPISODE, EVALUATION = range(3)
 
 
@@ -26,9 +26,9 @@ class Episode(NamedTuple):
 
 
 def random_bits(count: int, seed: int, fold: int, stream: int, number: int) -> np.ndarray:
-    """uint64 [count], a pure function of the arguments.
+    """Return uint64 [count], a pure function of the arguments.
 
-    Raw Philox output: NumPy promises that it stays the same in later versions, which shuffle() may not.
+    This is raw Philox output, which NumPy promises to keep in later versions; shuffle() may change.
     """
     return np.random.Philox(key=[seed, fold], counter=[0, 0, stream, number]).random_raw(count)
 
@@ -36,10 +36,10 @@ def random_bits(count: int, seed: int, fold: int, stream: int, number: int) -> n
 def images_by_class(
     pairs: Pairs, shot: int, classes: tuple[int, ...] | None = None
 ) -> dict[int, np.ndarray]:
-    """Positions of each class's pairs.
+    """Return the positions of each class's pairs.
 
     Raises:
-      ValueError: a class has fewer than shot + 1 images (one is the query), or there is no pair at all.
+      ValueError: a class has fewer than shot + 1 images (one is the query), or there are no pairs.
     """
     if shot < 1:
         raise ValueError(f'shot must be 1 or more, got {shot}')
@@ -63,7 +63,7 @@ def images_by_class(
 def draw_supports(
     pairs: Pairs, members: np.ndarray, query_pair: int, shot: int, bits: np.ndarray
 ) -> tuple[int, ...]:
-    """`shot` images of the class, not the query's: the first of one shuffle, so fewer shots are a prefix."""
+    """Draw `shot` images of the class except the query's: the first of one shuffle, so fewer shots are a prefix."""
     chosen = members[np.argsort(bits[: len(members)], kind='stable')[: shot + 1]]
     return tuple(int(pairs.image[p]) for p in chosen[chosen != query_pair][:shot])
 
@@ -76,8 +76,8 @@ class TrainSampler:
       shot: supports of an episode.
       seed, fold: 0 or more; together with i they give the episode.
       batch: episodes of one step over all hosts; an epoch is len(pairs) // batch steps.
-      order: 'listed_pairs': every pair is the query once an epoch (less the remainder of the division,
-        another one each epoch), as the papers train; 'classes': class uniform, then query uniform in it, for
+      order: 'listed_pairs': every pair is the query once an epoch (except the remainder of the division, which
+        differs each epoch), as in the papers; 'classes': class uniform, then query uniform in it, for
         long-tailed data.
 
     Raises:
@@ -111,7 +111,7 @@ class TrainSampler:
         self._epoch_order = (-1, np.empty(0, np.int64))
 
     def __call__(self, i: int) -> Episode:
-        """Episode i, counted from 0 over all steps and hosts: i = step * batch + slot."""
+        """Return episode i, counted from 0 over all steps and hosts: i = step * batch + slot."""
         if self.order == 'listed_pairs':
             epoch, slot = divmod(i, self.steps_per_epoch * self.batch)
             pair = int(self._permutation(epoch)[slot])
@@ -132,5 +132,5 @@ class TrainSampler:
             self._epoch_order = (
                 epoch,
                 order,
-            )  # one assignment, so that threads see a matching couple
+            )  # one assignment, so that threads see a matching pair
         return order

@@ -1,6 +1,6 @@
-"""Transformed pairs: a support and a changed copy of it, as support and query (CRC + TPC, 3.2 and Figure 3).
+"""Transformed pairs: a support and a transformed copy as its query (CRC + TPC, 3.2 and Figure 3).
 
-The paper names the transforms; their strengths were in a supplement that cannot be had: ours are `config.tpc`.
+The paper names the transforms; their strengths were in a supplement that is not available. Ours are `config.tpc`.
 """
 
 import jax
@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 OFF = {'distortion': 0.0, 'rotation': 0.0, 'zoom': 1.0, 'flip': 0.0, 'noise': 0.0, 'pepper': 0.0}
-"""The transforms, and the strength at which each leaves a pair as it is."""
+"""The transforms, with the strength at which each does nothing."""
 
-WAVES = 6  # points to a side at which a distortion is drawn: fewer bend, more crumple
-KEPT = 0.1  # a mask that would lose more than nine tenths of its pixels is left where it is
+WAVES = 6  # points per side at which a distortion is drawn: fewer bend, more crumple
+KEPT = 0.1  # a mask that would lose more than nine tenths of its pixels is not moved
 
 
 def transform_pairs(
@@ -23,7 +23,7 @@ def transform_pairs(
     labels: UInt8[Array, 'B H W'],
     strengths: ConfigDict,
 ) -> tuple[Float[Array, 'B H W 3'], UInt8[Array, 'B H W']]:
-    """`transform` of every image with its label, each with its own randomness."""
+    """Apply `transform` to every image with its label, each with its own randomness."""
     keys = jax.random.split(key, images.shape[0])
     return jax.vmap(lambda key, image, label: transform(key, image, label, strengths))(
         keys, images, labels
@@ -36,21 +36,21 @@ def transform(
     label: UInt8[Array, 'H W'],
     strengths: ConfigDict,
 ) -> tuple[Float[Array, 'H W 3'], UInt8[Array, 'H W']]:
-    """T of the paper, for one image: distortion, rotation, zoom and flip, then Gaussian and pepper noise.
+    """Apply the paper's T to one image: distortion, rotation, zoom and flip, then Gaussian and pepper noise.
 
-    The geometry is one resampling (linear; the label nearest, at the same places). What comes from outside the image
-    is void, in the image's mean colour: repeated edges would draw the object where the label cannot say that it is.
-    Where the geometry would move nearly all of the object out of sight, it is left out.
+    The geometry is one resampling (linear; the label nearest, at the same places). Pixels from outside the image
+    are void, in the image's mean colour: repeated edges could draw the object without a label. The geometry is left
+    out if it would move nearly all of the object out of the image.
 
     Args:
-      key: randomness of this image alone.
+      key: randomness for this image only.
       image: 0 to 255.
       label: 0, 1 or 255 (void).
-      strengths: `config.tpc`, of which the fields of `OFF` and `probability` are read.
+      strengths: `config.tpc`; the fields of `OFF` and `probability` are used.
     """
     key, noise_key, pepper_key = jax.random.split(key, 3)
-    names = [name for name in OFF if name != 'flip']  # which has its own probability
-    # At once and flat: each draw, and each of its axes, takes long to compile.
+    names = [name for name in OFF if name != 'flip']  # it has its own probability
+    # One flat draw: each draw, and each of its axes, takes long to compile.
     drawn = jax.random.uniform(key, (len(names) + 5 + 2 * WAVES**2,))
     chosen, placed, points = jnp.split(drawn, (len(names), len(names) + 5))
     strength = {'flip': strengths.flip}
@@ -70,11 +70,11 @@ def transform(
 
 
 def _places(drawn: Float[Array, '5'], strength, shift) -> Float[Array, '2 H W']:
-    """Row and column, in pixels, that each pixel of the result comes from; `shift` is in shares of the side."""
+    """Return the source row and column, in pixels, of each pixel; `shift` is in shares of the side."""
     turn, magnify, down, right, mirror = drawn
     shape = shift.shape[1:]
     sides = jnp.array(shape, jnp.float32)[:, None, None]
-    # From the centre, in halves of pixels at most: exact, so that nothing blurs where nothing is to change.
+    # From the centre, in multiples of half a pixel: exact, so that nothing blurs without a change.
     rows, columns = jnp.meshgrid(
         *(jnp.arange(side) - (side - 1) / 2 for side in shape), indexing='ij'
     )
@@ -86,15 +86,15 @@ def _places(drawn: Float[Array, '5'], strength, shift) -> Float[Array, '2 H W']:
     )
     columns = jnp.where(mirror < strength['flip'], -columns, columns)
     zoom = 1 + (strength['zoom'] - 1) * magnify
-    window = jnp.stack([down, right])[:, None, None] - 0.5  # its centre, where the room is 1
+    window = jnp.stack([down, right])[:, None, None] - 0.5  # its centre; the room is 1
     return jnp.stack([rows, columns]) / zoom + window * sides * (1 - 1 / zoom) + (sides - 1) / 2
 
 
 def _waves(drawn: Float[Array, ' N'], shape) -> Float[Array, '2 H W']:
-    """A smooth field of displacements, about -1 to 1: drawn at few points and cubic between them.
+    """Make a smooth field of displacements, about -1 to 1: drawn at few points, with cubic interpolation.
 
-    Elastic distortion is usually noise at every pixel, smoothed; this looks the same, for a fraction of the work, and
-    does not depend on the resolution.
+    Elastic distortion is usually smoothed noise at every pixel. This looks the same, costs a fraction, and does not
+    depend on the resolution.
     """
     return jax.image.resize(2 * drawn.reshape(2, WAVES, WAVES) - 1, (2, *shape), 'cubic')
 
