@@ -1,4 +1,4 @@
-"""What a training's dispatches are given: a batch that is streamed, or numbers of images that are on the device."""
+"""The input of training dispatches: a streamed batch, or the numbers of images that are on the device."""
 
 import contextlib
 import functools
@@ -18,18 +18,18 @@ from simpropnet_jax.training.state import Group, make_group_step, make_step
 
 
 class Feed:
-    """Decides where the training images are, and brings them to the training step.
+    """Decide where the training images are kept, and bring them to the training step.
 
     Attributes:
-      resident: whether they stay on the device; else the loader streams them.
-      images: how many there are.
-      bytes: that they take, or would take, on each device.
+      resident: whether the images stay on the device; else the loader streams them.
+      images: number of images.
+      bytes: bytes that they take, or would take, on each device.
       gather: (resident images, numbers) -> the batch.
-      steps_per_dispatch: steps of one dispatch, at most.
+      steps_per_dispatch: most steps of one dispatch.
     """
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh):
-        """Nothing is read yet."""
+        """Plan the feed; nothing is read yet."""
         self._source, self._sampler, self._mesh, plan = run.source, run.sampler, mesh, run.loading
         self._plan, self._sizes = plan, plan.sizes
         if run.method.episodic:
@@ -46,19 +46,19 @@ class Feed:
         self.steps_per_dispatch = plan.steps_per_dispatch
 
     def make_step(self, objective: Callable, optimizer) -> Callable:
-        """The jitted (state, batch) -> (state, metrics) that takes what `groups` gives; see state.py."""
+        """Return the jitted step (state, batch) -> (state, metrics) for the batches of `groups`; see state.py."""
         shared = dict(seed=self._plan.seed, mesh=self._mesh)
         if not self.resident:
             return make_step(objective, optimizer, **shared)
         return make_group_step(objective, optimizer, self.gather, self.steps_per_dispatch, **shared)
 
     def load(self, progress: Progress | None = None) -> None:
-        """Reads resident images; does nothing where they are streamed.
+        """Read resident images; do nothing for streamed ones.
 
         Args:
-          progress: told how many have been read.
+          progress: is told how many images have been read.
         Raises:
-          ValueError: an image that cannot be decoded, naming it.
+          ValueError: names an image that cannot be decoded.
         """
         if self.resident:
             self._loaded = resident.load(
@@ -72,11 +72,11 @@ class Feed:
             )
 
     def groups(self, first: int, counts: Iterable[int]) -> Iterator[tuple[int, Any]]:
-        """Yields for every dispatch how many steps it has, and its batch on the devices. Resident images are loaded.
+        """Yield the number of steps of every dispatch and its batch on the devices. Resident images are loaded.
 
         Args:
-          first: the step to begin with.
-          counts: of steps, for each dispatch, at most `steps_per_dispatch`.
+          first: first step.
+          counts: steps of each dispatch, at most `steps_per_dispatch`.
         """
         shared = dict(
             batch=self._plan.batch,
@@ -101,7 +101,7 @@ class Feed:
             yield from zip(counts, sharding.prefetch(self._mesh, batches), strict=False)
 
     def _grouped(self, numbers, counts):
-        """The numbers of several steps, stacked; a short group is filled up with its last step's, which nobody uses."""
+        """Stack the numbers of several steps; pad a short group with its last step's numbers, which are not used."""
         for count in counts:
             steps = list(itertools.islice(numbers, count))
             steps += steps[-1:] * (self.steps_per_dispatch - count)
@@ -115,7 +115,7 @@ class Feed:
 
 
 def _ahead(items: Iterator) -> Iterator:
-    """The items, the next one always being made in another thread: a dispatch may wait for the device."""
+    """Yield the items while another thread makes the next one: a dispatch may wait for the device."""
     with ThreadPoolExecutor(1, thread_name_prefix='numbers') as maker:
         coming = maker.submit(next, items, None)
         while (item := coming.result()) is not None:

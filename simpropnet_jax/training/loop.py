@@ -1,4 +1,4 @@
-"""The training run. Its order is the reason that resume is exact: select, save, next batch, step."""
+"""The training loop. Resuming is exact because of its order: select, save, next batch, step."""
 
 import contextlib
 import logging
@@ -34,18 +34,18 @@ STOPPED_BY_SIGNAL = 143  # 128 + SIGTERM
 
 
 class NonFiniteLossError(ValueError):
-    """The loss is not a number any more; nothing was saved since it was one."""
+    """The loss is not finite; no checkpoint was saved after the last finite loss."""
 
 
 def train_and_evaluate(config: ConfigDict, workdir: AnyPath) -> TrainState:
-    """Trains, selects and saves; the same call goes on where an earlier one was killed.
+    """Train, select and save; the same call resumes an interrupted run.
 
     The work directory gets config.json, checkpoints/, metrics.jsonl, TensorBoard files and figures/.
 
     Raises:
-      ValueError, OSError, ImportError: what a user can mend, before anything is compiled or written.
-      WriteError: before anything is compiled, where the work directory cannot be written or another training has
-        it; later, where the disk is full; then it names the last good checkpoint.
+      ValueError, OSError, ImportError: what a user can fix, before anything is compiled or written.
+      WriteError: before anything is compiled, if the work directory cannot be written or another training uses it;
+        later, if the disk is full; then it names the last good checkpoint.
       NonFiniteLossError: names the step and the last good checkpoint.
       SystemExit: on SIGTERM, after a checkpoint was saved.
     """
@@ -111,7 +111,7 @@ def train(run: TrainingRun) -> TrainState:
 
 
 def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainState, int]:
-    """The state to go on from, and its step."""
+    """Return the state to start or resume from, and its step."""
     frozen, seed = method.config.train.frozen, method.config.seed
     if not checkpoints.steps():
         checkpoints.delete_after(0)
@@ -131,7 +131,7 @@ def _begin(method, optimizer, checkpoints, mesh, new_history) -> tuple[TrainStat
 
 @contextlib.contextmanager
 def _naming_the_last_good(checkpoints, workdir):
-    """Adds to an error of writing, of a full disk for one, from where the run will go on."""
+    """Add the checkpoint to resume from to a write error, for example of a full disk."""
     try:
         yield
     except OSError as error:
@@ -155,7 +155,7 @@ def _last_good(checkpoints) -> str:
 
 
 def _means(values: dict[int, dict]) -> dict[str, float]:
-    """Of each metric of the last step, over the steps that have it: another phase may have other losses."""
+    """Average each metric of the last step over the steps that have it: another phase may have other losses."""
     collected = {
         name: [float(one[name]) for one in values.values() if name in one]
         for name in values[max(values)]
@@ -164,11 +164,11 @@ def _means(values: dict[int, dict]) -> dict[str, float]:
 
 
 class _Stop:
-    """Turns SIGTERM into a wish that the loop sees between two steps."""
+    """Turn SIGTERM into a request that the loop checks between two steps."""
 
     def __enter__(self):
         self.requested = False
-        # A multi-host run hears of it through the cluster's coordinator, so that all hosts stop at one step.
+        # In a multi-host run the cluster's coordinator reports the signal, so that all hosts stop at the same step.
         self._before = (
             signal.signal(signal.SIGTERM, self._hear) if jax.process_count() == 1 else None
         )
@@ -183,7 +183,7 @@ class _Stop:
 
 
 class _Log:
-    """Collects metrics on the device, and writes their means every `log_every` steps."""
+    """Collect metrics on the device, and write their means every `log_every` steps."""
 
     def __init__(self, writer, checkpoints, trainer, options, steps):
         self.writer, self.checkpoints, self.train, self.steps = writer, checkpoints, options, steps
@@ -191,18 +191,18 @@ class _Log:
         self.restart_clock()
 
     def restart_clock(self):
-        """Leaves out of the speed what was not training."""
+        """Exclude the time outside training from the speed."""
         self.clock, self.counted = time.perf_counter(), 0
 
     def add(self, step, metrics, count):
-        """Takes the metrics of the `count` steps up to this one: numbers of one, or arrays that begin with theirs."""
+        """Add the metrics of the last `count` steps: numbers for one step, or arrays that begin with the steps."""
         self.waiting.append((step, metrics, count))
         self.counted += count
         if step % self.train.log_every == 0:
             self.flush(step)
 
     def flush(self, step):
-        """Writes what has been collected; raises NonFiniteLossError where a loss is not a number."""
+        """Write the collected metrics; raise NonFiniteLossError if a loss is not finite."""
         if not self.waiting:
             return
         values = self._fetched()
@@ -224,7 +224,7 @@ class _Log:
         self.restart_clock()
 
     def _fetched(self):
-        """{step: its metrics}, no longer waiting."""
+        """Fetch {step: its metrics} from the device."""
         fetched = jax.device_get([metrics for _, metrics, _ in self.waiting])
         values = {}
         for (last, _, count), metrics in zip(self.waiting, fetched, strict=True):

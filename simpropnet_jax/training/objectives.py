@@ -1,4 +1,4 @@
-"""What is minimised: from a state and a uint8 batch to a loss, everything between on the device."""
+"""Training objectives: from a state and a uint8 batch to a loss, all on the device."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from simpropnet_jax.training import history
 
 
 def foreground_and_valid(label: UInt8[Array, '*b H W'], void: str):
-    """Masks of a label (0, 1, 255): foreground, and 0 where a pixel is void (nowhere if void is 'background')."""
+    """Return two masks of a label (0, 1, 255): foreground, and 0 for void pixels (none if void is 'background')."""
     valid = jnp.ones(label.shape) if void == 'background' else (label != VOID).astype(jnp.float32)
     return (label == 1).astype(jnp.float32), valid
 
@@ -27,17 +27,17 @@ def cross_entropy(
     valid: Float[Array, 'b H W'],
     foreground_weight: float = 1.0,
 ) -> Float[Array, '']:
-    """Two-class cross-entropy, the weighted mean over all valid pixels of the batch; logits are resized to the mask."""
+    """Return the two-class cross-entropy, a weighted mean over the batch's valid pixels; logits resize to the mask."""
     logits = resize_bilinear(logits.astype(jnp.float32), foreground.shape[1:])
     margin = (2 * foreground - 1) * (
         logits[..., 1] - logits[..., 0]
-    )  # of the right class over the other
+    )  # margin of the right class over the other
     weight = valid * (1 + (foreground_weight - 1) * foreground)
     return jnp.sum(weight * jax.nn.softplus(-margin)) / jnp.maximum(weight.sum(), 1)
 
 
 class Episodes(NamedTuple):
-    """A batch as the network takes it: augmented, normalised, labels as masks."""
+    """A batch in the form that the network takes: augmented, normalised, labels as masks."""
 
     supports: Float[Array, 'b k H W 3']
     masks: Float[Array, 'b k H W']
@@ -59,22 +59,22 @@ def episodic(
     tpc=None,
     transformed: float = 0.0,
 ) -> Callable:
-    """The objective of few-shot methods: the query's loss, and what `train` adds. Losses add with weight one.
+    """Return the objective of few-shot methods: the query's loss plus the losses of `train`, each with weight one.
 
-    `train.dual_prediction` adds the supports, predicted from their own probe (SimPropNet, 3.3); `train.crc` adds them
-    predicted from the predicted query mask (cyclic reinforcement; Improved Similarity Propagation, Eq. 1 and 2), and
-    `train.alignment` from the hard one (prototype alignment; PANet, 3.4).
+    `train.dual_prediction` adds the loss of the supports, predicted from their own probe (SimPropNet, 3.3). `train.crc`
+    adds the supports predicted from the predicted query mask (cyclic reinforcement; Improved Similarity Propagation,
+    Eq. 1 and 2), and `train.alignment` from the hard query mask (prototype alignment; PANet, 3.4).
 
     Args:
-      module: with encode, probe and decode.
+      module: a method with encode, probe and decode.
       train: `config.train`.
       void: 'ignore' or 'background'.
-      convention: of the backbone's input, a key of `normalise.CONVENTIONS`.
-      steps: length of the phase of training; ICA's probability decays over it.
+      convention: convention of the backbone's input, a key of `normalise.CONVENTIONS`.
+      steps: length of the training phase; ICA's probability decays over it.
       first_step: first step of the phase.
-      tpc: `config.tpc`, needed where some pairs are transformed.
-      transformed: share of the episodes whose query is the transformed support (transformed-pair conditioning). Where
-        it is all of them, there is no cycle: a conditioning step has the query's loss alone, as the paper's.
+      tpc: `config.tpc`, needed if some pairs are transformed.
+      transformed: share of the episodes in which the query is the transformed support (transformed-pair conditioning).
+        At 1 there is no cycle: a conditioning step has only the query's loss, as in the paper.
     Returns:
       objective(state, batch, key) -> (loss, (metrics, changes of the state)).
     """
@@ -134,9 +134,9 @@ def episodic(
 
 
 def augmented(train, batch, key, tpc, transformed: float):
-    """Supports and queries, each with labels, of a batch, but augmented; and which queries are transformed supports.
+    """Augment a batch's supports and queries with their labels, and return which queries are transformed supports.
 
-    Images are still of 0 to 255, labels 0, 1 or 255. See `episodic` for the arguments.
+    Images stay in 0 to 255, labels are 0, 1 or 255. See `episodic` for the arguments.
     """
     supports, support_labels = augment.augment_supports(
         key,
@@ -166,11 +166,11 @@ def augmented(train, batch, key, tpc, transformed: float):
 def forward(
     module, episodes: Episodes, past, *, dual: bool, cycle: str | None
 ) -> dict[str, Float[Array, 'n h w 2']]:
-    """Logits of the queries [B, h, w, 2], by dual prediction and by the cycle also of the supports [B*K, h, w, 2].
+    """Compute logits of the queries [B, h, w, 2]; dual prediction and the cycle add the supports' [B*K, h, w, 2].
 
     Args:
-      past: probabilities that an iterative method predicted before [B, h, w, 2], or None.
-      cycle: with which predicted query mask supports are predicted back, 'soft' or 'hard'; None: they are not.
+      past: earlier predicted probabilities of an iterative method [B, h, w, 2], or None.
+      cycle: predicted query mask from which supports are predicted back, 'soft' or 'hard'; None: no cycle.
     """
     batch, shots = episodes.supports.shape[:2]
 
@@ -205,7 +205,7 @@ def forward(
 
 
 def encoded(module, queries: Float[Array, 'b H W 3'], supports: Float[Array, 'b k H W 3']):
-    """Features of the queries [B, ...] and of the supports [B, K, ...]; in one batch if the method uses all of both."""
+    """Encode queries [B, ...] and supports [B, K, ...], in one batch if the method uses all features of both."""
     batch, shots = supports.shape[:2]
     if module.encodes_alike:
         return split_supports(module.encode(interleave(queries, supports), train=True), batch)
@@ -215,9 +215,9 @@ def encoded(module, queries: Float[Array, 'b H W 3'], supports: Float[Array, 'b 
 
 
 def interleave(queries, supports):
-    """[B, ...] and [B, K, ...] as one batch [B * (1 + K), ...], each query before its supports.
+    """Merge [B, ...] and [B, K, ...] to one batch [B * (1 + K), ...], each query before its supports.
 
-    So what one device has stays there, where episodes are split over several.
+    So episodes that are split over several devices stay on their device.
     """
 
     def both(q, s):
@@ -227,24 +227,24 @@ def interleave(queries, supports):
 
 
 def split_supports(both, batch: int):
-    """The inverse of `interleaved`."""
+    """Undo `interleave`."""
     grouped = jax.tree.map(lambda x: x.reshape(batch, -1, *x.shape[1:]), both)
     return jax.tree.map(lambda x: x[:, 0], grouped), jax.tree.map(lambda x: x[:, 1:], grouped)
 
 
 def _hard(logits: Float[Array, 'b h w 2']) -> Float[Array, 'b h w']:
-    """1 where the foreground is predicted. No gradient runs through a comparison."""
+    """Return 1 for pixels predicted as foreground. A comparison has no gradient."""
     return (logits[..., 1] > logits[..., 0]).astype(jnp.float32)
 
 
 def _where_predicted(of_queries, valid):
-    """`valid` of supports [B*K, H, W], but nowhere valid where their query's predicted mask is empty."""
+    """Return `valid` of supports [B*K, H, W], all zero for a query with an empty predicted mask."""
     seen = _hard(of_queries).any((1, 2))
     return valid * jnp.repeat(seen, len(valid) // len(seen))[:, None, None]
 
 
 def add_objectives(*objectives: Callable) -> Callable:
-    """The sum of several objectives, each with its own randomness; what they report and change, united."""
+    """Add several objectives, each with its own randomness; merge their metrics and changes."""
 
     def objective(state, batch, key):
         total, all_metrics, all_changes = 0.0, {}, {}
@@ -269,14 +269,15 @@ def supervised(
     foreground_weight: float = 1.0,
     episodes: bool = False,
 ) -> Callable:
-    """The objective of supervised networks: cross-entropy over all classes, void ignored.
+    """Return the objective of supervised networks: cross-entropy over all classes, void ignored.
 
     Args:
-      module: with logits.
-      hidden: class ids that are ignored like void: the novel ones, or none.
-      crop: images are scaled, cropped to this side and mirrored; None: they come in the eight positions of a square.
-      foreground_weight: of the pixels of objects, that of the background being 1.
-      episodes: the images are the queries of episodes, taken as they are.
+      module: a network with logits.
+      hidden: class ids that are ignored like void: the novel classes, or none.
+      crop: images are scaled, cropped to this side and mirrored; None: they are turned to the eight positions of a
+        square.
+      foreground_weight: weight of object pixels; background pixels have weight 1.
+      episodes: whether the images are the queries of episodes, which are not augmented.
     Returns:
       objective(state, batch, key) -> (loss, (metrics, {})).
     """
@@ -305,7 +306,7 @@ def supervised(
         accuracy = right.sum() / jnp.maximum((truth > 0).sum(), 1)
         weight = valid * jnp.where(truth > 0, foreground_weight, 1.0)
         loss = (losses * weight).sum() / jnp.maximum(weight.sum(), 1)
-        beside = {'loss_classes': loss} if episodes else {}  # the losses of the episodes
+        beside = {'loss_classes': loss} if episodes else {}  # next to the episodes' losses
         return loss, (beside | {'accuracy_of_objects': accuracy}, {})
 
     return objective

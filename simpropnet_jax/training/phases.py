@@ -1,4 +1,4 @@
-"""The phases of a training: conditioning by transformed pairs, and episodes, each with an optimizer of its own."""
+"""The phases of a training: conditioning on transformed pairs, and episodes, each with its own optimizer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,11 +20,11 @@ class Phase(NamedTuple):
 
 
 def plan(tpc, steps: int, steps_per_epoch: int) -> list[Phase]:
-    """The phases, in order.
+    """Return the phases in order.
 
     Args:
       tpc: `config.tpc`; None for a training without episodes.
-      steps: on episodes.
+      steps: number of steps on episodes.
     """
     if tpc is None:
         return [Phase(EPISODES, 0, steps)]
@@ -40,24 +40,24 @@ def plan(tpc, steps: int, steps_per_epoch: int) -> list[Phase]:
 
 
 def lengths(planned: Sequence[Phase], steps_per_epoch: int) -> dict[str, int]:
-    """Steps, for curves: of an epoch, and of the conditioning that the training begins with."""
+    """Return the steps of an epoch and of the conditioning before it, for curves."""
     before = planned[0].last if planned[0].name == CONDITIONING else 0
     return {'steps_per_epoch': steps_per_epoch, 'conditioning_steps': before}
 
 
 def transformed(tpc, phase: Phase) -> float:
-    """The share of a phase's episodes whose query is the transformed support."""
+    """Return the share of a phase's episodes in which the query is the transformed support."""
     if phase.name == CONDITIONING:
         return 1.0
     return tpc.mix if tpc.when == 'mixed' else 0.0
 
 
 class Trainer:
-    """The right step, optimizer and learning rate at every step of a training.
+    """Choose step function, optimizer and learning rate at every step of a training.
 
     Args:
-      phases: what `plan` gave.
-      optimizers, steps, rates: of each phase; an optimizer and a rate count from the phase's own beginning.
+      phases: the result of `plan`.
+      optimizers, steps, rates: of each phase; optimizers and rates count from the start of their phase.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Trainer:
         self.phases, self.optimizers, self.steps, self.rates = phases, optimizers, steps, rates
 
     def __call__(self, state: TrainState, step: int, batch) -> tuple[TrainState, dict]:
-        """One dispatch, from the step-th step on; the first of a later phase begins with a new optimizer."""
+        """Run one dispatch from step `step` on; the first of a later phase starts with a new optimizer."""
         number = self._phase(step)
         if 0 < step == self.phases[number].first:
             state = state.replace(opt_state=jax.jit(self.optimizers[number].init)(state.params))
@@ -79,10 +79,10 @@ class Trainer:
     def counts(
         self, first: int, steps_per_dispatch: int, intervals: Sequence[int]
     ) -> Iterator[int]:
-        """How many steps each dispatch has, from the first-th step on: at most `steps_per_dispatch`.
+        """Yield the number of steps of each dispatch from step `first` on: at most `steps_per_dispatch`.
 
-        None goes beyond the end of a phase, or a multiple of an interval, after which something else is due. Groups
-        end where they would without an interruption, too.
+        A dispatch ends at the end of a phase and at each multiple of an interval, when something else is due. A
+        resumed run has the same dispatches as an uninterrupted one.
         """
         step = first
         while step < self.phases[-1].last:
@@ -94,7 +94,7 @@ class Trainer:
             step = end
 
     def rate(self, step: int) -> float:
-        """The learning rate of the step-th step."""
+        """Return the learning rate of step `step`."""
         number = self._phase(step)
         return float(self.rates[number](step - self.phases[number].first))
 

@@ -1,4 +1,4 @@
-"""Which checkpoint is the best: mIoU on validation episodes, with pictures of a few of them, or on whole images."""
+"""Select the best checkpoint by mIoU on validation episodes (with figures of a few), or on whole images."""
 
 import logging
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from simpropnet_jax.setup.run import TrainingRun
 
 logger = logging.getLogger(__name__)
 
-PICTURED = 4  # episodes shown at each selection: of four classes, as classes come in turn
+PICTURED = 4  # episodes shown at each selection; they are of four classes, as classes alternate
 
 
 class Selection:
-    """Scores states by `config.select`; images are read, and functions compiled, at the first call."""
+    """Score states by `config.select`; the first call reads images and compiles functions."""
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh, lengths: Mapping[str, int]):
-        """`lengths`, as `phases.lengths` gives them, are written beside each score: curves are drawn by them."""
+        """Store what `run` needs; it writes `lengths`, from `phases.lengths`, with each score for the curves."""
         self.lengths, self.plan, self.mesh = lengths, run.selection, mesh
         self.module, self.source = run.method.module, run.source
         self._evaluator = None
@@ -53,7 +53,7 @@ class Selection:
         )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:
-        """The score of a state, higher is better; it is logged, and panels are written to figures/."""
+        """Return a state's score (higher is better), log it, and write panels to figures/."""
         if self._evaluator is None:
             self._prepare()
         variables = state.variables
@@ -72,10 +72,10 @@ class Selection:
 
 
 class SupervisedSelection:
-    """Scores the states of a network without episodes by its mIoU over all classes on the val images."""
+    """Score the states of a network without episodes by its mIoU over all classes on the val images."""
 
     def __init__(self, run: TrainingRun, mesh: jax.sharding.Mesh, lengths: Mapping[str, int]):
-        """`lengths` as of `Selection`."""
+        """Store what `run` needs; for `lengths` see `Selection`."""
         plan = run.selection
         self.rule, self.source, self.lengths = plan.rule, run.source, lengths
         self._predictor = oracle.LabelPredictor(
@@ -89,7 +89,7 @@ class SupervisedSelection:
         )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:
-        """The score of a state, higher is better; it is logged."""
+        """Return a state's score (higher is better) and log it."""
         del workdir  # there are no episodes to picture
         scores = oracle.score(self._predictor, self.source, state.variables)
         scalars = {'val_miou': scores['miou'], 'val_pixel_accuracy': scores['pixel_accuracy']}

@@ -1,4 +1,4 @@
-"""What a run consists of: trainable and frozen parameters apart, and the step that changes the former."""
+"""The state of a run, with trainable and frozen parameters apart, and the step that updates the trainable ones."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from simpropnet_jax.setup.parameters import merge, split
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a run needs to go on. Randomness is not in it: keys are folded from the step."""
+    """Everything needed to resume a run. It holds no random state: keys are folded from the step."""
 
     step: jax.Array  # i32 [], steps done
     params: dict  # trainable
@@ -25,14 +25,14 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict:
-        """Trainable and frozen parameters together, as a module takes them."""
+        """Return trainable and frozen parameters merged, as a module takes them."""
         return {'params': merge(self.params, self.frozen)}
 
 
 def learning_rate(train, steps: int) -> optax.Schedule:
-    """Step -> learning rate: constant, or with `train.poly_power` falling to zero over the training's steps.
+    """Return step -> learning rate: constant, or with `train.poly_power` falling to zero over the training's steps.
 
-    With `train.warmup_steps` it rises linearly before.
+    With `train.warmup_steps` it first rises linearly.
     """
     rise, top = train.warmup_steps, train.learning_rate * train.rate_factor
     if train.poly_power:
@@ -45,7 +45,7 @@ def learning_rate(train, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(train, steps: int) -> optax.GradientTransformation:
-    """What `train.optimizer` names; SGD and RMSprop as PyTorch has them: with weight decay in the gradient."""
+    """Build the optimizer `train.optimizer`; SGD and RMSprop add weight decay to the gradient, as in PyTorch."""
     rate, decay = learning_rate(train, steps), train.weight_decay
     clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
     if train.optimizer == 'adamw':
@@ -65,7 +65,7 @@ def init_state(
     mesh: Mesh,
     new_history: Callable = lambda: None,
 ) -> TrainState:
-    """A new state, replicated over the mesh.
+    """Create a new state, replicated over the mesh.
 
     It is built inside jit, so that it owns its buffers and can be donated.
 
@@ -88,13 +88,13 @@ def from_variables(
     optimizer: optax.GradientTransformation,
     history: jax.Array | None = None,
 ) -> TrainState:
-    """The state at step 0 with these weights."""
+    """Create the state at step 0 with these weights."""
     params, kept = split(variables['params'], frozen)
     return TrainState(jnp.zeros((), jnp.int32), params, kept, optimizer.init(params), history)
 
 
 def to_items(state: TrainState) -> dict:
-    """What a checkpoint holds: `variables`, all that evaluation needs, and `optimizer`, what training needs besides."""
+    """Return a checkpoint's items: `variables`, for evaluation, and `optimizer`, the rest that training needs."""
     rest = {'step': state.step, 'opt_state': state.opt_state}
     if state.history is not None:
         rest['history'] = state.history
@@ -102,14 +102,14 @@ def to_items(state: TrainState) -> dict:
 
 
 def from_items(items: dict, frozen: Sequence[str]) -> TrainState:
-    """The inverse of `to_items`."""
+    """Undo `to_items`."""
     params, kept = split(items['variables']['params'], frozen)
     rest = items['optimizer']
     return TrainState(rest['step'], params, kept, rest['opt_state'], rest.get('history'))
 
 
 def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Callable:
-    """The jitted training step: (state, batch) -> (state, metrics). The old state is donated.
+    """Return the jitted training step: (state, batch) -> (state, metrics). The old state is donated.
 
     Args:
       objective: (state, batch, key) -> (loss, (metrics, changes of the state)): the loss a mean over the whole batch,
@@ -128,8 +128,8 @@ class Group(NamedTuple):
     """Several steps on images that are on the device.
 
     Attributes:
-      numbers: of the batches, [T, B, ...] each; steps from `count` on are padding.
-      count: i32 [], steps to be made.
+      numbers: image numbers of the batches, [T, B, ...] each; steps from `count` on are padding.
+      count: i32 [], number of steps to make.
     """
 
     images: Resident
@@ -148,8 +148,8 @@ def make_group_step(
 ) -> Callable:
     """Return the jitted step of several training steps: (state, Group) -> (state, metrics [steps_per_dispatch]).
 
-    Only `count` steps are made, the other metrics are 0. That count is no shape, so nothing is compiled anew for a
-    shorter group, and each step has the key, and so the loss, that it would have alone.
+    Only `count` steps are made, the other metrics are 0. The count is not a shape, so a shorter group needs no new
+    compilation. Each step has the same key, and so the same loss, as in a dispatch by itself.
 
     Args:
       gather: (images, numbers) -> the batch.

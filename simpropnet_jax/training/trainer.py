@@ -1,4 +1,4 @@
-"""From a run to what trains it: a step, an optimizer and a rate for each phase, and history masks."""
+"""Prepare the training of a run: a step, an optimizer and a rate for each phase, and history masks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +35,7 @@ def prepare_trainer(run: TrainingRun, make_step: Callable) -> phases.Trainer:
 
 
 def _objective(run: TrainingRun, phase: phases.Phase) -> Callable:
-    """What a phase minimises: the loss of whole labels, that of episodes, or their sum."""
+    """Return a phase's objective: the loss of full labels, the loss of episodes, or their sum."""
     method, config, parts = run.method, run.config, []
     if method.supervised:
         parts.append(
@@ -67,7 +67,7 @@ def _objective(run: TrainingRun, phase: phases.Phase) -> Callable:
 
 
 def prepare_history(run: TrainingRun) -> Callable:
-    """Return what makes the history masks: one for every listed pair, if the method keeps them."""
+    """Return the function that makes the history masks: one per listed pair, if the method keeps them."""
     method, train = run.method, run.config.train
     if not keeps_history(method.module, train):
         return _no_history

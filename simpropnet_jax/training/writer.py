@@ -1,4 +1,4 @@
-"""Metrics of a run: TensorBoard where TensorFlow is installed, a JSON-lines file always, one line of text a time."""
+"""Write the metrics of a run: always to a JSON-lines file and a line of text, with TensorFlow also to TensorBoard."""
 
 import importlib.util
 import json
@@ -19,11 +19,11 @@ TENSORBOARD = "TensorBoard's files in the work directory"
 
 
 class Writer:
-    """Writes on the first host, does nothing on the others; raises WriteError.
+    """Write on the first host, do nothing on the others; raise WriteError on failure.
 
     Args:
-      workdir: of the run; metrics.jsonl and TensorBoard's files go there.
-      first_step: lines of later steps, from a run that was killed, are dropped: they will be written again.
+      workdir: work directory of the run, for metrics.jsonl and TensorBoard's files.
+      first_step: lines of later steps, from an interrupted run, are dropped: they will be written again.
     """
 
     def __init__(self, workdir: AnyPath, first_step: int):
@@ -49,12 +49,12 @@ class Writer:
 
             tf.config.set_visible_devices(
                 [], 'GPU'
-            )  # or TensorFlow takes the memory that JAX needs
+            )  # else TensorFlow takes the memory that JAX needs
             with writing(TENSORBOARD):
                 self._tensorboard = metric_writers.SummaryWriter(str(workdir))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, and the same to TensorBoard."""
+        """Write one line to metrics.jsonl, and the same to TensorBoard."""
         if not self.active:
             return
         values = {name: float(value) for name, value in values.items()}
@@ -66,7 +66,7 @@ class Writer:
                 self._tensorboard.write_scalars(step, values)
 
     def _append(self, line):
-        if paths.is_url(self.path):  # what is in a cloud's storage is replaced, not changed
+        if paths.is_url(self.path):  # files in cloud storage are replaced, not changed
             self._text += line
             self.path.write_text(self._text)
             return
@@ -74,7 +74,7 @@ class Writer:
             file.write(line)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Pictures, u8 [H, W, 3] each, to TensorBoard."""
+        """Write images, u8 [H, W, 3] each, to TensorBoard."""
         if self._tensorboard:
             with writing(TENSORBOARD):
                 self._tensorboard.write_images(
@@ -82,7 +82,7 @@ class Writer:
                 )
 
     def close(self) -> None:
-        """Write what is still held back, and close the files."""
+        """Flush and close the files."""
         if self._tensorboard:
             with writing(TENSORBOARD):
                 self._tensorboard.flush()
@@ -93,11 +93,11 @@ def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)['step']
     except (json.JSONDecodeError, KeyError, TypeError):
-        return float('inf')  # half a line of a killed run
+        return float('inf')  # half a line of an interrupted run
 
 
 def log_progress(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> None:
-    """One line a person can follow: step, losses, speed, and when it will be done."""
+    """Log a readable line: step, losses, speed, and the time left."""
     shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
     logger.info(
         'step %d/%d  %s  done in %s', step, steps, shown, timedelta(seconds=int(seconds_left))

@@ -106,7 +106,7 @@ def test_several_steps_of_streamed_images_are_refused_before_anything_is_written
     )  # a CPU: streamed
     with pytest.raises(
         ValueError,
-        match='steps_per_dispatch must be 1 where images are streamed, got 3. Keep them on',
+        match='steps_per_dispatch must be 1 if images are streamed, got 3. Keep them on',
     ):
         loop.train_and_evaluate(config, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
