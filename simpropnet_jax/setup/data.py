@@ -1,4 +1,4 @@
-"""The data of a run: the prepared data set, the training episodes, and the episodes of an evaluation."""
+"""The data of a run: the prepared data set, the training episodes, and the evaluation episodes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,21 @@ SELECTION_SEED = 1_000_000
 
 
 def open_data(config: ConfigDict) -> Source:
-    """The prepared data set."""
+    """Open the prepared data set."""
     return open_source(config.data.name, paths.parse(config.data.dir))
 
 
 def data_word(config: ConfigDict) -> str:
-    """What results call the data set: its name, and where it is one's own, the name of its folder."""
+    """Return the data set's name in results: its name, or for a user's own data the name of its folder."""
     name = config.data.name
     return f'{name}/{paths.parse(config.data.dir).name}' if name == 'folder' else name
 
 
 def training_sampler(config: ConfigDict, source: Source) -> TrainSampler:
-    """The sampler of training episodes over the classes that are trained.
+    """Return the sampler of training episodes over the trained classes.
 
     Raises:
-      ValueError: images with novel classes are to be dropped, though novel classes are to be trained.
+      ValueError: the config drops images with novel classes but trains novel classes.
     """
     data, train = config.data, config.train
     everything = train.classes == 'all'
@@ -46,7 +46,7 @@ def training_sampler(config: ConfigDict, source: Source) -> TrainSampler:
     )
     if not classes:
         raise ValueError(
-            f'fold {config.fold} holds out all classes of {data.dir}, so that none is left to train on: set '
+            f'fold {config.fold} holds out all classes of {data.dir}, so no class is left to train on: set '
             "config.train.classes to 'all' to train on them, or prepare the data with a folds.json"
         )
     dropped = index.novel_classes(config.fold) if data.drop_novel_images else ()
@@ -77,15 +77,15 @@ def image_sizes(train: ConfigDict, episodic: bool) -> dict[str, int]:
 def evaluation_episodes(
     config: ConfigDict, source: Source, identical: bool = False
 ) -> tuple[Protocol, dict[tuple[int, int], list[Episode]]]:
-    """The rules of an evaluation and its episodes, {(shot, seed): episodes}, of the fold's novel classes.
+    """Return the protocol of an evaluation and its episodes, {(shot, seed): episodes}, of the fold's novel classes.
 
-    The rules are those of the protocol that `config.eval` names, or of the file of episodes. Its fields `episodes` and
-    `seeds` (of drawn episodes) and `label_size` (of both) override them, where they are not 0 or ().
+    The protocol is the one named in `config.eval`, or the one in the episode file. If they are not 0 or (), the fields
+    `episodes` and `seeds` override a named protocol, and `label_size` overrides both kinds.
 
     Args:
-      identical: one set in which every pair is an episode, its query being its support.
+      identical: return one set in which every pair is an episode, with the query as its own support.
     Raises:
-      ValueError, FileNotFoundError: a class has too few images, or the file of episodes cannot be taken.
+      ValueError, FileNotFoundError: a class has too few images, or the episode file does not fit.
     """
     wanted, fold, sets = config.eval, config.fold, {}
     if wanted.episodes_file:
@@ -110,9 +110,9 @@ def evaluation_episodes(
 
 
 def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, ...], list[Episode]]:
-    """Classes and 1-shot episodes that choose the best checkpoint.
+    """Return classes and 1-shot episodes that choose the best checkpoint.
 
-    Of our own protocol, whatever `config.eval` says: that may change from one call to the next, selection may not.
+    They always follow our own protocol: `config.eval` may change between calls, but selection may not.
     """
     index = source.index
     classes = (index.base_classes if config.select.on == 'base_val' else index.novel_classes)(

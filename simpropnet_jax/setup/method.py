@@ -18,7 +18,7 @@ class Method:
     """A module with its weights.
 
     Attributes:
-      config: of the run, with model.convention resolved.
+      config: config of the run, with model.convention resolved.
       module: see `models`.
       pretrained: parameters that do not start at random, 'backbone' or all; empty if they are in the checkpoint.
       weights: where the pretrained parameters came from.
@@ -33,10 +33,10 @@ class Method:
     def from_config(
         cls, config: ConfigDict, pretrained: dict | None = None, weights: str | None = None
     ) -> 'Method':
-        """Build the module of a config whose model.convention is resolved.
+        """Build the module of a config with a resolved model.convention.
 
         Raises:
-          ValueError: there is no such method, or config.model has a field that the method does not have.
+          ValueError: there is no such method, or config.model has a field that the method lacks.
         """
         stride_on = normalise.CONVENTIONS[config.model.convention].stride_on
         imprinting = models.find(config.model.name).module.imprinting
@@ -46,24 +46,24 @@ class Method:
 
     @property
     def supervised(self) -> bool:
-        """Whether it is trained on whole labels, not on episodes."""
+        """Whether the method is trained on full labels rather than episodes."""
         return self.module.supervised
 
     @property
     def imprinting(self) -> bool:
-        """Whether it learns base classes from whole labels and imprints novel ones from supports."""
+        """Whether the method learns base classes from full labels and imprints novel ones from supports (AMP)."""
         return self.module.imprinting
 
     @property
     def few_shot(self) -> bool:
-        """Whether it segments the queries of episodes; a supervised network may do so, too."""
+        """Whether the method segments the queries of episodes; a supervised network may do so too."""
         return self.module.few_shot
 
     @property
     def episodic(self) -> bool:
-        """Whether it is trained on episodes. An imprinting method is, if a loss or a conditioning needs them.
+        """Whether the method is trained on episodes. An imprinting method is, if a loss or a conditioning needs them.
 
-        Each step then has two losses: of whole labels, and of episodes whose class is treated as novel.
+        Each step then has two losses: one of full labels, and one of episodes with their class treated as novel.
         """
         train, conditioned = self.config.train, self.config.tpc.when != 'never'
         needed = conditioned or train.crc or train.alignment or train.dual_prediction

@@ -6,10 +6,10 @@ from flax import traverse_util
 
 
 def split(params: dict, frozen: Sequence[str]) -> tuple[dict, dict]:
-    """Parameters (trainable, frozen): frozen is every path that begins with one of the prefixes, 'a/b' or 'a'.
+    """Split parameters into (trainable, frozen); paths that begin with a prefix, 'a/b' or 'a', are frozen.
 
     Raises:
-      ValueError: a prefix that no parameter has.
+      ValueError: no parameter has one of the prefixes.
     """
     flat = traverse_util.flatten_dict(params, sep='/')
     chosen = {
@@ -22,7 +22,7 @@ def split(params: dict, frozen: Sequence[str]) -> tuple[dict, dict]:
         if not any(f'{path}/'.startswith(f'{prefix.rstrip("/")}/') for path in chosen):
             known = ', '.join(sorted({path.split('/')[0] for path in flat}))
             raise ValueError(
-                f'train.frozen names {prefix!r}, but no parameter path begins so; they begin with {known}'
+                f'train.frozen names {prefix!r}, but no parameter path begins with it; they begin with {known}'
             )
     trainable = {path: value for path, value in flat.items() if path not in chosen}
     kept = {path: value for path, value in flat.items() if path in chosen}
@@ -32,6 +32,6 @@ def split(params: dict, frozen: Sequence[str]) -> tuple[dict, dict]:
 
 
 def merge(params: dict, frozen: dict) -> dict:
-    """The inverse of `split`."""
+    """Undo `split`."""
     flat = traverse_util.flatten_dict(params, sep='/') | traverse_util.flatten_dict(frozen, sep='/')
     return traverse_util.unflatten_dict(flat, sep='/')

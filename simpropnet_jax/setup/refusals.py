@@ -1,6 +1,6 @@
-"""What cannot be trained or evaluated: every refusal of a config as a whole, before anything is compiled or written.
+"""Refuse configs that cannot be trained or evaluated as a whole, before anything is compiled or written.
 
-A single field's range is checked by `config.rules`; what a data set does not have, by `setup.data`.
+`config.rules` checks the range of single fields; `setup.data` checks what a data set lacks.
 """
 
 import jax
@@ -18,14 +18,14 @@ from simpropnet_jax.setup.parameters import split
 
 OWN_DATA = 'folder'
 INPUTS = ('episodes', 'identical', 'zero_mask', 'other_class')
-"""What an evaluation gives a method; see `evaluation.run`."""
+"""Inputs that an evaluation gives a method; see `evaluation.run`."""
 
 
 def check_config(config: ConfigDict, workdir: AnyPath, evaluates: bool = False) -> ConfigDict:
     """Check every field, and that a run in `workdir` was started with the same config.
 
     Args:
-      evaluates: nothing is trained, so that model.dtype may differ.
+      evaluates: nothing is trained, so model.dtype may differ.
     Returns:
       A copy; model.convention is the stored run's, if there is one.
     Raises:
@@ -42,12 +42,12 @@ def check_config(config: ConfigDict, workdir: AnyPath, evaluates: bool = False) 
 
 
 def check_training(config: ConfigDict) -> None:
-    """Refuse a training that its method cannot have.
+    """Refuse a training that its method does not support.
 
     Raises:
-      ValueError: all classes are to be trained, and the method segments episodes of a benchmark; a supervised network,
-        whose classes are the benchmarks', is to be trained on other data; a selection rule of another kind of method;
-        or history masks with episodes that are not drawn from the list of pairs.
+      ValueError: a method for a benchmark's episodes is trained on all classes; a supervised network, which has the
+        benchmarks' classes, is trained on other data; the selection rule is for another kind of method; or history
+        masks are used with episodes that are not drawn from the list of pairs.
     """
     method = models.find(config.model.name).module
     if method.supervised and config.data.name == OWN_DATA:
@@ -88,7 +88,7 @@ def _check_selection(config, few_shot):
 
 
 def check_dispatch(config: ConfigDict, episodic: bool, sampler: TrainSampler) -> None:
-    """Refuse several steps a dispatch where the training images are streamed.
+    """Refuse several steps per dispatch if the training images are streamed.
 
     Raises:
       ValueError: says how many bytes resident images would take.
@@ -99,13 +99,13 @@ def check_dispatch(config: ConfigDict, episodic: bool, sampler: TrainSampler) ->
     steps = config.train.steps_per_dispatch
     if steps > 1 and not resident.is_wanted(config.data.resident, needed):
         raise ValueError(
-            f'config.train.steps_per_dispatch must be 1 where images are streamed, got {steps}. Keep them on the '
+            f'config.train.steps_per_dispatch must be 1 if images are streamed, got {steps}. Keep them on the '
             f"device by config.data.resident 'always', which takes {needed:,} bytes of its memory"
         )
 
 
 def check_frozen(method: Method) -> None:
-    """Refuse to freeze what is not there, or everything.
+    """Refuse to freeze missing parameters, or all parameters.
 
     Raises:
       ValueError: names config.train.frozen.
@@ -113,7 +113,7 @@ def check_frozen(method: Method) -> None:
     frozen = method.config.train.frozen
     if not split(method.abstract()['params'], frozen)[0]:
         raise ValueError(
-            f'config.train.frozen is {frozen}, which is all of it: nothing would be trained'
+            f'config.train.frozen is {frozen}, which is every parameter: nothing would be trained'
         )
 
 

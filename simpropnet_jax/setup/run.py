@@ -1,4 +1,4 @@
-"""A run, prepared once from a config: everything downstream takes it.
+"""Prepare a run from a config, once; everything downstream takes it.
 
     run = prepare_training(config, workdir)      for `training.loop.train`
     run = with_episodes(prepare(config, workdir))      for `evaluation.run.evaluate`
@@ -45,12 +45,12 @@ class LoadingPlan(NamedTuple):
     """How training images are read.
 
     Attributes:
-      sizes: sides of the squares in which images come, by the loader's argument.
+      sizes: sides of the squares that images are resized to, by the loader's argument.
       batch: episodes (or images) of one step over all hosts.
-      seed: of all randomness on the device.
-      backend, workers: of the loader.
+      seed: seed of all randomness on the device.
+      backend, workers: arguments of the loader.
       residency: whether images stay in device memory, one of `episodes.options.RESIDENCY`.
-      steps_per_dispatch: steps of one call of the device, at most.
+      steps_per_dispatch: most steps in one call of the device.
     """
 
     sizes: dict[str, int]
@@ -67,13 +67,13 @@ class SelectionPlan(NamedTuple):
 
     Attributes:
       rule: 'novel_val', 'base_val', 'val' or 'last'.
-      classes, episodes: of the validation; none for a supervised network, which is scored on whole images.
+      classes, episodes: of the validation; empty for a supervised network, which is scored on whole images.
       size: side of the square that images are stretched to.
       batch: images and episodes at a time, over all devices.
-      memory: GiB of a device for features.
+      memory: GiB of a device's memory for features.
       void: 'ignore' or 'background'.
-      backend: of the loader.
-      convention: of the backbone's input.
+      backend: argument of the loader.
+      convention: convention of the backbone's input.
     """
 
     rule: str
@@ -89,7 +89,7 @@ class SelectionPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingRun(Run):
-    """A run to train, with the sampler of its episodes, and how images are read and a checkpoint is selected."""
+    """A run to train: its episode sampler, and the plans for reading images and selecting a checkpoint."""
 
     sampler: TrainSampler
     loading: LoadingPlan
@@ -105,7 +105,7 @@ class EvaluationRun(Run):
       protocol: the rules of the evaluation.
       episodes: {(shot, seed): episodes}.
       classes: the fold's novel classes, which the mIoU averages over.
-      support_class: class of the supports of each class's episodes, if it is not the same.
+      support_class: class -> class of its supports, if they differ.
     """
 
     inputs: str
@@ -119,7 +119,7 @@ def prepare(config: ConfigDict | None, workdir: AnyPath) -> Run:
     """Prepare a method and its data.
 
     Args:
-      config: None: the run folder's own.
+      config: the config; None takes the run folder's own.
       workdir: the run folder.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
@@ -131,7 +131,7 @@ def prepare(config: ConfigDict | None, workdir: AnyPath) -> Run:
 
 
 def prepare_method(config: ConfigDict | None, workdir: AnyPath) -> Method:
-    """Prepare a method alone, for what needs no data set. See `prepare`."""
+    """Prepare a method without a data set. See `prepare`."""
     config = stored_config(workdir) if config is None else config
     config = refusals.check_config(config, workdir, evaluates=True)
     return _read_method(config, workdir)
@@ -186,7 +186,7 @@ def _selection(method: Method, source: Source) -> SelectionPlan:
 
 
 def with_episodes(run: Run, inputs: str = 'episodes') -> EvaluationRun:
-    """Add the episodes that `config.eval` says.
+    """Add the episodes of `config.eval`.
 
     Args:
       inputs: what the method is given, one of `refusals.INPUTS`.

@@ -348,13 +348,13 @@ def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
         model__width=8,
     )
     refused(
-        'fold 1 holds out all classes of .*so that none is left to train on: set config.train.classes',
+        'fold 1 holds out all classes of .*so no class is left to train on: set config.train.classes',
         fold=1,
     )
     refused('fold must be from 0 to 1, got 2', fold=2)
-    refused("train.frozen names 'head', but no parameter path begins so", train__frozen=('head',))
+    refused("train.frozen names 'head', but no parameter path begins with it", train__frozen=('head',))
     every = ('backbone', 'project')
     refused(
-        'config.train.frozen is .* which is all of it: nothing would be trained',
+        'config.train.frozen is .* which is every parameter: nothing would be trained',
         train__frozen=every,
     )
