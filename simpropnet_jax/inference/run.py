@@ -13,6 +13,7 @@ from simpropnet_jax.inference.queries import Query, find, output_names, read_ahe
 from simpropnet_jax.inference.results import Results
 from simpropnet_jax.inference.segmenter import Segmenter
 from simpropnet_jax.io import coco, images
+from simpropnet_jax.io.masks import MaskOptions
 from simpropnet_jax.runtime.checkpoint import write_json
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ def predict(
     threshold: float = 0.5,
     self_support: int = 0,
     overwrite: bool = False,
+    mask_value: float | int | None = None,
+    mask_threshold: float | int | None = None,
+    invert: bool = False,
 ) -> list[Path]:
     """Writes masks and what else is asked for, of pictures, folders and patterns; goes on with a folder half done.
 
@@ -44,6 +48,9 @@ def predict(
       threshold: probability that a class must exceed, between 0 and 1.
       self_support: rounds in which a query's confident pixels are its own support.
       overwrite: results of other supports, checkpoint, threshold and so on in `out` are removed, else an error.
+      mask_value: pixels of this value are the object, in every mask of a support.
+      mask_threshold: pixels of this value and above are the object.
+      invert: object and background of every mask change places.
     Returns:
       The pictures that could not be read; they are logged at the end.
     Raises:
@@ -56,19 +63,20 @@ def predict(
         raise ValueError(
             f'--self_support must be a number of rounds, 0 or more, got {self_support}'
         )
+    options = MaskOptions(mask_value, mask_threshold, invert).check()
     _check_folder(out, query)
     queries = find(query, out)
     if len(queries) == 1:
         images.read_image(queries[0].path)
     segmenter = Segmenter.from_checkpoint(checkpoint, which=which, self_support=self_support)
-    squares = supports.read_all(named_supports, segmenter.size)
+    squares = supports.read_all(named_supports, segmenter.size, options)
     results = Results(
         out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite
     )
     named = _named(queries, results)
     _check_inputs(
         out,
-        [*(one.path for one in queries), *(path for one in named_supports for path in one[1:])],
+        [*(one.path for one in queries), *_files(named_supports)],
         named,
     )
     results.begin()
@@ -167,12 +175,17 @@ def _named(queries, results):
 
 def _mention_supports(queries, named_supports):
     """Say that supports and masks that lie among the queries are segmented, too."""
-    given = {path.resolve() for support in named_supports for path in map(Path, support[1:])}
+    given = {path.resolve() for path in _files(named_supports)}
     names = [query.path.name for query in queries if query.path.resolve() in given]
     if names:
         logger.info(
             'supports among the queries are segmented like the others: %s', ', '.join(names)
         )
+
+
+def _files(named_supports):
+    """The images and the files of their masks."""
+    return [images.split_value(path)[0] for support in named_supports for path in support[1:]]
 
 
 def _write_legend(classes, out):

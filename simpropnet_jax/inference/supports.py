@@ -1,20 +1,20 @@
 """What --support means: images with masks of one thing, or of several that have names."""
 
 import hashlib
+import itertools
+import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from simpropnet_jax.inference.annotations import Annotations
 from simpropnet_jax.inference.combine import MOST_CLASSES
-from simpropnet_jax.inference.segmenter import stretched_support
+from simpropnet_jax.inference.segmenter import Square, stretched_support
 from simpropnet_jax.io import images
+from simpropnet_jax.io.masks import DEFAULT, MaskOptions
 
-Square = tuple[np.ndarray, np.ndarray]
-"""Image u8 [S, S, 3] and label u8 [S, S] (0, 1, 255) at the size that the network sees."""
+logger = logging.getLogger(__name__)
 
 
 class Support(NamedTuple):
@@ -60,9 +60,17 @@ def categories(supports: Sequence[Support]) -> list[str | None]:
     return list(dict.fromkeys(one.category for one in supports))
 
 
-def read_all(supports: Sequence[Support], size: int) -> dict[str | None, list[Square]]:
+def read_all(
+    supports: Sequence[Support], size: int, options: MaskOptions = DEFAULT
+) -> dict[str | None, list[Square]]:
     """The supports of each class, in the order of `categories`, as the network sees them.
 
+    Logs how each mask was understood, and warns of what is odd.
+
+    Args:
+      supports: images with masks.
+      size: side in pixels of the square that the network sees.
+      options: how to read masks of pixels; annotations need none.
     Raises:
       FileNotFoundError, ValueError: one cannot be read, image and mask differ in size, or nothing is foreground.
     """
@@ -74,16 +82,25 @@ def read_all(supports: Sequence[Support], size: int) -> dict[str | None, list[Sq
                 files[one.mask] = Annotations(one.mask)
             pair = _annotated(files[one.mask], one, size)
         else:
-            pair = stretched_support(one.image, one.mask, size)
+            pair = stretched_support(one.image, one.mask, size, options)
         squares[one.category].append(pair)
+    _warn_of_twins(squares)
     return squares
+
+
+def _warn_of_twins(squares):
+    """Warn where two classes have the same mask."""
+    for (one, pairs), (other, others) in itertools.combinations(squares.items(), 2):
+        labels = {pair.label.tobytes() for pair in pairs}
+        if any(pair.label.tobytes() in labels for pair in others):
+            logger.warning('%s and %s have the same mask', one, other)
 
 
 def _annotated(file, support, size):
     pixels = images.read_image(support.image)
     label = file.label(support.image, support.category, pixels.shape[:2])
     try:
-        return stretched_support(pixels, label, size)
+        return stretched_support(pixels, label, size, name=support.image.name)
     except ValueError as error:
         raise ValueError(f'{support.image} in {support.mask}: {error}') from error
 

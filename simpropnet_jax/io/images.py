@@ -64,6 +64,11 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, 'H W 3']:
         raise ValueError(f'{path} cannot be read as a picture: {error}') from error
 
 
+def image_pixels(image: Image.Image) -> UInt8[np.ndarray, 'H W 3']:
+    """A Pillow image as RGB pixels, turned as its EXIF data say; see `read_image`."""
+    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+
+
 def read_mask(
     path: str | os.PathLike, options: MaskOptions = DEFAULT, binary: bool = False
 ) -> UInt8[np.ndarray, 'H W']:

@@ -33,8 +33,8 @@ class MaskOptions(NamedTuple):
       invert: object and background change places; void stays.
     """
 
-    mask_value: float | None = None
-    mask_threshold: float | None = None
+    mask_value: float | int | None = None
+    mask_threshold: float | int | None = None
     invert: bool = False
 
     def check(self) -> 'MaskOptions':
@@ -131,7 +131,7 @@ def label_of_colours(
         return label_of_values(brightest, name, options, binary)
     codes = colours.astype(np.int64) @ np.array([65536, 256, 1])
     distinct = np.unique(codes)
-    if distinct.size > MANY and _are_shades(codes, brightest):
+    if distinct.size > MANY and (_are_rarely_flat(codes) or _are_smooth(brightest)):
         raise UnclearMaskError(
             name,
             f'has {distinct.size} colours, as a photograph or soft edges have, so that it is not clear what is '
@@ -230,7 +230,11 @@ def _void(values, name, binary) -> Bool[np.ndarray, 'H W']:
     else:
         sparse = others.size < top / 2
         shades = top == FULL_16_BITS or (FIRST_BRIGHT <= top < VOID and sparse)
-    shades = shades or (others.size >= MANY and _are_shades(values, values))
+    numbered = (
+        top > VOID and others.size > (top - others[0]) / 4
+    )  # instances, which may touch in order
+    if others.size >= MANY and not shades:
+        shades = _are_rarely_flat(values) or (not numbered and _are_smooth(values))
     if shades or binary:
         middle = FULL_16_BITS // 2 + 1 if top > VOID else 128
         raise UnclearMaskError(
@@ -258,16 +262,19 @@ def _is_one_colour(colours, brightest) -> bool:
     return bool((np.abs(expected - colours) <= 1).all())
 
 
-def _are_shades(values, levels) -> bool:
-    """Whether many values are shades and no ids: areas of one value are rare, or neighbours have similar levels."""
+def _are_rarely_flat(values) -> bool:
+    """Whether, besides the most common value, few pixels lie in a flat square of 2 x 2: so are shades, not ids."""
     top_left, rest = values[:-1, :-1], (values[1:, :-1], values[:-1, 1:], values[1:, 1:])
     if not top_left.size:
         return True
     distinct, counts = np.unique(values[values > 0], return_counts=True)
     between = (top_left > 0) & (top_left != distinct[counts.argmax()])
     flat = between & np.logical_and.reduce([top_left == other for other in rest])
-    if between.any() and flat.sum() < 0.3 * between.sum():
-        return True
+    return bool(between.any() and flat.sum() < 0.3 * between.sum())
+
+
+def _are_smooth(levels) -> bool:
+    """Whether most neighbours that differ do so by little: so do shades, while ids jump."""
     levels = levels.astype(np.float64)
     steps = np.concatenate([np.abs(np.diff(levels, axis=axis)).ravel() for axis in (0, 1)])
     steps = steps[steps > 0]

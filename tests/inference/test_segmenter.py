@@ -206,7 +206,9 @@ def test_a_folder_of_queries(given, segmenter, monkeypatch, capsys):
     made = []
     probe = Segmenter.probe
     monkeypatch.setattr(
-        Segmenter, 'probe', lambda self, supports: made.append(1) or probe(self, supports)
+        Segmenter,
+        'probe',
+        lambda self, supports, **how: made.append(1) or probe(self, supports, **how),
     )
     assert [path.name for path in predict(**given)] == ['bad.jpg']
     assert len(made) == 1
