@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from simpropnet_jax.config.allowed import PLAIN, each, number, one_of
-from simpropnet_jax.config.fields import NAMES, SECTIONS, rule_of, values_before
+from simpropnet_jax.config.allowed import ANY, PLAIN, Rule, each, number, one_of
+from simpropnet_jax.config.fields import FIELDS, NAMES, SECTIONS, rule_of, values_before
 from simpropnet_jax.datasets.folds import novel_classes
 from simpropnet_jax.runtime.paths import AnyPath
 
@@ -42,6 +42,9 @@ FREE = (
 # Fields that an evaluation may change, too: they do not change what the weights mean.
 FREE_IN_EVALUATION = ('model.dtype',)
 LENGTH = ('train.epochs', 'train.steps')
+
+EXAMPLES = {'model.trained': ''}  # of a method's own fields whose rule allows anything
+RECREATE = 'Restore the file from a copy, or train again in a new --workdir'
 
 TYPES = {bool: 'True or False', int: 'a whole number', float: 'a number'}
 
@@ -127,17 +130,88 @@ def load(path: AnyPath) -> ConfigDict:
     Fields that are newer than the file get the values that older runs were trained with (`Field.before`).
 
     Raises:
-      ValueError: the file is not JSON.
+      ValueError: the file is not JSON, or a field is missing or has a value that it cannot have; names the field.
     """
     try:
         stored = _with_tuples(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path} is damaged ({error}). Use another --workdir') from error
+    except (ValueError, RecursionError) as error:  # also where it is not UTF-8
+        raise ValueError(f'{path} is damaged ({error}). {RECREATE}') from error
+    if not isinstance(stored, dict):
+        raise ValueError(
+            f'{path} is damaged: it must be a JSON object of sections, got {_short(stored)}. {RECREATE}'
+        )
     for section in SECTIONS:
         added = values_before(section)
-        if added:
+        if added and isinstance(stored.get(section, {}), dict):
             stored[section] = {**added, **stored.get(section, {})}
+    problem = _problem(stored)
+    if problem:
+        raise ValueError(f'{path} is damaged: {problem}. {RECREATE}')
     return ConfigDict(stored)
+
+
+def _problem(stored: dict) -> str:
+    """Return what is wrong with a stored config, naming the field; '' if each has a value that it can have."""
+    for section in SECTIONS:
+        if not isinstance(stored.get(section), dict):
+            found = f'got {_short(stored[section])}' if section in stored else 'and is missing'
+            return f'{section} must be an object of fields, {found}'
+    method = stored['model'].get('name')
+    if not isinstance(method, str):
+        return f'model.name must be text, got {_short(method)}'
+    values = _flat(stored)
+    for name in FIELDS:
+        if name not in values:
+            return f'the field {name} is missing'
+    for name, value in values.items():
+        rule = rule_of(name, method)
+        if rule is None:  # `validate` suggests the right name
+            continue
+        example = FIELDS[name].default if name in FIELDS else EXAMPLES.get(name)
+        if not (_holds(PLAIN, value) and _like(value, example) and _holds(rule, value)):
+            return f'{name} must be {_allowed_like(rule, example)}, got {_short(value)}'
+    return ''
+
+
+def _flat(stored: dict) -> dict[str, Any]:
+    """Return the fields of a stored config by their full names; what is not a section stays as it is."""
+    flat = {}
+    for section, value in stored.items():
+        if section in SECTIONS:
+            flat |= {f'{section}.{name}': item for name, item in value.items()}
+        else:
+            flat[section] = value
+    return flat
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    """Whether a rule allows a value, which may be of a type that the rule does not expect."""
+    try:
+        return bool(rule.holds(value))
+    except (TypeError, AttributeError, ValueError, OverflowError):
+        return False
+
+
+def _like(value: Any, example: Any) -> bool:
+    """Whether a value has the type of an example; a whole number may stand for a number. None: any type."""
+    if example is None:
+        return True
+    if isinstance(example, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, tuple) and isinstance(example, tuple) and example:
+        return all(_like(item, example[0]) for item in value)
+    return type(value) is type(example)
+
+
+def _allowed_like(rule: Rule, example: Any) -> str:
+    words = TYPES | {str: 'text', tuple: 'a list of texts'}
+    return words.get(type(example), PLAIN.allowed) if rule in (ANY, PLAIN) else rule.allowed
+
+
+def _short(value: Any) -> str:
+    """Return a value as JSON, cut off."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
 
 
 def check_same_run(

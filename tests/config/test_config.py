@@ -1,6 +1,9 @@
 """What a config may hold, and with which other config a run may be resumed."""
 
 import ast
+import copy
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -253,3 +256,66 @@ def test_every_field_of_every_recipe_has_a_help_text(name, tmp_path):
     if 'model' in recipe.config:
         assert explained['model.dtype'].startswith('type of the computation')
         assert 'filters' in explained.get('model.features', 'filters')
+
+
+WRONG_FILES = {
+    '': 'is damaged (',
+    '{': 'is damaged (',
+    '[' * 100_000: 'is damaged (',
+    '[]': 'must be a JSON object of sections, got []',
+    'null': 'must be a JSON object of sections, got null',
+    '3': 'must be a JSON object of sections, got 3',
+    '{}': 'model must be an object of fields, and is missing',
+}
+
+
+@pytest.mark.parametrize('content', WRONG_FILES)
+def test_a_stored_config_that_is_no_config_is_named(content, tmp_path):
+    path = tmp_path / 'config.json'
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as refused:
+        config_rules.load(path)
+    assert WRONG_FILES[content] in str(refused.value)
+    assert str(refused.value).endswith('or train again in a new --workdir')
+
+
+def test_a_stored_config_is_cut_off_or_not_utf_8(tmp_path):
+    path = tmp_path / 'config.json'
+    whole = json.dumps(config_rules.plain(recipes.get('simpropnet'))).encode()
+    for content in (whole[:-1], whole[: len(whole) // 2], b'\xff' + whole, whole + b'}'):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match='is damaged .* Restore the file'):
+            config_rules.load(path)
+
+
+@pytest.mark.parametrize('name', ['simpropnet', 'deeplabv3plus', 'canet', 'amp'])
+def test_a_stored_config_with_any_field_of_a_wrong_type_is_named(name, tmp_path):
+    path = tmp_path / 'config.json'
+    config = config_rules.plain(recipes.get(name))
+    config_rules.load(written(path, config))
+    for field, value in config_rules.fields(recipes.get(name)):
+        section, _, last = field.rpartition('.')
+        for wrong in (
+            None,
+            {},
+            {'a': 1},
+            'text' if not isinstance(value, str) else 3,
+            [None],
+            [[]],
+        ):
+            changed = copy.deepcopy(config)
+            (changed[section] if section else changed)[last] = wrong
+            with pytest.raises(ValueError, match=f'is damaged: {field} must be .*, got '):
+                config_rules.load(written(path, changed))
+    for section in ('data', 'model', 'train', 'select', 'eval'):
+        changed = {other: value for other, value in config.items() if other != section}
+        with pytest.raises(ValueError, match=f'is damaged: .*{section}'):
+            config_rules.load(written(path, changed))
+        for wrong in (None, [], 3, 'text'):
+            with pytest.raises(ValueError, match=f'{section} must be an object of fields, got'):
+                config_rules.load(written(path, config | {section: wrong}))
+
+
+def written(path, value):
+    path.write_text(json.dumps(value))
+    return path
