@@ -18,6 +18,12 @@ from jaxtyping import Bool
 from pycocotools import mask as library
 
 Id = int | str
+MOST_SIDE = 1_000_000  # pixels
+MOST_PIXELS = 200_000_000  # of a mask; as of a picture
+FORM = (
+    'It has images (id, file_name, height, width), categories (id, name) and annotations (image_id, category_id, '
+    'segmentation)'
+)
 
 
 class AnnotatedPicture(NamedTuple):
@@ -56,35 +62,25 @@ def read(path: str | os.PathLike) -> Annotated:
     """The images, categories and annotations of a file; masks are decoded by `mask`.
 
     Raises:
-      FileNotFoundError, ValueError: there is no such file, it is not COCO's JSON, an id is there twice, or an
-        annotation names an image or a category that is not there.
+      FileNotFoundError, ValueError: there is no such file, it is not COCO's JSON (names the entry), an id is there
+        twice, or an annotation names an image or a category that is not there.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no file {path}')
     try:
         content = json.loads(Path(path).read_bytes())
-        rows = {part: content[part] for part in ('images', 'categories', 'annotations')}
-        images = [
-            (one['id'], AnnotatedPicture(one['file_name'], int(one['height']), int(one['width'])))
-            for one in rows['images']
-        ]
-        categories = [(one['id'], str(one['name'])) for one in rows['categories']]
-        annotations = [
-            Annotation(
-                one.get('id', place),
-                one['image_id'],
-                one['category_id'],
-                bool(one.get('iscrowd')),
-                one.get('segmentation'),
-            )
-            for place, one in enumerate(rows['annotations'])
-        ]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as COCO's JSON ({error})") from error
-    except KeyError as error:
+    try:
+        rows = {part: _rows(content, part) for part in ('images', 'categories', 'annotations')}
+        images = [_image(row, f'images[{place}]') for place, row in enumerate(rows['images'])]
+        categories = [
+            _category(row, f'categories[{place}]') for place, row in enumerate(rows['categories'])
+        ]
+        annotations = [_annotation(row, place) for place, row in enumerate(rows['annotations'])]
+    except _WrongError as error:
         raise ValueError(
-            f"{path} lacks {error}: COCO's JSON has images (id, file_name, height, width), categories (id, name) and "
-            'annotations (image_id, category_id, segmentation)'
+            f"{path} cannot be read as COCO's JSON: {error}. {FORM}; export the file again"
         ) from error
     result = Annotated(dict(images), dict(categories), annotations)
     for kind, found, unique in (
@@ -107,6 +103,81 @@ def read(path: str | os.PathLike) -> Annotated:
     return result
 
 
+class _WrongError(Exception):
+    """What is wrong with an entry, and where."""
+
+
+def _rows(content: Any, part: str) -> list[dict]:
+    if not isinstance(content, dict):
+        raise _WrongError(f'it must be an object, got {_short(content)}')
+    if part not in content:
+        raise _WrongError(f'it lacks {part!r}')
+    rows = content[part]
+    if not isinstance(rows, list):
+        raise _WrongError(f'{part} must be a list, got {_short(rows)}')
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise _WrongError(f'{part}[{place}] must be an object, got {_short(row)}')
+    return rows
+
+
+def _image(row: dict, where: str) -> tuple[Id, AnnotatedPicture]:
+    file = _field(row, 'file_name', where, str, 'text')
+    if not file.strip() or '\0' in file:
+        raise _WrongError(f'{where}.file_name must be the name of a file, got {_short(file)}')
+    return _id(row, 'id', where), AnnotatedPicture(
+        file, _side(row, 'height', where), _side(row, 'width', where)
+    )
+
+
+def _category(row: dict, where: str) -> tuple[Id, str]:
+    name = _field(row, 'name', where, str | int, 'text')
+    return _id(row, 'id', where), str(name)
+
+
+def _annotation(row: dict, place: int) -> Annotation:
+    where = f'annotations[{place}]'
+    crowd = row.get('iscrowd')
+    if crowd not in (None, 0, 1):
+        raise _WrongError(f'{where}.iscrowd must be 0 or 1, got {_short(crowd)}')
+    return Annotation(
+        _id(row, 'id', where) if row.get('id') is not None else place,
+        _id(row, 'image_id', where),
+        _id(row, 'category_id', where),
+        bool(crowd),
+        row.get('segmentation'),
+    )
+
+
+def _id(row: dict, name: str, where: str) -> Id:
+    return _field(row, name, where, int | str, 'a whole number or text')
+
+
+def _side(row: dict, name: str, where: str) -> int:
+    """Return a height or width; some programs write 480.0."""
+    side = _field(row, name, where, int | float, 'a whole number')
+    if not 1 <= side <= MOST_SIDE or side != int(side):
+        raise _WrongError(
+            f'{where}.{name} must be a whole number of pixels, from 1 to {MOST_SIDE}, got {_short(side)}'
+        )
+    return int(side)
+
+
+def _field(row: dict, name: str, where: str, types: Any, words: str) -> Any:
+    if name not in row:
+        raise _WrongError(f'{where} lacks {name!r}')
+    value = row[name]
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise _WrongError(f'{where}.{name} must be {words}, got {_short(value)}')
+    return value
+
+
+def _short(value: Any) -> str:
+    """Return a value as JSON, cut off."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:60]}...'
+
+
 def mask(annotation: Annotation, picture: AnnotatedPicture) -> Bool[np.ndarray, 'H W']:
     """Where the annotated object is, as COCO's own tools draw it; several polygons are one object.
 
@@ -118,6 +189,10 @@ def mask(annotation: Annotation, picture: AnnotatedPicture) -> Bool[np.ndarray, 
     """
     height, width, outline = picture.height, picture.width, annotation.segmentation
     name = f'annotation {annotation.id} of {picture.file}'
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f'{name} has a picture of {width} x {height} pixels; at most {MOST_PIXELS // 10**6} million are read'
+        )
     if not outline:
         raise ValueError(
             f'{name} has no segmentation; a box is not enough, give polygons or run lengths'
@@ -125,6 +200,8 @@ def mask(annotation: Annotation, picture: AnnotatedPicture) -> Bool[np.ndarray, 
     try:
         if isinstance(outline, dict):
             return _from_runs(outline, height, width)
+        if not isinstance(outline, list):
+            raise TypeError('it must be a list of polygons or an object with size and counts')
         polygons = _polygons(outline, 10 * max(height, width))
         return library.decode(library.merge(library.frPyObjects(polygons, height, width))).astype(
             bool
@@ -144,10 +221,15 @@ def run_lengths(mask: Bool[np.ndarray, 'H W']) -> dict[str, Any]:
 
 
 def _polygons(outline, far) -> list[list[float]]:
+    if not all(isinstance(one, list) for one in outline):
+        raise TypeError('a polygon must be a list of numbers')
     if any(
         len(one) < 6 or len(one) % 2 for one in outline
     ):  # of four numbers, COCO's tools make a box
         raise ValueError('a polygon needs three points or more, x and y of each in turn')
+    numbers = (x for one in outline for x in one)
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers):
+        raise TypeError('a polygon must be a list of numbers')
     polygons = [[float(x) for x in one] for one in outline]
     if not all(
         math.isfinite(x) and abs(x) <= far for one in polygons for x in one
@@ -158,10 +240,14 @@ def _polygons(outline, far) -> list[list[float]]:
 
 def _from_runs(outline, height, width) -> Bool[np.ndarray, 'H W']:
     """The mask of runs. Not by the library, which leaves pixels unset where the runs are too few for the picture."""
-    size, counts = list(outline['size']), outline['counts']
+    if not {'size', 'counts'} <= outline.keys():
+        raise ValueError('run lengths need size and counts')
+    size, counts = outline['size'], outline['counts']
     if size != [height, width]:
         raise ValueError(f'its size is {size}, the picture has height {height} and width {width}')
     counts = _numbers(counts) if isinstance(counts, str) else counts
+    if not isinstance(counts, list):
+        raise TypeError('its counts must be text or a list of whole numbers')
     if (
         any(type(count) is not int or count < 0 for count in counts)
         or sum(counts) != height * width

@@ -1,5 +1,6 @@
 """COCO's annotations: the same object as polygon and as run lengths of both kinds; sentences about broken ones."""
 
+import copy
 import json
 
 import numpy as np
@@ -88,6 +89,11 @@ def test_a_file_is_read_and_held_against_itself(tmp_path):
     refused([1], "cannot be read as COCO's JSON")
     refused('[' * 100_000, "cannot be read as COCO's JSON")
     refused({'images': [image], 'categories': []}, "lacks 'annotations'")
+    refused(good | {'images': {}}, 'images must be a list, got {}')
+    for size in (10**12, 0, -1, 1.5, float('inf'), float('nan'), '10', None, [], True):
+        refused(
+            good | {'images': [image | {'height': size}]}, r'images\[0\].height must be a whole'
+        )
     refused(good | {'images': [image, image]}, '2 entries of image ids, but only 1')
     refused(
         good | {'annotations': [row | {'category_id': 4}]},
@@ -95,3 +101,53 @@ def test_a_file_is_read_and_held_against_itself(tmp_path):
     )
     with pytest.raises(FileNotFoundError, match='there is no file'):
         coco.read(tmp_path / 'other.json')
+
+
+def mistyped(value):
+    """Values of all other types, and a number that is too large for C."""
+    others = [None, True, 10**30, -1, 1.5, float('nan'), 'text', [], [1], [[]], {}, {'a': 1}]
+    return [other for other in others if type(other) is not type(value) or other in (10**30, -1)]
+
+
+@pytest.mark.parametrize('outline', [POLYGON, {'size': [10, 20], 'counts': [200]}])
+def test_any_value_of_a_wrong_type_ends_in_one_sentence_or_in_a_mask(tmp_path, outline):
+    path = tmp_path / 'instances.json'
+    image = {'id': 1, 'file_name': 'dogs/a.jpg', 'height': 10, 'width': 20}
+    row = {'id': 17, 'image_id': 1, 'category_id': 3, 'iscrowd': 1, 'segmentation': outline}
+    content = {'images': [image], 'categories': [{'id': 3, 'name': 'dog'}], 'annotations': [row]}
+    tried = 0
+    for place in places(content):
+        for wrong in mistyped(at(content, place)):
+            changed = copy.deepcopy(content)
+            at(changed, place[:-1])[place[-1]] = wrong
+            path.write_text(json.dumps(changed))
+            tried += 1
+            try:
+                annotated = coco.read(path)
+                for one in annotated.annotations:
+                    assert coco.mask(one, annotated.images[one.image]).shape == (10, 20)
+            except ValueError as error:
+                sentence = str(error)
+                assert '\n' not in sentence and sentence.startswith((str(path), 'annotation '))
+    assert tried > 200
+
+
+def places(value, before=()):
+    """Paths of all entries of a JSON value."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*before, key)
+            yield from places(item, (*before, key))
+
+
+def at(value, place):
+    for key in place:
+        value = value[key]
+    return value
+
+
+def test_a_size_that_does_not_fit_into_memory_is_refused_before_it_is_drawn():
+    huge = coco.AnnotatedPicture('a.jpg', 10**6, 10**6)
+    for outline in (POLYGON, {'size': [10**6, 10**6], 'counts': [10**12]}):
+        with pytest.raises(ValueError, match='1000000 x 1000000 pixels; at most 200 million'):
+            coco.mask(annotation(outline), huge)
