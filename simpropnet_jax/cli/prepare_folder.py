@@ -5,7 +5,8 @@
     simpropnet prepare folder photos --coco photos/instances.json --out prepared
 
 photos holds images/NAME.jpg (or any usual format) and masks/CLASS/NAME.png, at the size of the image as it is shown. An
-image may have masks of several classes. `simpropnet segment --help` says what a mask may be. With --coco, the masks
+image may have masks of several classes. `simpropnet segment --help` says what a mask may be. --mask_value,
+--mask_threshold and --invert say how to read masks with shades, ids or black objects. With --coco, the masks
 come from polygons and run lengths in COCO's JSON; iscrowd is void. photos may also hold:
 
   train.txt, val.txt   names of images, one a line: which to train and which to evaluate on. Without them each class
@@ -41,6 +42,23 @@ def add_arguments(parser: command_line.Parser) -> None:
         help="annotations in COCO's JSON, in place of masks/",
     )
     parser.add_argument(
+        '--mask_value',
+        type=float,
+        metavar='N',
+        help='pixels of this value are the object, in every mask',
+    )
+    parser.add_argument(
+        '--mask_threshold',
+        type=float,
+        metavar='T',
+        help='pixels of this value and above are the object, in every mask',
+    )
+    parser.add_argument(
+        '--invert',
+        action='store_true',
+        help='object and background of every mask change places (black objects on white)',
+    )
+    parser.add_argument(
         '--out',
         type=Path,
         metavar='DIR',
@@ -66,7 +84,16 @@ def main(args) -> None:
     """Check the folder, say what was found, and prepare it."""
     from simpropnet_jax.datasets.folder.prepare import prepare
 
-    findings = prepare(args.folder, args.coco, args.out, args.val, args.longest_side)
+    findings = prepare(
+        args.folder,
+        args.coco,
+        args.out,
+        args.val,
+        args.longest_side,
+        mask_value=args.mask_value,
+        mask_threshold=args.mask_threshold,
+        invert=args.invert,
+    )
     print(findings, end='')
     if findings.mistakes:
         errors.stop(f'{args.folder} has mistakes, listed above; nothing was written')

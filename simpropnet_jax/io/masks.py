@@ -191,15 +191,21 @@ def describe_mask(label: UInt8[np.ndarray, 'H W'], name: str = 'the mask') -> st
 def oddities(label: UInt8[np.ndarray, 'H W']) -> list[str]:
     """Return what looks like a misread mask, a phrase for each oddity; usually none."""
     found, void = label == FOREGROUND, label == VOID
-    border = np.concatenate([found[0], found[-1], found[1:-1, 0], found[1:-1, -1]])
     phrases = []
     if found.mean() > MUCH:
         phrases.append('the object covers nearly the whole picture')
     if void.sum() > found.sum() > 0:
         phrases.append('void is larger than the object')
-    if border.mean() > MUCH:
+    if share_of_border(label) > MUCH:
         phrases.append('the object covers nearly the whole border; is it the background? --invert')
     return phrases
+
+
+def share_of_border(label: Shaped[np.ndarray, 'H W']) -> float:
+    """Return the share of a label's border that is foreground."""
+    found = label == FOREGROUND
+    border = np.concatenate([found[0], found[-1], found[1:-1, 0], found[1:-1, -1]])
+    return float(border.mean())
 
 
 def _label(found, void, missing, options) -> np.ndarray:

@@ -188,7 +188,7 @@ def test_what_is_odd_is_said_and_overlaps_go_to_the_smaller_mask(drawn, tmp_path
         f'empty mask (not used)\n      {SORTED[2]}/twin',
         'overlap (the one of the smaller area is on top)',
         '2 x object smaller than the networks can see',
-        f'wrong way round?\n      {SORTED[0]} in twin.png (100%)',
+        f'wrong way round? (--invert)\n      {SORTED[0]} in twin.png (100%)',
         'twice, on one list\n      third and twin',
     ):
         assert line in report, (line, report)
@@ -352,9 +352,67 @@ def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
         fold=1,
     )
     refused('fold must be from 0 to 1, got 2', fold=2)
-    refused("train.frozen names 'head', but no parameter path begins with it", train__frozen=('head',))
+    refused(
+        "train.frozen names 'head', but no parameter path begins with it", train__frozen=('head',)
+    )
     every = ('backbone', 'project')
     refused(
         'config.train.frozen is .* which is every parameter: nothing would be trained',
         train__frozen=every,
     )
+
+
+def write_disks(folder, shades=None, background=0):
+    """Six images with a disk of 255, a rim of another value or a void one, for class cat."""
+    rng = np.random.default_rng(0)
+    for part in ('images', 'masks/cat'):
+        (folder / part).mkdir(parents=True)
+    rows, columns = np.mgrid[:60, :80]
+    distance = np.hypot(rows - 30, columns - 40)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (60, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / 'images' / f'{number}.png')
+        mask = np.select([distance < 14, distance < 16], [255, shades or 255], background)
+        Image.fromarray(mask.astype(np.uint8)).save(folder / 'masks' / 'cat' / f'{number}.png')
+    return (distance < 16).mean(), (distance < 14).mean()
+
+
+def test_masks_with_shades_are_mistakes_until_a_flag_says_how_to_read_them(tmp_path, capsys):
+    share, inner = write_disks(tmp_path / 'trimap', 128)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / 'trimap')])
+    said = capsys.readouterr().out
+    assert '6 x mask that cannot be read' in said and 'Nothing is odd' not in said
+    assert 'shades of gray (0, 128, 255)' in said and '--mask_threshold 128' in said
+    for flag, expected in (('--mask_threshold=128', share), ('--mask_value=255', inner)):
+        main([str(tmp_path / 'trimap'), flag])
+        row = capsys.readouterr().out.splitlines()[1].split()
+        assert row[0] == 'cat' and row[3:5] == [f'{expected:.1%}', '0.0%']
+
+
+def test_black_objects_on_white_and_much_void_are_odd(tmp_path, capsys):
+    share, inner = write_disks(tmp_path / 'white', 1, 0)
+    for path in (tmp_path / 'white' / 'masks' / 'cat').iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(path)), 0, 255).astype(np.uint8)).save(path)
+    main([str(tmp_path / 'white')])
+    said = capsys.readouterr().out
+    assert '6 x mask that covers nearly the whole border: is it the wrong way round? (--inv' in said
+    main([str(tmp_path / 'white'), '--invert'])
+    said = capsys.readouterr().out
+    assert f'{share:.1%}' in said and 'Nothing is odd.' in said
+    write_disks(tmp_path / 'void', 1)
+    main([str(tmp_path / 'void')])
+    said = capsys.readouterr().out
+    header, row = said.splitlines()[:2]
+    assert 'of the image              void' in header
+    assert row.split()[3:5] == [f'{share - inner:.1%}', f'{inner:.1%}']
+    assert '6 x void larger than the object' in said
+    shutil.copytree(tmp_path / 'void' / 'masks' / 'cat', tmp_path / 'void' / 'masks' / 'dog')
+    main([str(tmp_path / 'void')])
+    assert '6 x image where two classes have the same mask' in capsys.readouterr().out
+
+
+def test_flags_for_masks_do_not_go_with_annotations(tmp_path, refused):
+    write_disks(tmp_path / 'p')
+    with refused('--mask_value, --mask_threshold and --invert are for masks/'):
+        main([str(tmp_path / 'p'), '--coco', 'x.json', '--invert'])

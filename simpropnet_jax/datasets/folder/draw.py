@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +11,12 @@ from PIL import Image
 
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.folder.inputs import Entry
-from simpropnet_jax.io import images
+from simpropnet_jax.io import images, masks
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 TINY = (
     8 / 321
 ) ** 2  # share of the image: a cell of the networks' features, 8 x 8 of 321 x 321 pixels
-NEARLY_ALL = 0.95  # share of the image above which a mask may be the wrong way round
 TURNED = 274  # EXIF's number of the orientation; 1: upright
 
 
@@ -59,14 +59,14 @@ def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | No
             file.getexif().get(TURNED, 1) != 1,
             file.size,
         )
-    masks = _masks(entry, pixels.shape[:2], own_size, findings)
+    labels = _masks(entry, pixels.shape[:2], own_size, findings)
     if findings.mistakes:
         return None, findings
     if turned:
         findings.odd(
             'image that its EXIF data turn (masks were taken to be turned, too)', entry.image.name
         )
-    label = _label(entry, masks, names, findings)
+    label = _label(entry, labels, names, findings)
     height, width = label.shape
     scale = longest / max(height, width) if longest else 1
     keep = form == 'JPEG' and mode in ('RGB', 'L') and not turned and scale >= 1
@@ -93,7 +93,7 @@ def png(pixels: UInt8[np.ndarray, '...']) -> bytes:
 
 def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
     """Every mask, those of the image's size; what is wrong with the others is in the findings."""
-    masks = []
+    labels = []
     for mask in entry.masks:
         try:
             read = mask.read()
@@ -113,16 +113,16 @@ def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
             )
             sizes = f'{mask.name} is {size(read.shape)}, {entry.image.name} {size(shape)}'
             findings.mistake('mask of another size than its image', sizes + why)
-        masks.append(read)
-    return masks
+        labels.append(read)
+    return labels
 
 
-def _label(entry: Entry, masks: list[np.ndarray], names, findings: Findings) -> np.ndarray:
+def _label(entry: Entry, labels: list[np.ndarray], names, findings: Findings) -> np.ndarray:
     """All classes in one label: where they overlap, the class with the smaller area is on top, void below all."""
-    shape = masks[0].shape
+    shape = labels[0].shape
     of_class: dict[str, np.ndarray] = {}
     void = np.zeros(shape, bool)
-    for mask, read in zip(entry.masks, masks, strict=True):
+    for mask, read in zip(entry.masks, labels, strict=True):
         found = read == FOREGROUND
         void |= read == VOID
         if mask.class_name is None:
@@ -141,18 +141,39 @@ def _label(entry: Entry, masks: list[np.ndarray], names, findings: Findings) -> 
             f'{entry.id} ({", ".join(sorted(of_class))}: {overlap.mean():.1%} of the image)',
         )
     for name, found in of_class.items():
-        _oddities_of_size(f'{name} in {entry.image.name}', found.mean(), findings)
+        what = f'{name} in {entry.image.name}'
+        _oddities_of_mask(what, np.where(found, FOREGROUND, np.where(void, VOID, 0)), findings)
+    for name, other in _same(of_class):
+        findings.odd('image where two classes have the same mask', f'{entry.id} ({name}, {other})')
     return label
 
 
-def _oddities_of_size(what, share, findings):
+def _same(of_class) -> list[tuple[str, str]]:
+    """Pairs of classes with one mask."""
+    return [
+        (name, other)
+        for name, other in itertools.combinations(sorted(of_class), 2)
+        if of_class[name].any() and np.array_equal(of_class[name], of_class[other])
+    ]
+
+
+def _oddities_of_mask(what, label, findings):
+    share = (label == FOREGROUND).mean()
     if 0 < share < TINY:
         findings.odd(
             'object smaller than the networks can see (8 x 8 of 321 x 321 pixels)',
             f'{what} ({share:.3%})',
         )
-    if share > NEARLY_ALL:
+    if share > masks.MUCH:
         findings.odd(
-            'mask that covers nearly the whole image: is it the wrong way round?',
+            'mask that covers nearly the whole image: is it the wrong way round? (--invert)',
             f'{what} ({share:.0%})',
         )
+    elif masks.share_of_border(label) > masks.MUCH:
+        findings.odd(
+            'mask that covers nearly the whole border: is it the wrong way round? (--invert)',
+            f'{what} ({share:.0%})',
+        )
+    void = (label == VOID).mean()
+    if void > share > 0:
+        findings.odd('void larger than the object', f'{what} ({void:.1%} and {share:.1%})')

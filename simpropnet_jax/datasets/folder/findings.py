@@ -34,7 +34,7 @@ class Findings:
     def __str__(self) -> str:
         """The mistakes, then what is odd: number, kind, and the first examples of each."""
         text = _section('MISTAKES, to be mended first', self.mistakes)
-        return text + (_section('ODD', self.oddities) or 'Nothing is odd.\n')
+        return (text + _section('ODD', self.oddities)) or 'Nothing is odd.\n'
 
 
 def _section(title: str, kinds: dict[str, list[str]]) -> str:

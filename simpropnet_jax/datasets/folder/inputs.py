@@ -8,6 +8,7 @@ import numpy as np
 
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.io import coco, images
+from simpropnet_jax.io.masks import DEFAULT, MaskOptions
 
 IMAGES, MASKS = 'images', 'masks'
 MOST_CLASSES = 254  # a label has a byte a pixel; 0 is the background, 255 void
@@ -40,9 +41,13 @@ class Entry(NamedTuple):
         return {mask.class_name for mask in self.masks if mask.class_name is not None}
 
 
-def find_masks(folder: Path, findings: Findings) -> list[Entry]:
+def find_masks(folder: Path, findings: Findings, options: MaskOptions = DEFAULT) -> list[Entry]:
     """The entries of a folder with images/NAME.* and masks/CLASS/NAME.*, by id.
 
+    Args:
+      folder: with both folders.
+      findings: what is odd is added.
+      options: how to read every mask.
     Raises:
       ValueError: it has not both folders, or no images, or no classes.
     """
@@ -69,7 +74,7 @@ def find_masks(folder: Path, findings: Findings) -> list[Entry]:
             shown = f'{path.name}/{mask.name}'
             if name in pictures:
                 found.setdefault(name, []).append(
-                    Mask(path.name, shown, lambda mask=mask: images.read_mask(mask))
+                    Mask(path.name, shown, lambda mask=mask: images.read_mask(mask, options))
                 )
             elif name.casefold() in folded:
                 findings.odd(

@@ -16,12 +16,22 @@ from simpropnet_jax.datasets.folder import inputs, lists, store
 from simpropnet_jax.datasets.folder.draw import draw, png
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.io.labels import VOID
+from simpropnet_jax.io.masks import DEFAULT, MaskOptions
 
 AHEAD = 16  # images that are decoded before they are asked for
 
 
 def prepare(
-    folder: Path, annotations: Path | None, out: Path | None, fraction: float, longest: int
+    folder: Path,
+    annotations: Path | None,
+    out: Path | None,
+    fraction: float,
+    longest: int,
+    *,
+    mask_value: float | int | None = None,
+    mask_threshold: float | int | None = None,
+    invert: bool = False,
 ) -> Findings:
     """Check a folder and, if nothing is wrong with it, prepare it.
 
@@ -29,6 +39,9 @@ def prepare(
       annotations: a file of COCO's; None: there are folders of masks.
       out: None: nothing is written.
       fraction, longest: of the flags --val and --longest_side.
+      mask_value: pixels of this value are the object, in every mask.
+      mask_threshold: pixels of this value and above are the object.
+      invert: object and background of every mask change places.
     Returns:
       What is wrong, and what is odd.
     Raises:
@@ -38,11 +51,8 @@ def prepare(
         raise FileNotFoundError(f'there is no folder {folder}')
     if out is not None and out.exists():
         raise ValueError(f'{out} is there already: delete it, or give another --out')
-    findings = Findings()
-    if annotations is None:
-        entries = inputs.find_masks(folder, findings)
-    else:
-        entries = inputs.find_annotated(folder, annotations, findings)
+    findings, options = Findings(), MaskOptions(mask_value, mask_threshold, invert).check()
+    entries = _entries(folder, annotations, options, findings)
     if not entries:
         findings.mistake('folder in which no image has a mask', str(folder))
         return findings
@@ -54,8 +64,9 @@ def prepare(
     if parent:
         parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='unfinished_', dir=parent) as unfinished:
-        target, content = Path(unfinished, 'prepared'), []
-        labelled = _draw_all(entries, names, longest, target if out else None, content, findings)
+        target, content, void = Path(unfinished, 'prepared'), [], {}
+        drawn = _draw_all(entries, names, longest, target if out else None, content, findings)
+        labelled = _noting_void(drawn, void)
         first = next(labelled, None)
         index = first and Index.build(itertools.chain([first], labelled), {}, len(names))
         if findings.mistakes:
@@ -63,11 +74,22 @@ def prepare(
         index = _listed(folder, index, content, names, fraction, findings)
         if findings.mistakes:
             return findings
-        print(_table(index, names, held_out))
+        print(_table(index, names, held_out, void))
         if out:
             store.write(target, index, names, held_out)
             os.rename(target, out)
     return findings
+
+
+def _entries(folder, annotations, options, findings) -> list[inputs.Entry]:
+    """The images with masks, of folders or of annotations."""
+    if annotations is None:
+        return inputs.find_masks(folder, findings, options)
+    if options != DEFAULT:
+        raise ValueError(
+            '--mask_value, --mask_threshold and --invert are for masks/: leave them out with --coco'
+        )
+    return inputs.find_annotated(folder, annotations, findings)
 
 
 def _draw_all(
@@ -100,6 +122,13 @@ def _draw_all(
             yield entry.id, drawn.label
 
 
+def _noting_void(labelled, void) -> Iterator[tuple[str, np.ndarray]]:
+    """The same ids and labels; adds the share of void pixels of each to `void`, by id."""
+    for name, label in labelled:
+        void[name] = (label == VOID).mean()
+        yield name, label
+
+
 def _listed(folder, index, content, names, fraction, findings) -> Index:
     """The index with the lists of images, those that are given or else drawn."""
     shows = index.pixels[:, 1:] > 0
@@ -112,17 +141,19 @@ def _listed(folder, index, content, names, fraction, findings) -> Index:
     )
 
 
-def _table(index: Index, names, held_out) -> str:
-    """A row for each class: images on each list, and the median share of the image that it covers."""
-    rows = [('class', 'train', 'val', 'of the image', 'held out by fold')]
+def _table(index: Index, names, held_out, void) -> str:
+    """A row for each class: images on each list, and the median shares of the image that it and void cover."""
+    rows = [('class', 'train', 'val', 'of the image', 'void', 'held out by fold')]
+    void_shares = np.array([void[name] for name in index.ids])
     for class_id, name in enumerate(names[1:], 1):
         pixels = index.pixels[:, class_id]
         share = (
             np.median((pixels / (index.height * index.width))[pixels > 0]) if pixels.any() else 0.0
         )
+        empty = np.median(void_shares[pixels > 0]) if pixels.any() else 0.0
         counts = [str((pixels[index.lists[one]] > 0).sum()) for one in lists.FILES]
         folds = ', '.join(str(fold) for fold, held in enumerate(held_out) if class_id in held)
-        rows.append((name, *counts, f'{share:.1%}', folds or '-'))
+        rows.append((name, *counts, f'{share:.1%}', f'{empty:.1%}', folds or '-'))
     widest = max(len(row[0]) for row in rows)
     return (
         '\n'.join(
