@@ -12,16 +12,13 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from simpropnet_jax.inference import Segmenter, read_support
-from simpropnet_jax.io import images
+from simpropnet_jax.io import formats, images
 from simpropnet_jax.io import overlay as visualize
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 SIDE = 800  # pixels: the longer side of what is kept, shown and given to the network, whose own input is smaller
 MOST_PIXELS = 120_000_000  # of a picture; reading it takes some fifteen bytes each, for a moment
 MOST_SUPPORTS, MOST_QUERIES = 10, 50  # of one user: all are kept in memory
-FORMATS = sorted(
-    {Image.registered_extensions()[e] for e in images.ENDINGS if e in Image.registered_extensions()}
-)
 
 
 class UploadedPicture(NamedTuple):
@@ -217,7 +214,7 @@ def _plain_names(*paths):
 def _check(path):
     """Refuses what is no picture, and by the file's first bytes alone what is too large."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=formats.pictures()) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         raise ValueError(
@@ -225,7 +222,7 @@ def _check(path):
         ) from None
     except Exception:
         raise ValueError(
-            f'{path} is not a picture of a known format ({", ".join(FORMATS)}), or damaged'
+            f'{path} is not a picture of a known format ({", ".join(formats.pictures())}), or damaged'
         ) from None
     if width * height > MOST_PIXELS:
         raise ValueError(

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from simpropnet_jax.episodes.options import BACKENDS
+from simpropnet_jax.io import formats
 from simpropnet_jax.io.labels import VOID
 
 BATCHES_AHEAD = 2  # decoded in advance: bounds the memory, and is enough to keep the workers busy
@@ -337,7 +338,7 @@ def _decode(source, number, size, label_size):
 
 def _open_image(jpeg: bytes) -> Image.Image:
     """Open a colour, gray or CMYK JPEG as RGB."""
-    image = Image.open(io.BytesIO(jpeg))
+    image = Image.open(io.BytesIO(jpeg), formats=formats.STORED)
     if image.mode != 'CMYK':
         return image.convert('RGB')
     light = 255 - np.asarray(image, np.uint16)
@@ -348,7 +349,7 @@ def _open_image(jpeg: bytes) -> Image.Image:
 
 
 def _open_label(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)))
+    return np.asarray(Image.open(io.BytesIO(png), formats=('PNG',)))
 
 
 def _resize(

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from simpropnet_jax.io import masks
+from simpropnet_jax.io import formats, masks
 from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.io.masks import DEFAULT, MaskOptions
 
@@ -234,7 +234,7 @@ def opened(path) -> Image.Image:
     with _opening:  # the limit is one for all threads
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            return Image.open(path, formats=formats.pictures())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -13,6 +13,7 @@ from PIL import Image
 from simpropnet_jax.analysis import background, hierarchy_table, overlap, similarity
 from simpropnet_jax.evaluation.results import result_file, tables
 from simpropnet_jax.evaluation.results.grouping import Result
+from simpropnet_jax.io import formats
 from simpropnet_jax.report import curves, study_table
 from simpropnet_jax.report.curves import Curve
 
@@ -194,7 +195,7 @@ def _curve(folder, name):
 
 
 def _picture(folder, name):
-    with Image.open(folder / name) as picture:
+    with Image.open(folder / name, formats=formats.STORED) as picture:
         picture.verify()
     return name
 
