@@ -202,6 +202,46 @@ def test_files_of_a_wrong_size_or_content_are_counted_and_named(source, episodes
     refused(r'1 not expected \(elsewhere.png\)', labels, source, episodes)
 
 
+def test_probability_maps_are_refused_and_not_scored_as_all_object(source, episodes, tmp_path):
+    write(tmp_path, source, episodes, left_half)
+    height, width = label_of(source, episodes[1, 0][1].query).shape
+    ramp = np.linspace(0, 1, width) * np.ones((height, 1))
+    path = tmp_path / 'simpropnet_f0_s0_k1_0001.png'
+    for values in (
+        ramp * 255,
+        ramp * 250,
+        np.round(ramp * 3) * 40,
+        np.round(ramp * 2),
+        1 + ramp * 9,
+    ):
+        Image.fromarray(values.astype(np.uint8)).save(path)
+        refused(
+            r'1 unreadable .*_0001.png: has shades of gray \(.*apply a threshold first, and save 0',
+            tmp_path,
+            source,
+            episodes,
+        )
+    Image.fromarray((ramp * 65535).astype(np.uint16)).save(path)
+    refused('_0001.png: has shades of gray', tmp_path, source, episodes)
+    Image.fromarray(np.dstack([(ramp * 255).astype(np.uint8)] * 3)).save(path)
+    refused('_0001.png: has shades of gray', tmp_path, source, episodes)
+
+
+@pytest.mark.parametrize('value', [1, 255])
+def test_binary_masks_named_by_image_are_refused(value, source, episodes, tmp_path):
+    for number in range(60, 120):
+        label = label_of(source, number)
+        mask = ((label > 0) & (label < 255)) * np.uint8(value)
+        Image.fromarray(mask).save(tmp_path / f'{source.ids[number]}.png')
+    refused(
+        f'named by image, which hold class ids, but they only hold 0, {value}; the classes of this fold are 1, 2, 3, 4,'
+        ' 5. Write class ids, or name binary masks by episode',
+        tmp_path,
+        source,
+        episodes,
+    )
+
+
 @pytest.fixture
 def config(source, monkeypatch):
     from configs import prototype

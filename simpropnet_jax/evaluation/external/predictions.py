@@ -35,6 +35,7 @@ from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.naming import protocol_word
 from simpropnet_jax.io import images
 from simpropnet_jax.io.labels import FOREGROUND, VOID
+from simpropnet_jax.io.masks import UnclearMaskError
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.progress import Progress
 from simpropnet_jax.setup.data import data_word, evaluation_episodes, open_data
@@ -47,6 +48,7 @@ class Predictions:
 
     Attributes:
       by_image: whether the files are named by image, and not by episode.
+      seen: the class ids in the files that were read, where they are named by image.
 
     Raises:
       ValueError, OSError: there is no such folder, or files are missing or not expected; names the first of them.
@@ -58,6 +60,7 @@ class Predictions:
             raise FileNotFoundError(f'there is no folder {folder} with predictions')
         ids = index.ids
         self.folder, self._index, self._set = folder, index, (protocol, fold)
+        self.seen: set[int] = set()
         by_episode = {
             f'{episode_name(protocol, fold, shot, seed, number)}.png'
             for (shot, seed), drawn in episodes.items()
@@ -90,11 +93,11 @@ class Predictions:
         Raises:
           ValueError: the file cannot be read, or has another size; without its name.
         """
-        values = (
-            _read_classes(path, len(self._index.class_names))
-            if self.by_image
-            else images.read_mask(path)
-        )
+        if self.by_image:
+            values = _read_classes(path, len(self._index.class_names))
+            self.seen |= set(np.unique(values).tolist())
+        else:
+            values = _read_object(path)
         if values.shape not in sizes:
             wanted = ' or '.join(f'{width} x {height}' for height, width in dict.fromkeys(sizes))
             raise ValueError(f'{values.shape[1]} x {values.shape[0]}, not {wanted}')
@@ -152,6 +155,8 @@ def score_predictions(
         },
     )
     shots, kept, classes = {}, {}, classes or source.index.novel_classes(fold)
+    if predictions.by_image:
+        _refuse_binary(folder, predictions.seen, classes)
     for shot in sorted({shot for shot, _ in episodes}):
         sets = {seed: drawn for (k, seed), drawn in episodes.items() if k == shot}
         kept[shot] = _episode_counts(sets, shot, counts, label_size).named(source.ids)
@@ -183,6 +188,25 @@ def _counts(predictions, path, label, class_id, protocol) -> list[int]:
 def _stretched(label, side):
     """To a square, nearest, as the loader stretches labels."""
     return np.asarray(Image.fromarray(label).resize((side, side), Image.NEAREST))
+
+
+def _read_object(path: Path) -> UInt8[np.ndarray, 'H W']:
+    """The label of a mask of one object; ValueError for anything but two values."""
+    try:
+        return images.read_mask(path, binary=True)
+    except UnclearMaskError as error:
+        raise ValueError(f'{error.reason}; apply a threshold first, and save 0 and 255') from error
+
+
+def _refuse_binary(folder, seen, classes):
+    """Refuses masks of one object that are named by image: nobody can tell which class they are of."""
+    objects = seen - {0}
+    if objects and objects <= {1, VOID} and not set(classes) <= {1}:
+        raise ValueError(
+            f'{folder} has masks named by image, which hold class ids, but they only hold '
+            f'{", ".join(map(str, sorted(seen)))}; the classes of this fold are {", ".join(map(str, classes))}. '
+            'Write class ids, or name binary masks by episode, as `simpropnet episodes` lists them'
+        )
 
 
 def _read_classes(path: Path, classes: int) -> UInt8[np.ndarray, 'H W']:
