@@ -11,7 +11,7 @@ from PIL import Image
 
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.folder.inputs import Entry
-from simpropnet_jax.io import images, masks
+from simpropnet_jax.io import formats, images, masks
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 TINY = (
@@ -52,7 +52,7 @@ def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | No
         findings.mistake('image that cannot be read', str(error))
         return None, findings
     stored = entry.image.read_bytes()
-    with Image.open(io.BytesIO(stored)) as file:
+    with Image.open(io.BytesIO(stored), formats=formats.pictures()) as file:
         form, mode, turned, own_size = (
             file.format,
             file.mode,
