@@ -17,18 +17,18 @@ def evaluate(
     config: ConfigDict | None = None,
     pictures: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a trained run on the classes that it was not trained on.
+    """Evaluate a trained run on its novel classes.
 
     This is `simpropnet eval`: it prints the table and writes the result file to eval/ in the run folder.
 
     Args:
-      run: folder or gs:// URL that the training wrote to.
+      run: folder or gs:// URL of the training.
       which: checkpoint, 'best', 'latest' or a step.
-      inputs: what the method is given, see `simpropnet eval --help`.
-      config: the config of the training with other fields of `eval`; None: the stored one.
-      pictures: draw the best, median and worst episode of each class.
+      inputs: inputs of the method, see `simpropnet eval --help`.
+      config: the training's config with other fields of `eval`; None takes the stored config.
+      pictures: whether to draw the best, median and worst episode of each class.
     Returns:
-      What the result file holds. `result['shots']['1']['square']['miou']` is the 1-shot mIoU as a fraction of one.
+      The content of the result file. `result['shots']['1']['square']['miou']` is the 1-shot mIoU as a fraction of one.
     Raises:
       ValueError, OSError: in one sentence, what is wrong.
 

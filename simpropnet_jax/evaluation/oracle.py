@@ -28,19 +28,19 @@ from simpropnet_jax.setup.weights import restore
 logger = logging.getLogger(__name__)
 
 VAL = 'val'
-WEAK = 0.5  # val mIoU below which an oracle is called weak: it misses much for reasons of its own
+WEAK = 0.5  # an oracle with a lower val mIoU is called weak: it misses much for reasons unrelated to few-shot learning
 BATCHES_IN_FLIGHT = 2
 
 
 class LabelPredictor:
-    """Label maps of the val images by any weights of one module; compiles at the first call only.
+    """Predict label maps of the val images with any weights of one module; compiles at the first call only.
 
     Args:
-      module: with logits.
-      convention: of the backbone's weights, see `backbones.normalise`.
+      module: a network with logits.
+      convention: convention of the backbone's weights, see `backbones.normalise`.
       size: side in pixels to which images are stretched.
-      mesh: with an axis 'data'; `batch` is rounded up to a multiple of its devices.
-      backend: of the loader.
+      mesh: a mesh with an axis 'data'; `batch` is rounded up to a multiple of its devices.
+      backend: backend of the loader.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LabelPredictor:
         self._predict = jax.jit(predict, out_shardings=sharding.replicated(mesh))
 
     def __call__(self, variables) -> Iterator[tuple[int, UInt8[np.ndarray, 'H W']]]:
-        """(image number, class ids at the label's own size) of each val image, in order."""
+        """Yield (image number, class ids at the label's original size) of each val image, in order."""
         waiting = deque()
 
         def collect():
@@ -103,26 +103,26 @@ def confusion(
     label: UInt8[np.ndarray, 'H W'],
     classes: int = len(CLASS_NAMES),
 ) -> Int[np.ndarray, 'k k']:
-    """Pixels of each class (row) that were predicted as each class (column); void pixels are left out."""
+    """Count pixels of each class (row) predicted as each class (column), without void pixels."""
     known = label != VOID
     cells = label[known].astype(np.int64) * classes + prediction[known]
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 def class_iou(matrix: Int[np.ndarray, 'k k']) -> Float[np.ndarray, ' k']:
-    """IoU of each class; nan where neither truth nor prediction has it."""
+    """Compute the IoU of each class; nan if neither truth nor prediction has it."""
     right = np.diag(matrix)
     union = matrix.sum(0) + matrix.sum(1) - right
     return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
 def score(predictor: LabelPredictor, source, variables, out: Path | None = None) -> dict:
-    """Scores the label maps of the val images at their own sizes, void ignored, as PASCAL VOC does.
+    """Score the label maps of the val images at their original sizes, void ignored, as in PASCAL VOC.
 
     Args:
-      out: folder to which they are written; None: they are not.
+      out: folder for the label maps; None does not write them.
     Returns:
-      `miou` over all classes, background included, that are there at all; `per_class`, None for one that is not;
+      `miou` over all classes that occur, including background; `per_class`, None for a class that does not occur;
       `pixel_accuracy`, `images`.
     """
     total = np.zeros((len(source.index.class_names),) * 2, np.int64)
@@ -157,11 +157,11 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
     """Evaluate a trained supervised network on the val list, at `config.eval.size`, and print a table.
 
     Args:
-      run: of a supervised network. The result goes to supervised/ in its folder.
+      run: run of a supervised network. The result goes to supervised/ in its folder.
       which: checkpoint, 'best', 'latest' or a step.
-      out: folder for the predicted label maps; None: they are not kept.
+      out: folder for the predicted label maps; None does not keep them.
     Returns:
-      The record that was written; `weak_oracle` says whether the mIoU is below 0.5.
+      The written record; `weak_oracle` tells whether the mIoU is below 0.5.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
@@ -207,7 +207,7 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
 
 
 def table(record: dict) -> str:
-    """IoU of each class in percent, the mIoU at the end, and whether this is a weak oracle."""
+    """Format the IoU of each class in percent, then the mIoU, and whether this is a weak oracle."""
 
     def percent(value):
         return '-' if value is None else f'{100 * value:.2f}'
@@ -223,15 +223,15 @@ def table(record: dict) -> str:
 
 
 def palette() -> Shaped[np.ndarray, '256 3']:
-    """PASCAL VOC's colours: an index's bits, from the lowest, are the highest of red, green, blue, then the next."""
+    """Return PASCAL VOC's colours: an index's bits, from the lowest, fill red, green, blue from their highest bits."""
     bits = (
         np.arange(256)[:, None, None] >> np.arange(9).reshape(3, 3) & 1
-    )  # [256, which of a colour's bits, colour]
+    )  # [256, bit of a colour, colour]
     return (bits << np.array([7, 6, 5])[:, None]).sum(1).astype(np.uint8)
 
 
 def write_label(path: Path, label: UInt8[np.ndarray, 'H W']) -> None:
-    """A label map as PNG with PASCAL VOC's palette."""
+    """Write a label map as PNG with PASCAL VOC's palette."""
     if jax.process_index() == 0:
         image = Image.fromarray(label)
         image.putpalette(palette().tobytes())
@@ -239,13 +239,13 @@ def write_label(path: Path, label: UInt8[np.ndarray, 'H W']) -> None:
 
 
 def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, ' p']:
-    """IoU of each pair's class in its image, between a folder's predicted label maps and the truth; void ignored.
+    """Compute the IoU of each pair's class in its image, of a folder's predicted label maps; void is ignored.
 
     Args:
-      folder: of ID.png, as `evaluate_run` writes them: one channel (gray or palette) of class ids, the label's size.
-      source: of the labels.
+      folder: folder of ID.png, as from `evaluate_run`: one channel (gray or palette) of class ids, the label's size.
+      source: source of the labels.
     Raises:
-      FileNotFoundError, ValueError: a file is missing, of another size, or holds no class ids; names it.
+      FileNotFoundError, ValueError: names a file that is missing, has another size, or holds no class ids.
     """
     folder = Path(folder)
     images, rows = np.unique(pairs.image, return_inverse=True)
@@ -265,15 +265,15 @@ def oracle_iou(folder: str | Path, source, pairs: Pairs) -> Float[np.ndarray, ' 
 
 
 def oracle_quality(folder: Path, source) -> dict[str, Any]:
-    """How good the oracle is: mIoU over all classes of the val images whose label maps are there, void ignored.
+    """Measure the oracle: mIoU over all classes of the val images that have label maps, void ignored.
 
     Args:
-      folder: of ID.png, see `oracle_iou`.
+      folder: folder of ID.png, see `oracle_iou`.
     Returns:
-      `folder`, `miou`, `images` (that were there), `listed` (on the val list), and `weak`, whether the mIoU is below
+      `folder`, `miou`, `images` (with label maps), `listed` (on the val list), and `weak`, whether the mIoU is below
       0.5.
     Raises:
-      ValueError: a file is no label map of its image; or there is none of any val image.
+      ValueError: a file is not a label map of its image, or no val image has a label map.
     """
     numbers = np.flatnonzero(source.index.lists[VAL])
     there = [int(n) for n in numbers if (folder / f'{source.ids[n]}.png').is_file()]
@@ -301,12 +301,12 @@ def oracle_quality(folder: Path, source) -> dict[str, Any]:
 def read_label(
     path: Path, shape: tuple[int, int], classes: int = len(CLASS_NAMES)
 ) -> UInt8[np.ndarray, 'H W']:
-    """A predicted label map from a PNG.
+    """Read a predicted label map from a PNG.
 
     Args:
-      shape: height and width that it must have.
+      shape: required height and width.
     Raises:
-      ValueError: it has not, or it is not a map of class ids; names the file.
+      ValueError: names a file of another size, or without class ids.
     """
     try:
         with Image.open(path) as image:
@@ -324,7 +324,7 @@ def read_label(
             return f'{shape[1]} x {shape[0]}'
 
         raise ValueError(
-            f"{path} is {size(label.shape)} pixels, the image's label {size(shape)}: give its own size"
+            f"{path} is {size(label.shape)} pixels, the image's label {size(shape)}: use the size of the label"
         )
     if label.max() >= classes:
         raise ValueError(

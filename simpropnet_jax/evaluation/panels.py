@@ -16,13 +16,13 @@ from simpropnet_jax.ops.resize import resize_bilinear
 
 
 class SegmentedEpisode(NamedTuple):
-    """An episode and its prediction, what `visualize.panel` takes; all at the input's size S.
+    """An episode and its prediction for `visualize.panel`, all at the input's size S.
 
     Attributes:
-      support, query: uint8 [S, S, 3]; of several supports the first.
+      support, query: uint8 [S, S, 3]; the first of several supports.
       support_label, query_label: uint8 [S, S], 0, 1 or 255.
       prediction: bool [S, S].
-      maps: what the method shows of the episode, float [h, w] each.
+      maps: maps that the method shows for the episode, float [h, w] each.
     """
 
     support: np.ndarray
@@ -34,7 +34,7 @@ class SegmentedEpisode(NamedTuple):
 
 
 class PanelMaker:
-    """Draws episodes of a bank; compiles once, at the first call."""
+    """Draw episodes of a bank; compiles once, at the first call."""
 
     def __init__(self, module, bank: ImageBank, convention: str, void: str = 'ignore'):
         self.bank = bank
@@ -57,13 +57,13 @@ class PanelMaker:
         self._forward = jax.jit(forward)
 
     def __call__(self, variables, episodes: Sequence) -> np.ndarray:
-        """A row per episode, u8 [H, W, 3]; of several supports the first is shown."""
+        """Draw a row per episode, u8 [H, W, 3], with the first of several supports."""
         return overlay.below(
             [overlay.panel(*self.segment(variables, episode)) for episode in episodes]
         )
 
     def segment(self, variables, episode) -> SegmentedEpisode:
-        """One episode of the bank, segmented with all its supports."""
+        """Segment one episode of the bank with all its supports."""
         supports, query = (
             self.bank.positions(episode.supports),
             self.bank.positions([episode.query])[0],
@@ -81,10 +81,10 @@ class PanelMaker:
 
 
 def cases(scored: Sequence[tuple], classes: Sequence[int]) -> dict[str, list]:
-    """One episode of each class, by IoU: the 'best', the 'median' (what to expect) and the 'worst'.
+    """Choose episodes of each class by IoU: the 'best', the 'median' (what to expect) and the 'worst'.
 
     Args:
-      scored: (episode, IoU) of one shot, as `Evaluator.episode_iou`.
+      scored: (episode, IoU) of one shot, from `Evaluator.episode_iou`.
     """
     chosen = {'best': [], 'median': [], 'worst': []}
     for class_id in classes:

@@ -1,4 +1,4 @@
-"""The evaluation of one work directory: weights, episodes, result file, table, pictures."""
+"""Evaluate one work directory: weights, episodes, result file, table, pictures."""
 
 import logging
 from collections.abc import Sequence
@@ -49,15 +49,15 @@ def evaluate_run(
 
     Args:
       config: None: the run folder's own.
-      workdir: the run folder. The result goes to eval/ in it, and the config, if no training left one.
+      workdir: the run folder. The result goes to eval/ in it; the config is stored too, if no training stored one.
       which: checkpoint, 'best', 'latest' or a step.
-      inputs: what the method is given: 'episodes'; 'identical': every image-class pair once, the query being its own
+      inputs: inputs of the method: 'episodes'; 'identical': every image-class pair once, with the query as its own
         support (SimPropNet, Tables 2 and 5; Improved Similarity Propagation, Tables 2 and 6); 'zero_mask': the
         episodes with empty support masks (Improved Similarity Propagation, Table 7); 'other_class': the episodes with
         supports of the fold's next class, so that a method that uses its support scores low.
-      pictures: draw the best, median and worst episode of each class; of an ordinary evaluation only.
+      pictures: whether to draw the best, median and worst episode of each class, in ordinary evaluations only.
     Returns:
-      The record that was written.
+      The written record.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
@@ -97,7 +97,7 @@ def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> 
         **provenance(run.method, workdir, step, replaced),
     )
     print(tables.class_table(record))
-    # PanelMaker segments as an ordinary evaluation does.
+    # PanelMaker segments like an ordinary evaluation.
     if pictures and not evaluation_words(config.eval, inputs):
         _draw_cases(evaluator, variables, run, workdir / 'figures' / weights)
     logger.info('result: %s', workdir / 'eval' / name)
@@ -111,15 +111,15 @@ def evaluate_protocols(
     which: str = 'best',
     inputs: str = 'episodes',
 ) -> list[dict]:
-    """Evaluates the same weights under several protocols, one after another, and prints the table of all.
+    """Evaluate the same weights under several protocols in turn, and print one table.
 
     Args:
-      config: None: the work directory's own, but without what its `eval` changes in a protocol: each is as its preset
-        says. A config that is given changes each of them by its `eval.episodes`, `seeds` and `label_size`.
-      names: of the presets.
+      config: None takes the stored config without its changes to protocols, so each follows its preset. A config given
+        here changes every protocol by its `eval.episodes`, `seeds` and `label_size`.
+      names: names of the presets.
       workdir, which, inputs: see `evaluate_run`.
     Returns:
-      The records that were written.
+      The written records.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, with any of them, before the first is evaluated.
     """
@@ -127,7 +127,7 @@ def evaluate_protocols(
     config = stored_config(workdir) if config is None else config
     if config.eval.episodes_file:
         raise ValueError(
-            "config.eval.episodes_file must be '' for several protocols, as a file has one of its own"
+            "config.eval.episodes_file must be '' for several protocols, because the file contains its protocol"
         )
     run, configs = prepare(config, workdir), []
     for name in names:
@@ -144,7 +144,7 @@ def evaluate_protocols(
 def provenance(
     method: Method, workdir: AnyPath, step: int | None, replaced: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a result file says of method, data and weights: arguments of `report.write_result`."""
+    """Return a result file's entries on method, data and weights: arguments of `report.write_result`."""
     config, trained, start = method.config, step is not None, method.config.train.start
     return {
         'method': method_name(config, trained),
@@ -199,9 +199,9 @@ def _trained_dtype(workdir: AnyPath) -> str | None:
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:
-    """The sizes at which masks are compared, the protocol's first, and the side of the square.
+    """Return the sizes at which masks are compared, the protocol's first, and the side of the square.
 
-    The square is always among them, so that every result has it: that of the input where the protocol names none.
+    The square is always included, so that every result has it; by default it is the input's square.
     """
     if protocol.resolution == 'own':
         return ('own', 'square'), evaluation.size

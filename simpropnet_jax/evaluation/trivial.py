@@ -1,4 +1,4 @@
-"""Answers that understand nothing: what a method has to beat before its number means something.
+"""Trivial baselines, which a method has to beat before its number means something.
 
 Each takes the query (uint8 [S,S,3]), the supports (uint8 [K,S,S,3]) and their masks (bool [K,S,S]) and returns a mask,
 bool [S,S]. Void pixels of a support are not in its mask.
@@ -17,12 +17,12 @@ Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def all_foreground(query: np.ndarray, supports: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Everything."""
+    """Predict foreground everywhere."""
     return np.ones(query.shape[:2], bool)
 
 
 def centre_box(query: np.ndarray, supports: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The box in the middle, with half of the image's sides."""
+    """Predict the box in the middle, with half of the image's sides."""
     height, width = query.shape[:2]
     box = np.zeros((height, width), bool)
     box[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
@@ -30,14 +30,14 @@ def centre_box(query: np.ndarray, supports: np.ndarray, masks: np.ndarray) -> np
 
 
 def support_copy(query: np.ndarray, supports: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Where at least half of the supports have the object."""
+    """Predict the pixels at which at least half of the supports have the object."""
     return masks.mean(0) >= 0.5
 
 
 def mean_rgb(query: np.ndarray, supports: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Pixels whose colour is nearer to the mean colour of the supports' foreground than to that of the rest.
+    """Predict pixels with a colour nearer to the supports' mean foreground colour than to their mean background colour.
 
-    Nothing, where the supports have no foreground or nothing else.
+    Predict nothing if the supports have no foreground or no background.
     """
     if masks.all() or not masks.any():
         return np.zeros(query.shape[:2], bool)
@@ -59,15 +59,15 @@ PREDICTORS: dict[str, Predictor] = {
 def score(
     source, episodes: Sequence[Episode], classes: Sequence[int], size: int
 ) -> dict[str, float]:
-    """mIoU of each trivial answer, as a fraction of one.
+    """Compute the mIoU of each baseline, as a fraction of one.
 
     Args:
       source: a datasets Source.
-      episodes: of one shot.
-      classes: class ids that the mean is over.
+      episodes: episodes of one shot.
+      classes: class ids to average over.
       size: images and labels are stretched to squares of this side, in pixels; void pixels are ignored.
     Raises:
-      ValueError: a class without an episode, or an episode of another class.
+      ValueError: a class has no episode, or an episode has another class.
     """
     bank = load_bank(
         source, {(len(episodes[0].supports), 0): episodes}, size=size, label_sizes=('square',)

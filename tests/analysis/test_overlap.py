@@ -134,7 +134,7 @@ def test_exported_masks_are_those_that_are_scored(config, workdir, tmp_path):
         assert mine.episode == other.episode
         np.testing.assert_array_equal(mine.prediction, other.prediction)
     assert any(mine.prediction.any() and (mine.label == 255).any() for mine, _ in both)
-    with pytest.raises(ValueError, match='is there and not an empty folder'):
+    with pytest.raises(ValueError, match='exists and is not an empty folder'):
         export(config, workdir, tmp_path / 'ours')
 
 

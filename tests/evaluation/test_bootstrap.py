@@ -155,7 +155,7 @@ def test_more_episodes_of_the_same_images_are_not_more_evidence():
     ('change', 'message'),
     [
         ({'resamples': 10}, 'resamples must be 100 or more, got 10'),
-        ({'confidence': 95.0}, 'confidence must be between 0 and 1, such as 0.95, got 95.0'),
+        ({'confidence': 95.0}, r'between 0 and 1 \(for example 0.95\), got 95.0'),
         ({'label_size': 'own'}, "no counts at the label size 'own', only 'square'"),
     ],
 )

@@ -139,7 +139,7 @@ def test_label_maps_that_cannot_be_used_are_refused_by_name(source, folder):
     refused(
         Image.fromarray(good[:-1]),
         f'is {good.shape[1]} x {good.shape[0] - 1} pixels',
-        'give its own size',
+        'use the size of the label',
     )
     refused(Image.fromarray(good).convert('RGB'), 'has the mode RGB', 'one channel of class ids')
     refused(Image.fromarray(np.full_like(good, 21)), 'has the value 21', 'from 0 to 20')

@@ -1,7 +1,7 @@
-"""The device functions of an evaluation: encode images, keep what supports give, score a batch of episodes.
+"""The device functions of an evaluation: encode images, cache supports, score a batch of episodes.
 
-A bank of features is a pytree of [N, h, w, C]: what the method's `encode` gives for N images. A bank of supports is one
-of [P, ...]: what its `probe_each` gives for P supports of one class each.
+A bank of features is a pytree of [N, h, w, C], the method's `encode` of N images. A bank of supports is a pytree of
+[P, ...], its `probe_each` of P supports of one class each.
 """
 
 import jax
@@ -16,9 +16,9 @@ from simpropnet_jax.ops.resize import interpolation_matrix, resize_bilinear
 
 
 def encoder(module, convention: str):
-    """encode(variables, bank, images, start) -> bank, with the features of the images in its rows from `start` on.
+    """Return encode(variables, bank, images, start) -> bank, which writes the images' features to rows from `start` on.
 
-    The images are u8 [B, S, S, 3]; with None as the bank their features alone are returned.
+    The images are u8 [B, S, S, 3]; if the bank is None, only their features are returned.
     """
 
     def encode(variables, bank, images, start):
@@ -35,21 +35,19 @@ def encoder(module, convention: str):
 
 
 def prober(module, void: str, zero_mask: bool = False):
-    """probe(variables, bank, features, labels, batch) -> bank of supports, with those of the batch at their places.
+    """Return probe(variables, bank, features, labels, batch) -> bank of supports, with the batch at its places.
 
     features: a bank of features; labels u8 [N, L, L], class ids and 255 (void).
-    batch: 'support' [B], rows of these; 'class_id' [B]; 'place' [B], rows of the bank of supports. With None as the
-      bank, what is kept of the batch's is returned alone.
+    batch: 'support' [B], rows of these; 'class_id' [B]; 'place' [B], rows of the bank of supports. If the
+      bank is None, only the batch's supports are returned.
 
     Args:
       void: 'ignore' or 'background'.
-      zero_mask: masks are emptied: what does a method segment that is told of no object?
+      zero_mask: whether to empty the masks, to see what a method segments without being shown an object.
     """
 
     def probe(variables, bank, features, labels, batch):
-        one = jax.tree.map(
-            lambda f: f[batch['support']][:, None], features
-        )  # of one support: K is 1
+        one = jax.tree.map(lambda f: f[batch['support']][:, None], features)  # one support: K is 1
         label = binary(labels[batch['support']], batch['class_id'][:, None, None], void)[:, None]
         masks = (label == FOREGROUND).astype(jnp.float32)
         valid = (label != VOID).astype(jnp.float32)
@@ -69,9 +67,9 @@ def prober(module, void: str, zero_mask: bool = False):
 
 
 def differences_of(module, self_support: int = 0):
-    """differences(variables, features, supports, batch, steps): foreground logit less that of the background.
+    """Return differences(variables, features, supports, batch, steps): foreground minus background logit.
 
-    It yields [B, h, w] for every size at which queries were encoded; the arguments are those of `scorer`'s.
+    It yields [B, h, w] for every size at which queries were encoded; `scorer` explains the arguments.
     """
 
     def differences(variables, features, supports, batch, steps=None):
@@ -89,14 +87,14 @@ def differences_of(module, self_support: int = 0):
 
 
 def scorer(module, label_sizes, void: str, self_support: int = 0):
-    """score(variables, features, labels, supports, batch, steps) -> {label size: metrics.Counts of the B episodes}.
+    """Return score(variables, features, labels, supports, batch, steps) -> {label size: metrics.Counts, B episodes}.
 
     features: a bank of features for each size at which queries are segmented.
-    labels: of queries, u8 [N, L, L], class ids and 255 (void).
+    labels: labels of queries, u8 [N, L, L], class ids and 255 (void).
     supports: a bank of supports.
     batch: 'query' [B], rows of features and labels; 'support' [B, K], rows of supports; 'class_id' [B]; and for the
-      label size 'own' the query's 'own_label' u8 [B, H, W], of which 'own_size' [B, 2], height and width, is filled.
-    steps: refinements of an iterative method; None: as many as it says.
+      label size 'own' the query's 'own_label' u8 [B, H, W], filled up to 'own_size' [B, 2] (height, width).
+    steps: refinements of an iterative method; None: its default.
 
     Args:
       label_sizes: 'square', 'own' or both.
@@ -129,7 +127,7 @@ def scorer(module, label_sizes, void: str, self_support: int = 0):
 
 
 def segmenter(module, canvas: tuple[int, int], self_support: int = 0):
-    """segment(variables, features, supports, batch) -> bool [B, *canvas]: what `scorer` counts at 'own' sizes."""
+    """Return segment(variables, features, supports, batch) -> bool [B, *canvas], as `scorer` counts at 'own' sizes."""
     differences = differences_of(module, self_support)
 
     def segment(variables, features, supports, batch):
@@ -140,17 +138,17 @@ def segmenter(module, canvas: tuple[int, int], self_support: int = 0):
 
 
 def binary(label, class_id, void: str):
-    """uint8: 1 where the label is the class, 255 where it is void and the rule is 'ignore', 0 elsewhere."""
+    """Return uint8: 1 for the class, 255 for void if the rule is 'ignore', 0 elsewhere."""
     foreground = jnp.where(label == class_id, FOREGROUND, 0)
     unknown = VOID if void == 'ignore' else 0
     return jnp.where(label == VOID, unknown, foreground).astype(jnp.uint8)
 
 
 def is_foreground(differences: list[Float[Array, 'b H W']]) -> Bool[Array, 'b H W']:
-    """Where the foreground's probability p, the mean over the sizes of the query, is above one half.
+    """Return whether the foreground's probability p, averaged over the sizes of the query, is above one half.
 
     Args:
-      differences: foreground logit less that of the background, at each size of the query, resized to the label.
+      differences: foreground minus background logit at each size of the query, resized to the label.
     """
     if (
         len(differences) == 1
@@ -162,9 +160,9 @@ def is_foreground(differences: list[Float[Array, 'b H W']]) -> Bool[Array, 'b H 
 def resize_own_size(
     difference: Float[Array, 'b h w'], sizes: Int[Array, 'b 2'], canvas: tuple[int, int]
 ) -> Float[Array, 'b H W']:
-    """The differences resized to each label's own size.
+    """Resize the differences to each label's original size.
 
-    Sizes are data, not shapes, so that one compiled step serves all images; beyond its size all is zero.
+    Sizes are data, not shapes, so one compiled step serves all images. Pixels outside a label's size are zero.
     """
     rows = jax.vmap(lambda n: interpolation_matrix(difference.shape[1], n, canvas[0]))(sizes[:, 0])
     columns = jax.vmap(lambda n: interpolation_matrix(difference.shape[2], n, canvas[1]))(

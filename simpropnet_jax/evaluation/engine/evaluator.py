@@ -1,11 +1,10 @@
-"""Scores a method on episodes: each image is encoded, each support looked at, and each distinct episode scored once.
+"""Score a method on episodes; each image is encoded, each support processed and each distinct episode scored once.
 
     bank = load_bank(source, episodes, size=321)                 # host, uint8, once
     evaluator = Evaluator(module, bank, episodes, ...)           # nothing compiled yet
     result = evaluator.run(variables)                            # compiles at its first call only
 
-`evaluate` is the three in one. A training run that selects its checkpoint keeps the evaluator and calls `run`
-each time.
+`evaluate` does all three. A training run that selects its checkpoint keeps the evaluator and calls `run` each time.
 """
 
 import logging
@@ -36,18 +35,18 @@ logger = logging.getLogger(__name__)
 
 VOID_RULES = ('ignore', 'background')
 REFINEMENT_RULES = ('fixed', 'until_drop')  # or a number, as text
-RELEASED_PASSES = 5  # CANet's released test makes no more, the one without refinement among them
+RELEASED_PASSES = 5  # most passes in CANet's released test, including the pass without refinement
 # Steps that may wait for the device: enough to overlap with the host, few enough to bound memory.
 STEPS_IN_FLIGHT = 4
 
 
 class Evaluator:
-    """Scores any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
+    """Score any weights of one module on fixed episodes; compiles once per shot (and pass), at the first `run`.
 
-    The features of the bank, and what is kept of each support, stay on the device while it runs, replicated over the
-    mesh: an episode is then a few integers. Where features take more memory than there is, supports are looked at group
-    after group, and so are the queries of each shot, so that an image is encoded once for each of these. Episodes are
-    sharded over the mesh axis 'data'.
+    The features of the bank and the support cache stay on the device during a run, replicated over the mesh, so an
+    episode is a few integers. If the features do not fit the memory, supports are processed in groups, and so are the
+    queries of each shot; an image is then encoded once for each of these. Episodes are sharded over the mesh axis
+    'data'.
     """
 
     def __init__(
@@ -69,16 +68,16 @@ class Evaluator:
         memory: float = math.inf,
         support_class: Mapping[int, int] | None = None,
     ):
-        """Arguments as for `evaluate`; ValueError for one that is out of range.
+        """Check the arguments, which are those `evaluate` takes; raise ValueError for a value out of range.
 
         Args:
-          zero_mask: the supports' masks are emptied.
-          refinement: of an iterative method, 'fixed': as often as it says; '2': twice; 'until_drop': pass after pass
-            over all episodes of a shot, each with one refinement more, until their mIoU (at the first label size) no
-            longer rises; the best is kept. So CANet's released code tests; it is tuning on the test's own labels.
+          zero_mask: whether to empty the supports' masks.
+          refinement: of an iterative method. 'fixed': its default number; '2': two; 'until_drop': repeat all episodes
+            of a shot with one refinement more, until the mIoU (at the first label size) no longer rises, and keep the
+            best. CANet's released code tests like this; it tunes on the test labels.
           self_support: rounds in which the query becomes its own support, see `models.self_support`; 0: none.
           memory: GiB of each device for features of images.
-          support_class: class whose mask the supports of an episode of each class have; None: its own.
+          support_class: class -> class of the mask of its supports; None: the same class.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
         self.until_drop = module.iterative and refinement == 'until_drop'
@@ -99,12 +98,12 @@ class Evaluator:
         self.episode_iou: dict[int, list[tuple[Episode, float]]] = {}  # of the last run, by shot
         self.episode_counts: dict[
             int, EpisodeCounts
-        ] = {}  # of the last run, by shot, set after set
+        ] = {}  # from the last run, by shot, set after set
         self._support_class = np.arange(CLASSES)
         for class_id, other in (support_class or {}).items():
             self._support_class[class_id] = other
         self._announced = False
-        self._speed = None  # episodes a second of the last scoring
+        self._speed = None  # episodes per second of the last scoring
         self.probe = jax.jit(
             prober(module, void, zero_mask), donate_argnums=1, out_shardings=self.replicated
         )
@@ -112,10 +111,10 @@ class Evaluator:
         self.score = jax.jit(score, static_argnums=5, out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
-        """Result of these weights ({'params': ...}) on the episodes; see `evaluate`.
+        """Score these weights ({'params': ...}) on the episodes; see `evaluate`.
 
-        Each of `shots` says how many `refinements` were kept, where that was tried; `episodes_per_second` is by shot,
-        features and what is kept of supports being at hand and all compiled.
+        With 'until_drop', each of `shots` states the number of `refinements` kept. `episodes_per_second` is by shot; it
+        excludes computing features and the support cache, and compiling.
         """
         started = time.perf_counter()
         prepared, shots, speeds = self._prepare(variables, progress), {}, {}
@@ -139,10 +138,10 @@ class Evaluator:
     def predict(
         self, variables, progress: Progress | None = None
     ) -> Iterator[tuple[tuple[int, int], int, Bool[np.ndarray, 'H W']]]:
-        """The masks themselves: (shot, seed), number in that set, and mask at the query label's own size, in order.
+        """Yield (shot, seed), number in that set, and mask at the query label's original size, in order.
 
-        They are those that `run` scores at the label size 'own', which must be among `label_sizes`. Of an iterative
-        method, 'until_drop' is not followed: it knows the labels.
+        These are the masks that `run` scores at the label size 'own', which must be in `label_sizes`. 'until_drop' is
+        ignored, because it uses the labels.
         """
         prepared = self._prepare(variables, progress)
         done, total = 0, sum(len(drawn) for drawn in self.episodes.values())
@@ -151,7 +150,7 @@ class Evaluator:
             queries = self.bank.positions(rows[:, 0])
             for group in prepared.features.groups(
                 'query', queries, np.arange(len(rows))
-            ):  # in order, as promised
+            ):  # in order, as documented
                 for part in self._parts(group):
                     batch = self._batch(padded(rows[part], self.batch), prepared)
                     placed = sharding.place(batch, self.sharded)
@@ -196,7 +195,7 @@ class Evaluator:
         return _Prepared(cache, probes, time.perf_counter() - started - cache.seconds)
 
     def _announce(self):
-        """Say, the first time, that compiling comes before anything else."""
+        """Log, the first time, that compiling comes first."""
         if not self._announced:
             count = sum(len(drawn) for drawn in self.episodes.values())
             logger.info('compiling, then evaluating %d episodes (a minute or more on a CPU)', count)
@@ -206,7 +205,7 @@ class Evaluator:
         return (group[start : start + self.batch] for start in range(0, len(group), self.batch))
 
     def _shot(self, prepared, shot, sets, progress):
-        """Scores the sets of one shot (by seed): the episodes that sets have in common, once."""
+        """Score the sets of one shot (by seed); episodes that several sets share are scored once."""
         rows = np.concatenate([_rows(s) for s in sets.values()])
         rows, inverse = np.unique(rows, axis=0, return_inverse=True)
         inverse = inverse.reshape(-1)
@@ -221,7 +220,7 @@ class Evaluator:
         return {'episodes': episodes, 'distinct_episodes': len(rows), **passes, **result}
 
     def _best_pass(self, prepared, shot, rows, sets, inverse, progress):
-        """Counts of the rows, their summary, and {'refinements': n} where passes were made until the mIoU dropped."""
+        """Return the rows' counts, their summary, and {'refinements': n} if passes ran until the mIoU dropped."""
         if not self.until_drop:
             scored = self._score_rows(
                 prepared, rows, self.refinements, f'{shot}-shot episodes', progress
@@ -238,7 +237,7 @@ class Evaluator:
         return best
 
     def _summary(self, scored, rows, sets, inverse):
-        """{label size: mIoU and FB-IoU over the sets}; `inverse` are the rows of all sets' episodes, in order."""
+        """Return {label size: mIoU and FB-IoU over the sets}; `inverse` has the rows of all episodes, in order."""
         ends = np.cumsum([len(s) for s in sets.values()])[:-1]
         result = {}
         for name in self.label_sizes:
@@ -250,7 +249,7 @@ class Evaluator:
         return result
 
     def _score_rows(self, prepared, rows, steps, name, progress):
-        """Counts of the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
+        """Count the episodes (query, class, supports...), in order: {label size: Counts of [E]}."""
         done, waiting, numbers, ends, encoding = [], deque(), [], [], prepared.features.seconds
 
         def collect():
@@ -276,9 +275,9 @@ class Evaluator:
                 numbers.append(part)
                 if len(waiting) > STEPS_IN_FLIGHT:
                     collect()
-            while waiting:  # before these images make room for others
+            while waiting:  # before other images replace these
                 collect()
-        # The first part waited for the compiler.
+        # The first part includes compiling.
         self._speed = (
             (len(rows) - len(numbers[0])) / (ends[-1] - ends[0]) if len(ends) > 1 else None
         )
@@ -322,19 +321,19 @@ def evaluate(
     class_names: Sequence[str] = CLASS_NAMES,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Loads, encodes and scores all episodes of one fold.
+    """Load, encode and score all episodes of one fold.
 
     Args:
-      module: a method with `encode`, `probe`, `decode`; `variables` its {'params': ...}.
-      source: where images and labels are read from.
+      module: a method with `encode`, `probe`, `decode`; `variables`: its {'params': ...}.
+      source: source of images and labels.
       episodes: {(shot, seed): episodes}. Several shots and seeds share one bank of features.
       classes: class ids that the mIoU averages over; each needs an episode in every set.
-      convention: of the backbone's weights, see `backbones.normalise`.
+      convention: convention of the backbone's weights, see `backbones.normalise`.
       size: input side in pixels; images are stretched to it.
       mesh: with an axis 'data'; `batch` is rounded up to a multiple of its devices.
       label_sizes: 'square' scores at `label_size` (by default `size`), 'own' at the size of each query's label.
-      void: 255 is in neither mask nor metric ('ignore'), or 'background' as the papers' binary masks had it.
-      backend: of the loader, 'tfdata', 'threads' or 'auto'.
+      void: 'ignore' leaves 255 out of mask and metric; 'background' counts it, as in the papers' binary masks.
+      backend: backend of the loader, 'tfdata', 'threads' or 'auto'.
       class_names: name of each class id, for the result.
     Returns:
       `shots` {'1': {'square': {miou, miou_std, fb_iou, fb_iou_std, per_class, seeds}, 'own': ..., episodes,
@@ -369,7 +368,7 @@ def evaluate(
 
 
 class _Prepared(NamedTuple):
-    """What episodes need of one set of weights, and the seconds that supports took, without encoding them."""
+    """Everything episodes need from one set of weights, and the seconds spent on supports, without encoding."""
 
     features: FeatureCache
     supports: SupportCache
@@ -377,7 +376,7 @@ class _Prepared(NamedTuple):
 
 
 def _rows(episodes) -> np.ndarray:
-    """[E, 2+K]: query, class, supports..."""
+    """Return [E, 2+K]: query, class, supports..."""
     return np.array([(e.query, e.class_id, *e.supports) for e in episodes])
 
 

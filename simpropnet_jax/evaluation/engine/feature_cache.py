@@ -1,4 +1,4 @@
-"""A bank's images on the device, features and labels: all of them, or as many at a time as memory is given for."""
+"""Features and labels of a bank's images on the device: of all images, or of groups that fit the given memory."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +16,15 @@ GIB = 2**30
 
 
 class FeatureCache:
-    """Encodes the images of a bank for one set of weights, when they are needed as supports or as queries.
+    """Encode the images of a bank for one set of weights, when they are needed as supports or queries.
 
     Args:
-      encode: jitted `score.encoder`, which is given whole batches.
+      encode: jitted `score.encoder`, called with whole batches.
       bank: the images.
       variables: {'params': ...}, on the devices.
       batch: images encoded at a time.
       memory: GiB of each device for features.
-      sharded, replicated: of batches of images, and of all that is held.
+      sharded, replicated: shardings of image batches and of the cache.
     """
 
     def __init__(
@@ -46,42 +46,42 @@ class FeatureCache:
         labels = bank.labels if bank.supports is None else bank.supports.labels
         self._labels = {'support': labels, 'query': bank.labels}
         self.capacity = int(max(1, min(memory * GIB / self._bytes(), len(bank.numbers))))
-        self._rows = np.empty(0, np.int32)  # that are held, ascending
+        self._rows = np.empty(0, np.int32)  # rows in the cache, ascending
         self._cached: dict[
             int, Any
-        ] = {}  # features and labels, by the identity of the array of the bank they are of
+        ] = {}  # features and labels, by the identity of their array in the bank
         self.seconds = 0.0
-        """That encoding has taken."""
+        """Seconds spent on encoding."""
 
     @property
     def supports(self) -> tuple[Any, jax.Array]:
-        """A bank of features and labels u8 [n, L, L], class ids and 255 (void), of the supports that are held."""
+        """Return a bank of features and labels u8 [n, L, L], class ids and 255 (void), of the cached supports."""
         (images,) = self._images['support']
         return self._cached[id(images)], self._cached[id(self._labels['support'])]
 
     @property
     def queries(self) -> tuple[list[Any], jax.Array]:
-        """A bank of features for each size at which queries are segmented, and labels, of those that are held."""
+        """Return a bank of features for each size at which queries are segmented, and labels, of the cached queries."""
         return [self._cached[id(images)] for images in self._images['query']], self._cached[
             id(self._labels['query'])
         ]
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where these rows of the bank, all held, are in the features and labels."""
+        """Return the places of these bank rows, all cached, in the features and labels."""
         return np.searchsorted(self._rows, rows).astype(np.int32)
 
     def groups(
         self, role: str, rows: np.ndarray, order: np.ndarray | None = None
     ) -> Iterator[np.ndarray]:
-        """Positions in `rows` whose images are held in this role meanwhile, until all had their turn.
+        """Yield groups of positions in `rows`; a group's images are cached in this role until the next group.
 
-        Nothing else may refer to what is held when the next are asked for: memory has room for one group.
+        Drop all references to a group's features before asking for the next: memory has room for one group.
 
         Args:
           role: 'support' or 'query'.
-          rows: [n], rows of the bank; an image may come again.
-          order: of the positions; None: each image's together, so that it is encoded once. Where all images can be
-            held, it does not matter.
+          rows: [n], rows of the bank; an image may repeat.
+          order: order of the positions; None keeps each image's positions together, so that it is encoded once. The
+            order does not matter if all images fit.
         """
         if self.capacity == len(self.bank.numbers):
             self._hold(role, np.arange(len(self.bank.numbers)))
@@ -94,7 +94,7 @@ class FeatureCache:
             yield group
 
     def _bytes(self) -> int:
-        """Of one image's features: as a query at each size, and as a support."""
+        """Return the bytes of one image's features, as a query at each size and as a support."""
 
         def one(images):
             return jax.eval_shape(self.encode, self.variables, None, images[:1], 0)
@@ -110,7 +110,7 @@ class FeatureCache:
 
     def _hold(self, role, rows):
         if not np.array_equal(self._rows, rows):
-            self._cached.clear()  # before there is more: two groups may not fit
+            self._cached.clear()  # before the next group: two groups may not fit
             self._rows = rows.astype(np.int32)
         started = time.perf_counter()
         for images in self._images[role]:
@@ -125,7 +125,7 @@ class FeatureCache:
             )
 
     def _features(self, images, rows):
-        """Features of the images, a pytree of [N, h, w, C]; N is the same for all groups, so that one step serves."""
+        """Encode the images to a pytree of [N, h, w, C]; N is the same for all groups, so one compiled step serves."""
         b, steps = self.batch, -(-self.capacity // self.batch)
         shapes = jax.eval_shape(self.encode, self.variables, None, images[:b], 0)
 
@@ -142,7 +142,7 @@ class FeatureCache:
 
 
 def split(rows: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.ndarray]:
-    """Positions in `rows` [n], in order, in groups with no more distinct rows than the capacity, 1 or more."""
+    """Split positions in `rows` [n], in order, into groups with at most `capacity` (1 or more) distinct rows."""
     group, distinct = [], set()
     for position in order.tolist():
         row = int(rows[position])
@@ -155,5 +155,5 @@ def split(rows: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.nda
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
-    """The rows, the last one repeated up to `size`, so that all steps have one shape."""
+    """Pad the rows to `size` with the last row, so that all steps have one shape."""
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])

@@ -1,4 +1,4 @@
-"""Images and labels of a set of episodes: read once, however many episodes and evaluations use them."""
+"""Images and labels of a set of episodes, read once for all episodes and evaluations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LABEL_SIZES = ('square', 'own')
 
 
 class Supports(NamedTuple):
-    """How images look as supports, where that is not how they look as queries.
+    """Images as supports, if they differ from the images as queries.
 
     Attributes:
       images: uint8 [N,S,S,3].
@@ -36,9 +36,9 @@ class ImageBank:
       numbers: int32 [N], ascending image numbers of the data set's index.
       images: uint8 [N,S,S,3], RGB, stretched to the network's input size.
       labels: uint8 [N,L,L], class ids and 255 (void), stretched to a square.
-      own_labels: N uint8 arrays at each label's own size, or None where only the square is scored.
-      queries: the images at each size at which queries are segmented, uint8 [N,S',S',3] each; commonly `images` alone.
-      supports: None: supports look as queries do.
+      own_labels: N uint8 arrays at each label's original size, or None if only the square is scored.
+      queries: the images at each size at which queries are segmented, uint8 [N,S',S',3] each; usually only `images`.
+      supports: None if supports look like queries.
     """
 
     numbers: np.ndarray
@@ -49,7 +49,7 @@ class ImageBank:
     supports: Supports | None = None
 
     def positions(self, numbers) -> np.ndarray:
-        """Rows of the bank of these image numbers. Raises ValueError for an image that was not loaded."""
+        """Return the bank's rows of these image numbers. Raises ValueError for an image that was not loaded."""
         rows = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
         absent = np.asarray(numbers)[self.numbers[rows] != numbers]
         if absent.size:
@@ -72,20 +72,20 @@ def load_bank(
     scales: Sequence[float] = (1.0,),
     random_supports: bool = False,
 ) -> ImageBank:
-    """Loads every image that an episode uses, once.
+    """Load every image that an episode uses, once.
 
     Args:
-      source: where images and labels are read from.
+      source: source of images and labels.
       episodes: {(shot, seed): episodes}.
       size: input side in pixels; images are stretched to it.
       label_size: side of the square labels, by default `size`.
-      label_sizes: with 'own' among them the labels are kept at their own sizes too.
+      label_sizes: if they include 'own', labels are kept at their original sizes too.
       batch: images decoded at a time.
-      backend: of the loader, 'tfdata', 'threads' or 'auto'.
-      scales: factors of `size` at which queries are segmented and their answers averaged, as in CANet's paper; 1 is
-        `size` itself, the others are rounded to sides 8n+1.
-      random_supports: every image, as a support, is scaled by U(1, 1.5), cropped and mirrored at random, the same in
-        all its episodes: a quirk of CANet's released code, which drew anew for each episode.
+      backend: backend of the loader, 'tfdata', 'threads' or 'auto'.
+      scales: factors of `size` at which queries are segmented; the predictions are averaged, as in CANet's paper. 1 is
+        `size`, the others are rounded to sides 8n+1.
+      random_supports: scale every support by U(1, 1.5), crop and mirror it at random, the same in all its episodes.
+        This is a quirk of CANet's released code, which drew again for each episode.
     """
     used = {
         number for listed in episodes.values() for e in listed for number in (e.query, *e.supports)
@@ -100,7 +100,7 @@ def load_bank(
     sides = [_side(size, scale) for scale in scales]
     queries = [
         images if side == size else read(side, 1)[0] for side in sides
-    ]  # of these the labels are not used
+    ]  # their labels are not used
     supports = None
     if random_supports:
         supports = _cropped(
@@ -111,7 +111,7 @@ def load_bank(
 
 
 def _read(source, numbers, size, label_size, batch, backend, progress):
-    """Images u8 [N,S,S,3] and labels u8 [N,L,L]."""
+    """Read images u8 [N,S,S,3] and labels u8 [N,L,L]."""
     images = np.empty((len(numbers), size, size, 3), np.uint8)
     labels = np.empty((len(numbers), label_size, label_size), np.uint8)
     done = 0
@@ -128,12 +128,12 @@ def _read(source, numbers, size, label_size, batch, backend, progress):
 
 
 def _side(size: int, scale: float) -> int:
-    """The side 8n+1, which fits the stride-8 features, nearest to scale * size; `size` itself at scale 1."""
+    """Return the side 8n+1 (for stride-8 features) nearest to scale * size; at scale 1 return `size`."""
     return size if scale == 1 else 8 * round((scale * size - 1) / 8) + 1
 
 
 def _cropped(numbers, images, labels, size, label_size) -> Supports:
-    """Each image and label scaled, cropped to `size` and mirrored as its number draws; labels then to `label_size`."""
+    """Scale, crop to `size` and mirror each image and label by its number's draw; resize labels to `label_size`."""
 
     @jax.jit
     def crop(number, image, label):
@@ -146,6 +146,6 @@ def _cropped(numbers, images, labels, size, label_size) -> Supports:
 
 
 def nearest(labels: np.ndarray, side: int) -> np.ndarray:
-    """Square labels [..., S, S] to another side, nearest neighbour."""
+    """Resize square labels [..., S, S] to another side, nearest neighbour."""
     rows = ((np.arange(side) + 0.5) * labels.shape[-1] / side).astype(int)
     return labels[..., rows[:, None], rows]

@@ -1,8 +1,8 @@
-"""Intersection over union as few-shot segmentation counts it.
+"""Intersection over union (IoU) as defined in few-shot segmentation.
 
 mIoU sums intersection and union per class over all episodes of a fold and then averages over the fold's
 classes, as every paper since OSLSM (Shaban et al., 2017) does; it is never a mean over images. FB-IoU
-(co-FCN, Rakelly et al., 2018) forgets the class: the mean of foreground and background IoU over all episodes.
+(co-FCN, Rakelly et al., 2018) ignores the class: it is the mean of foreground and background IoU over all episodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 
 class Counts(NamedTuple):
-    """Pixels of each episode, integer [B] each. Void pixels are in none of them."""
+    """Pixels of each episode, integer [B] each. Void pixels are not counted."""
 
     intersection: Any
     union: Any
@@ -33,11 +33,11 @@ class Totals(NamedTuple):
 
 
 def counts(prediction, label) -> Counts:
-    """Intersection and union of foreground and of background, per episode; for numpy and JAX arrays alike.
+    """Count intersection and union of foreground and background per episode, for NumPy and JAX arrays.
 
     Args:
-      prediction: bool [B,H,W], true where the foreground is predicted.
-      label: uint8 [B,H,W]; 1 foreground, 0 background, 255 void (counted nowhere).
+      prediction: bool [B,H,W], true for predicted foreground.
+      label: uint8 [B,H,W]; 1 foreground, 0 background, 255 void (not counted).
     """
     known, truth = label != VOID, label == FOREGROUND
     both = truth & prediction
@@ -51,12 +51,12 @@ def counts(prediction, label) -> Counts:
 
 
 def accumulate(per_episode: Counts, class_ids, classes: Sequence[int]) -> Totals:
-    """Sums the counts of all episodes of each class.
+    """Sum the counts of all episodes of each class.
 
     Args:
       per_episode: counts of E episodes, each [E].
       class_ids: int [E], the class of each episode.
-      classes: the classes of the fold; every one needs an episode, or its IoU would be undefined.
+      classes: the classes of the fold; each needs an episode, or its IoU would be undefined.
     Raises:
       ValueError: a class without an episode, or an episode of a class that is not listed.
     """
@@ -76,24 +76,24 @@ def accumulate(per_episode: Counts, class_ids, classes: Sequence[int]) -> Totals
 
 
 def class_iou(totals: Totals) -> np.ndarray:
-    """Foreground IoU of each class, float64 [C]; nan where neither truth nor prediction has a pixel."""
+    """Compute the foreground IoU of each class, float64 [C]; nan if neither truth nor prediction has a pixel."""
     return _ratio(totals.intersection, totals.union)
 
 
 def miou(totals: Totals) -> float:
-    """Mean over the classes of (sum of intersections / sum of unions)."""
+    """Average (sum of intersections / sum of unions) over the classes."""
     return float(class_iou(totals).mean())
 
 
 def fb_iou(totals: Totals) -> float:
-    """Mean of foreground and background IoU, each over the episodes of all classes together."""
+    """Average foreground and background IoU, each over the episodes of all classes together."""
     foreground = _ratio(totals.intersection.sum(), totals.union.sum())
     background = _ratio(totals.background_intersection.sum(), totals.background_union.sum())
     return float((foreground + background) / 2)
 
 
 def summarise(totals: Mapping[int, Totals], class_names: Sequence[str]) -> dict[str, Any]:
-    """Per seed and over seeds: mIoU, FB-IoU, IoU per class, as fractions of one and plain Python floats.
+    """Summarise per seed and over seeds: mIoU, FB-IoU, IoU per class, as fractions of one and plain Python floats.
 
     Args:
       totals: the totals of each seed's set of episodes.
@@ -117,7 +117,7 @@ def summarise(totals: Mapping[int, Totals], class_names: Sequence[str]) -> dict[
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1); no deviation for a single value."""
+    """Return mean and sample standard deviation (n - 1); None as the deviation of a single value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 

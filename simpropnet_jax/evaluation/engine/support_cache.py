@@ -1,4 +1,4 @@
-"""What a method keeps of each support: made once for an image and a class, however many episodes have it."""
+"""Cache of each support's part of the probe: computed once per image and class, however many episodes use it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from simpropnet_jax.evaluation.engine.feature_cache import FeatureCache, padded
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
 
-CLASSES = 256  # more than there are: a label is uint8
+CLASSES = 256  # upper bound: a label is uint8
 
 
 class SupportCache(NamedTuple):
     """The method's `probe_each` of every support that episodes use.
 
     Attributes:
-      pairs: [P], ascending: the row of its image in the bank of images times `CLASSES`, and its class.
+      pairs: [P], ascending: row of the support's image in the image bank times `CLASSES`, plus its class.
       bank: a bank of supports as `score.scorer` takes it, on every device.
     """
 
@@ -26,7 +26,7 @@ class SupportCache(NamedTuple):
     bank: Any
 
     def places(self, rows: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
-        """Where supports are in the bank. rows: of their images, with class_ids of a shape that fits."""
+        """Return the supports' places in the bank, from their images' rows and class_ids of a matching shape."""
         return np.searchsorted(self.pairs, _pairs(rows, class_ids)).astype(np.int32)
 
 
@@ -37,11 +37,11 @@ def cache_supports(
     class_ids: np.ndarray,
     progress: Progress | None = None,
 ) -> SupportCache:
-    """Makes what is kept of supports; each of their images is encoded once.
+    """Compute the cache of supports; each image is encoded once.
 
     Args:
-      make: jitted `score.prober`, which is given whole batches.
-      rows, class_ids: [n], of the supports' images, and their classes; both may come again.
+      make: jitted `score.prober`, called with whole batches.
+      rows, class_ids: [n], rows of the supports' images, and their classes; pairs may repeat.
     """
     pairs, b, bank, done = np.unique(_pairs(rows, class_ids)), cache.batch, None, 0
     rows, class_ids = np.divmod(pairs, CLASSES)

@@ -1,4 +1,4 @@
-"""The episodes of an evaluation as a JSON file: the same ones for every method, in any language."""
+"""Write the episodes of an evaluation to a JSON file: the same for every method, in any language."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from simpropnet_jax.setup.data import evaluation_episodes, open_data
 def list_episodes(
     config: ConfigDict, out: str, hpascal: str | Path | None = None, shot: int | None = None
 ) -> None:
-    """Draw the episodes of `config.eval`, or take those of an H-PASCAL-5i file, and write them.
+    """Draw the episodes of `config.eval`, or take them from an H-PASCAL-5i file, and write them.
 
     Args:
-      hpascal: the file, which `hierarchy_build` wrote.
+      hpascal: the file written by `hierarchy_build`.
       shot: supports of its episodes; None: one.
     Raises:
       ValueError, OSError: in one sentence, what is wrong.

@@ -1,4 +1,4 @@
-"""The masks that a predictor has for episodes: a work directory's method, or any program's PNG files in a folder."""
+"""Predicted masks of episodes, from a work directory's method or from any program's PNG files in a folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,16 +29,16 @@ from simpropnet_jax.setup.weights import load_variables
 
 Mask = Bool[np.ndarray, 'H W']
 Masks = Iterator[tuple[tuple[int, int], int, Mask]]
-"""(shot, seed), number of the episode in that set, and its mask at the size of its query's label."""
+"""(shot, seed), number of the episode in its set, and its mask at the size of the query's label."""
 
 
 class Segmented(NamedTuple):
-    """An episode, its truth and what was predicted, both at the size of the query's label."""
+    """An episode, its truth and its prediction, both at the size of the query's label."""
 
     episode: Episode
     label: UInt8[
         np.ndarray, 'H W'
-    ]  # 1 object, 0 background, 255 void (none where the protocol has void as background)
+    ]  # 1 object, 0 background, 255 void (none if the protocol counts void as background)
     prediction: Mask
 
 
@@ -47,11 +47,11 @@ class Predictor:
     """Masks for the first episodes of one set of one fold.
 
     Attributes:
-      name: of the method, in tables.
-      source: of images and labels.
+      name: name of the method in tables.
+      source: source of images and labels.
       fold: 0 to 3.
-      protocol: by whose rules the episodes were drawn.
-      episodes: those that it segments.
+      protocol: protocol of the episodes.
+      episodes: episodes to segment.
       predict: makes their masks.
       checkpoint: `path`, `step` and `selection`, as in result files.
     """
@@ -65,7 +65,7 @@ class Predictor:
     checkpoint: dict
 
     def __iter__(self) -> Iterator[Segmented]:
-        """Every episode with its truth and its mask, in order."""
+        """Yield every episode with its truth and its mask, in order."""
         for episode, (_, _, mask) in zip(self.episodes, self.predict(), strict=True):
             label = binary_label(own_labels(self.source, [episode.query])[0], episode.class_id)
             if self.protocol.void == 'background':
@@ -73,7 +73,7 @@ class Predictor:
             yield Segmented(episode, label, mask)
 
     def facts(self) -> dict:
-        """What a result file says of it."""
+        """Return the predictor's entries of a result file."""
         return {
             'method': self.name,
             'fold': self.fold,
@@ -95,17 +95,17 @@ def open_predictors(
     pairs: int | None = None,
     progress: Progress | None = None,
 ) -> list[Predictor]:
-    """A predictor of each work directory; all that can be refused is refused here.
+    """Open a predictor for each work directory; all arguments are checked here.
 
-    The episodes are the first ones of the first set that `config.eval` says: of its fewest shots, of its first seed.
+    The episodes are the first of the first set in `config.eval`: of its fewest shots and its first seed.
 
     Args:
-      workdirs: one of each fold.
-      predictions: none: the methods in the work directories segment. Otherwise a folder of PNG files for each work
-        directory, of all episodes that `config.eval` says, as `simpropnet eval --predictions` takes it.
-      config: None: the work directory's own; for one work directory only.
+      workdirs: one work directory per fold.
+      predictions: if empty, the methods in the work directories segment. Otherwise a folder of PNG files for each work
+        directory, with all episodes of `config.eval`, as for `simpropnet eval --predictions`.
+      config: config for a single work directory; None takes the stored config.
       which: checkpoint, 'best', 'latest' or a step.
-      pairs: episodes (pairs of query and supports) over all work directories, the same number of each; None: all.
+      pairs: episodes (pairs of query and supports) over all work directories, the same number for each; None: all.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
@@ -180,14 +180,14 @@ def _of_files(config, folder, count) -> Predictor:
 def predict_episodes(
     run: EvaluationRun, variables: dict, progress: Progress | None = None
 ) -> Masks:
-    """Segment episodes as an evaluation does: at `config.eval.size`, `scales` and so on, each image encoded once.
+    """Segment episodes like an evaluation: at `config.eval.size`, `scales` etc., with each image encoded once.
 
     Args:
-      run: its protocol's `void` and `resolution` say what the supports' masks are.
+      run: its protocol's `void` and `resolution` determine the supports' masks.
       variables: {'params': ...}.
     """
     config = ConfigDict(run.config.to_dict())
-    config.eval.own_size = True  # masks come at this size, whatever the protocol compares
+    config.eval.own_size = True  # masks have this size, whatever the protocol compares
     classes = set.intersection(*({e.class_id for e in drawn} for drawn in run.episodes.values()))
     own_size = replace(
         run, method=replace(run.method, config=config), classes=tuple(sorted(classes))
@@ -197,7 +197,7 @@ def predict_episodes(
 
 
 def _read(files, source, key, episodes: Iterable[Episode], protocol) -> Masks:
-    """The masks of files; those of the protocol's square are stretched back, nearest."""
+    """Read masks from files; masks on the protocol's square are stretched back, nearest neighbour."""
     index, side = source.index, protocol.resolution
     for number, episode in enumerate(episodes):
         path = files.path(*key, number, episode.query)
@@ -216,7 +216,7 @@ def _read(files, source, key, episodes: Iterable[Episode], protocol) -> Masks:
 
 
 def _first(sets, count):
-    """The first set, by shot and seed as listed, and its first episodes."""
+    """Return the first set, by shot and seed as listed, and its first episodes."""
     shot = min(shot for shot, _ in sets)
     key = next(key for key in sets if key[0] == shot)
     if count is not None and len(sets[key]) < count:

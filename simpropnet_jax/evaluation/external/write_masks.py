@@ -1,7 +1,7 @@
-"""The masks that a trained method predicts, as PNG files.
+"""Write the predicted masks of a trained method as PNG files.
 
-Scored under a protocol that compares masks at their own size they give the numbers of an evaluation. On a square they
-differ a little: there a mask is stretched where an evaluation stretches logits.
+Under a protocol that compares masks at their original size, they score exactly like an evaluation. On a square the
+scores differ a little, because the mask is stretched where an evaluation stretches logits.
 """
 
 import logging
@@ -29,11 +29,11 @@ def export(
     which: str = 'best',
     progress: Progress | None = None,
 ) -> int:
-    """Writes the masks of a work directory's method; returns how many.
+    """Write the masks of a work directory's method and return their number.
 
     Args:
-      config: None: the work directory's own.
-      out: folder; made if it is not there.
+      config: the config; None takes the stored config.
+      out: folder; created if missing.
       which: checkpoint, 'best', 'latest' or a step.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
@@ -41,7 +41,7 @@ def export(
     run = with_episodes(prepare(config, workdir))
     variables, _ = load_variables(run.method, workdir, which, sharding.make_mesh())
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'{out} is there and not an empty folder: give another --out')
+        raise ValueError(f'{out} exists and is not an empty folder: give another --out')
     count = 0
     for (shot, seed), number, mask in predictors.predict_episodes(run, variables, progress):
         if jax.process_index() == 0:

@@ -1,7 +1,7 @@
 """Is one method better than another, or was it luck? A paired bootstrap over the query images of two results.
 
-`simpropnet compare --help` says what is drawn. The interval is about the images: other query images of these classes,
-the same weights. What another training of the same method would give is not in it.
+`simpropnet compare --help` explains what is drawn. The interval covers other query images of these classes with the
+same weights. It does not cover other trainings of the same method.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from simpropnet_jax.evaluation.results.naming import method_words
 from simpropnet_jax.evaluation.results.result_file import read_result
 from simpropnet_jax.evaluation.results.text_table import aligned
 
-# What two results must have in common besides their episodes.
+# What two results must have in common, in addition to their episodes.
 COMMON = {**SAME, 'fold': lambda r: r['fold']}
-# Draws of an image that are held in memory at a time: 8 bytes each, three times.
+# Draws of an image in memory at a time: 8 bytes each, three times.
 CELLS = 2**21
 
 
@@ -29,7 +29,7 @@ CELLS = 2**21
 class Difference:
     """A score of A and of B, as fractions of one, and the interval of B - A."""
 
-    images: int  # query images behind it
+    images: int  # number of query images
     a: float
     b: float
     low: float
@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """'A is better', 'B is better' or 'undecided': the interval holds 0."""
+        """Return 'A is better', 'B is better' or 'undecided' (the interval contains 0)."""
         if self.low <= 0 <= self.high:
             return 'undecided'
         return 'B is better' if self.low > 0 else 'A is better'
@@ -63,14 +63,14 @@ def paired_bootstrap(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Compares two methods on the same episodes, by resampling query images.
+    """Compare two methods on the same episodes by resampling query images.
 
     Args:
       a, b: the same episodes, in any order.
-      label_size: 'square' or 'own': which counts are compared.
-      resamples: how often images are drawn; the interval's ends are as rough as they are few.
-      seed: of the draws.
-      confidence: the part of the differences that the interval holds, e.g. 0.95.
+      label_size: the counts to compare, 'square' or 'own'.
+      resamples: number of draws; with fewer, the interval's ends are rougher.
+      seed: seed of the draws.
+      confidence: share of the differences inside the interval, e.g. 0.95.
     Raises:
       ValueError: an argument out of range, different episodes, or a class with a single query image.
     """
@@ -108,12 +108,12 @@ def compare_trainings(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Difference:
-    """Compares the mean mIoU of several trainings of two methods; the interval covers query images and trainings.
+    """Compare the mean mIoU of several trainings of two methods; the interval covers query images and trainings.
 
-    Images are resampled as in `paired_bootstrap`, the same draw for every training. To each resampled difference comes
-    a draw of what other trainings would give: Student's t with n_a + n_b - 2 degrees of freedom, times the pooled
+    Images are resampled as in `paired_bootstrap`, with the same draw for every training. Each resampled difference gets
+    a draw for the variation between trainings: Student's t with n_a + n_b - 2 degrees of freedom, times the pooled
     standard deviation of the trainings' mIoU, times sqrt(1 / n_a + 1 / n_b). A bootstrap over three trainings would be
-    too narrow. With one training each, nothing is known of others, and the interval covers the images alone.
+    too narrow. With one training each, this variation is unknown and the interval covers only the images.
 
     Args:
       a, b: one or more trainings of each method, all on the same episodes.
@@ -154,9 +154,9 @@ def miou_interval(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> list[float] | None:
-    """The interval of one method's mIoU, [low, high] as fractions of one, by the same resampling of query images.
+    """Return the interval of one method's mIoU, [low, high] as fractions of one, by resampling query images.
 
-    None where a class has a single query image, or no pixel at all: there is nothing to draw from.
+    Returns None if a class has only one query image, or no pixels: then there is nothing to draw from.
     """
     _check(counts, counts, label_size, resamples, seed, confidence)
     sums, shown, classes = _per_image([_ordered(counts, slice(None), label_size)])
@@ -169,7 +169,7 @@ def miou_interval(
 def with_intervals(
     shots: Mapping[str, Mapping], episodes: Mapping[int, EpisodeCounts]
 ) -> dict[str, dict]:
-    """The `shots` of a result, with `miou_interval` beside every `miou`."""
+    """Add `miou_interval` next to every `miou` in the `shots` of a result."""
     found = {shot: dict(one) for shot, one in shots.items()}
     for shot, counts in episodes.items():
         for name in counts.counts:
@@ -189,10 +189,10 @@ def _ordered(counts, order, label_size):
 
 
 def _per_image(methods):
-    """Sums of every query image [N, M, 2, S, C] (intersection and union), where it has a class [N, C], and classes [C].
+    """Return sums per query image [N, M, 2, S, C] (intersection, union), which classes it has [N, C], and classes [C].
 
     Args:
-      methods: of each of the M methods, query, seed, class, intersection and union of the same E episodes, [E] each.
+      methods: for each of M methods: query, seed, class, intersection and union of the same E episodes, [E] each.
     """
     (images, image), (seeds, seed), (classes, class_id) = (
         np.unique(column, return_inverse=True) for column in methods[0][:3]
@@ -211,7 +211,7 @@ def _tails(confidence):
 
 
 def _common_order(a, b):
-    """Orders in which a and b have the same episodes."""
+    """Return the orders that sort a and b to the same episodes."""
     orders, keys = [], []
     for one in (a, b):
         listed = list(
@@ -228,7 +228,7 @@ def _common_order(a, b):
 
 
 def _resample(sums, resamples, seed):
-    """Class IoUs of the draws, [R, M, C] of M methods: every image counts as often as it was drawn."""
+    """Compute the class IoUs of the draws, [R, M, C] for M methods; an image counts once for each draw."""
     rng, n = np.random.default_rng(seed), len(sums)
     found, missing = [], resamples
     while missing:
@@ -237,7 +237,7 @@ def _resample(sums, resamples, seed):
         times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
         totals = (times @ sums.reshape(n, -1)).reshape(
             rows, *sums.shape[1:]
-        )  # whole numbers below 2^53: exact
+        )  # integers below 2^53: exact
         iou = _class_iou(totals)
         found.append(iou[~np.isnan(iou).any((1, 2))])
         missing -= len(found[-1])
@@ -245,7 +245,7 @@ def _resample(sums, resamples, seed):
 
 
 def _class_iou(totals):
-    """IoU of each class, [..., M, C], of totals [..., M, 2, S, C]: the mean over the seeds that have pixels of it."""
+    """Compute class IoUs [..., M, C] from totals [..., M, 2, S, C], the mean over seeds with pixels of the class."""
     intersection, union = totals[..., 0, :, :], totals[..., 1, :, :]
     seen = union > 0
     iou = np.divide(intersection, union, out=np.zeros_like(union), where=seen)
@@ -265,19 +265,19 @@ def _check(a, b, label_size, resamples, seed, confidence):
     if seed < 0:
         raise ValueError(f'seed must be 0 or more, got {seed}')
     if not 0 < confidence < 1:
-        raise ValueError(f'confidence must be between 0 and 1, such as 0.95, got {confidence}')
+        raise ValueError(f'confidence must be between 0 and 1 (for example 0.95), got {confidence}')
 
 
 def _few_images(shown, classes):
-    """Classes with a single query image."""
+    """Return the classes with a single query image."""
     return [int(c) for c, images in zip(classes, shown.sum(0), strict=True) if images < 2]
 
 
 def load(path: str | Path, shot: int = 1) -> tuple[dict[str, Any], EpisodeCounts]:
-    """A result file and its episodes of one shot.
+    """Read a result file and its episodes of one shot.
 
     Raises:
-      FileNotFoundError, ValueError: a file that is missing, damaged, or of another evaluation than the other.
+      FileNotFoundError, ValueError: a file is missing or damaged, or the two are from different evaluations.
     """
     record = read_result(path)
     if not record.get('episodes_file'):
@@ -292,7 +292,7 @@ def load(path: str | Path, shot: int = 1) -> tuple[dict[str, Any], EpisodeCounts
 
 
 def _gives(counts, by_label_size):
-    """Whether the counts are those that the scores of a result file were made of."""
+    """Whether the counts give the scores of a result file."""
     classes, same = np.unique(counts.class_id).tolist(), []
     try:
         for label_size, per_episode in counts.counts.items():
@@ -308,7 +308,7 @@ def _gives(counts, by_label_size):
 
 
 def table(comparison: Comparison, record: dict[str, Any]) -> str:
-    """A row for mIoU and one for each class; percent."""
+    """Format a row for mIoU and one for each class, in percent."""
     interval = f'{100 * comparison.confidence:g} % interval'
     rows = []
     names = zip(

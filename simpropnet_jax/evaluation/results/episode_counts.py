@@ -1,13 +1,13 @@
-"""The pixel counts of every episode, in a file beside the result: what a mIoU is made of, to compare methods with.
+"""The pixel counts of every episode, in a file next to the result: the terms of a mIoU, to compare methods.
 
 eval/NAME.json has its episodes in eval/NAME.episodes.npz. NumPy alone reads it; for each shot K evaluated it has
 
-    K/seed      int [E]      the set of episodes that the episode is of
+    K/seed      int [E]      the episode's set
     K/query     str [E]      image id
     K/supports  str [E, K]   image ids
     K/class_id  int [E]
     K/square    int [E, 4]   foreground intersection and union, background intersection and union, in pixels
-    K/own       int [E, 4]   the same at each label's own size, where that was evaluated
+    K/own       int [E, 4]   the same at each label's original size, if that was evaluated
 """
 
 import io
@@ -30,14 +30,14 @@ COLUMNS = ('seed', 'query', 'supports', 'class_id')
 
 
 class EpisodeCounts(NamedTuple):
-    """The E episodes of one shot, set after set, and their counts.
+    """The E episodes of one shot, set by set, and their counts.
 
     Attributes:
       seed: int [E].
       query: [E] image numbers, or image ids.
-      supports: [E, K], as the query.
+      supports: [E, K], like the query.
       class_id: int [E].
-      counts: of each label size, int [E] each.
+      counts: counts at each label size, int [E] each.
     """
 
     seed: np.ndarray
@@ -47,18 +47,18 @@ class EpisodeCounts(NamedTuple):
     counts: dict[str, Counts]
 
     def named(self, ids: Sequence[str]) -> 'EpisodeCounts':
-        """The same with image ids in place of image numbers; `ids` are the Index's."""
+        """Replace image numbers by image ids; `ids` are the Index's."""
         names = np.array(ids)
         return self._replace(query=names[self.query], supports=names[self.supports])
 
 
 def file_beside(result: str | os.PathLike) -> AnyPath:
-    """Where the episodes of a result file are."""
+    """Return the path of a result file's episodes."""
     return paths.parse(result).with_suffix(SUFFIX)
 
 
 def write(path: AnyPath, shots: Mapping[int, EpisodeCounts]) -> None:
-    """Writes the episodes of every shot, with image ids, all of the file or none of it."""
+    """Write the episodes of every shot, with image ids, to a file atomically."""
     arrays = {}
     for shot, one in shots.items():
         arrays |= {f'{shot}/{name}': getattr(one, name) for name in COLUMNS}
@@ -74,11 +74,11 @@ def write(path: AnyPath, shots: Mapping[int, EpisodeCounts]) -> None:
 
 
 def read(path: Path, shot: int) -> EpisodeCounts:
-    """The episodes of one shot.
+    """Read the episodes of one shot.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or has nothing of this shot.
+      ValueError: the file is damaged, or has no episodes of this shot.
     """
     if not path.is_file():
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Which results may stand in one table, and how rows of one table are told apart."""
+"""Decide which results belong in one table, and how to tell its rows apart."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from simpropnet_jax.evaluation.results.naming import PARTS, method_words
 
 T = TypeVar('T')
 
-# Numbers may stand in one table only if these agree.
+# Numbers belong in one table only if these agree.
 SAME = {
     'protocol': lambda record: record['protocol']['name'],
     'data': lambda record: record['data'],
@@ -19,11 +19,11 @@ SAME = {
 
 
 class Result(NamedTuple):
-    """A result file: of eval/ or supervised/, a study, or a premise experiment.
+    """A result file from eval/ or supervised/, a study, or a premise experiment.
 
     Attributes:
-      path: of the file.
-      record: what it holds.
+      path: path of the file.
+      record: its content.
     """
 
     path: Path
@@ -36,11 +36,11 @@ class Result(NamedTuple):
 
 
 def groups(items: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
-    """Return the items with the same key together, in the order of the first of each.
+    """Group the items by key, in the order of each group's first item.
 
     Args:
-      items: of any kind.
-      key: function of an item; what it returns must be plain data.
+      items: any items.
+      key: function of an item that returns plain data.
     """
     grouped: dict[str, list[T]] = {}
     for item in items:
@@ -49,25 +49,25 @@ def groups(items: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
 
 
 def comparable(result: Result) -> list:
-    """Return what must be the same in results of one table.
+    """Return what the results of one table must have in common.
 
-    Protocol, data, void rule, what the method was given, and how many episodes were drawn.
+    These are protocol, data, void rule, inputs of the method, and number of drawn episodes.
     """
     record = result.record
     inputs = record.get('inputs', 'episodes')
     drawn = next(iter(record['shots'].values())).get('episodes')
-    # How many these are is a matter of the fold, or of the file.
+    # Their number depends on the fold or on the file.
     given = inputs == 'identical' or record.get('eval', {}).get('episodes_file')
-    # Predictions of other programs are made on ordinary episodes.
+    # Other programs predict ordinary episodes.
     kind = 'episodes' if inputs == 'predictions' else inputs
     return [*(get(record) for get in SAME.values()), kind, None if given else drawn]
 
 
 def distinct(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return the records, SimPropNet's parts first, with names that tell apart results of the same method and fold.
+    """Return the records, SimPropNet's parts first, with distinct names for results of the same method and fold.
 
-    What tells them apart is the work directory, in which '*' stands for the fold: results of runs/a0 and runs/a1 are
-    one row, a result of runs/b0 is another. Where that is not enough, it is the file.
+    The names add the work directory, with '*' for the fold: results of runs/a0 and runs/a1 share a row, a result of
+    runs/b0 has another. If that is not enough, they add the file.
     """
     named = []
     for group in groups(results, lambda result: result.record['method']):
@@ -92,7 +92,7 @@ def _no_words(result: Result) -> str:
 
 
 def _series(result: Result) -> str:
-    """The work directory without the number that is its fold."""
+    """Return the work directory without its fold number."""
     return re.sub(rf'(?<!\d){result.record["fold"]}(?!\d)', '*', result.workdir)
 
 
@@ -106,6 +106,6 @@ def _renamed(result: Result, words: str) -> dict[str, Any]:
 
 
 def _cells(record: dict[str, Any]) -> list[tuple]:
-    """Where a record stands in a table of folds: one cell for each shot."""
+    """Return a record's cells in a table of folds, one for each shot."""
     name, size, fold = method_words(record), record['size'], record['fold']
     return [(name, size, fold, shot) for shot in record['shots']]

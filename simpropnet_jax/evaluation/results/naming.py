@@ -27,12 +27,12 @@ PARTS = ('baseline', 'DPr', 'FBAF', 'DPr + FBAF', 'SimPropNet')
 
 
 def method_name(config: ConfigDict, trained: bool = True) -> str:
-    """Return what tables call a run: its method, the parts in use, and what the training adds.
+    """Return a run's name in tables: its method, the parts in use, and what the training adds.
 
     SimPropNet without all of its parts has the name of its row in the paper's Table 4, see `PARTS`.
 
     Args:
-      config: of the run.
+      config: config of the run.
       trained: whether the weights come from a training of this run. Only then can they be fine-tuned.
     """
     name = models.title(config.model.name)
@@ -59,18 +59,18 @@ def _simpropnet_name(config: ConfigDict) -> str:
 def result_name(
     config: ConfigDict, weights: str, inputs: str = 'episodes', trained_dtype: str | None = None
 ) -> str:
-    """Return the name of a result file: protocol, fold, size, weights, and how the evaluation differs from a plain one.
+    """Return the name of a result file: protocol, fold, size, weights, and differences from a plain evaluation.
 
-    A file of episodes stands for the protocol.
+    An episode file replaces the protocol.
 
     Args:
-      config: of the evaluation.
-      weights: what `weights_word` returned.
+      config: config of the evaluation.
+      weights: the result of `weights_word`.
       inputs: one of `INPUTS`.
-      trained_dtype: type of the training's computation; the evaluation's is named if it is not the same.
+      trained_dtype: dtype of the training; the evaluation's dtype is named if it differs.
     """
     words = [protocol_word(config), f'fold{config.fold}', f'{config.eval.size}px', weights]
-    # Of SG-One, whose weights do not depend on it.
+    # For SG-One: its weights do not depend on it.
     words += ['union'] if config.model.get('shots') == 'union' else []
     dtype = config.model.dtype
     words += [dtype] if trained_dtype not in (None, dtype) else []
@@ -78,17 +78,17 @@ def result_name(
 
 
 def protocol_word(config: ConfigDict) -> str:
-    """Return the first word of a result file's name: the protocol, or the file of episodes."""
+    """Return the first word of a result file's name: the protocol, or the episode file."""
     return Path(config.eval.episodes_file).stem or config.eval.protocol
 
 
 def weights_word(pretrained: Mapping, which: str, step: int | None) -> str:
-    """Return what file names call the weights: the checkpoint, 'imported' or 'untrained'.
+    """Return the word for the weights in file names: the checkpoint, 'imported' or 'untrained'.
 
     Args:
       pretrained: the method's pretrained parameters, by part.
       which: checkpoint, 'best', 'latest' or a step.
-      step: of the checkpoint; None where the weights come from no training.
+      step: step of the checkpoint; None for weights without training.
     """
     if step is not None:
         return which
@@ -112,11 +112,11 @@ def evaluation_words(evaluation: ConfigDict, inputs: str) -> list[str]:
 
 
 def training_words(config: ConfigDict, step: int | None) -> dict | None:
-    """Return what a result file says of the training: its classes and the run it started from.
+    """Return the training's entry in a result file: its classes and the run it started from.
 
     Args:
-      config: of the run.
-      step: of the checkpoint; None where the weights come from no training, and so is what is returned.
+      config: config of the run.
+      step: step of the checkpoint; None for weights without training, which returns None.
     """
     if step is None:
         return None
@@ -124,10 +124,10 @@ def training_words(config: ConfigDict, step: int | None) -> dict | None:
 
 
 def method_words(record: Mapping[str, Any]) -> str:
-    """Return the method of a result file, and how it was evaluated where that is not the plain way.
+    """Return the method of a result file, and how its evaluation differs from a plain one.
 
     Args:
-      record: of the result file.
+      record: record of the result file.
     """
     evaluation, inputs = record.get('eval', {}), record.get('inputs', 'episodes')
     words = [inputs] if inputs != 'episodes' else []

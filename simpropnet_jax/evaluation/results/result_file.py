@@ -1,6 +1,6 @@
 """The result file: what was measured, on what, how, by which software. One JSON file per method and fold.
 
-Beside it is a file with every episode's counts, see `episode_counts`.
+Next to it is a file with every episode's counts, see `episode_counts`.
 """
 
 import json
@@ -19,7 +19,7 @@ from simpropnet_jax.runtime import paths
 
 FORMAT = 1
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy')
-# 'none' is for methods without training, such as the prototype.
+# 'none' is for methods without training, like the prototype.
 SELECTIONS = ('novel_val', 'base_val', 'last', 'none')
 
 
@@ -39,19 +39,19 @@ def write_result(
     replaced: Mapping[str, Any] | None = None,
     episodes: Mapping[int, EpisodeCounts] | None = None,
 ) -> dict[str, Any]:
-    """Writes a result file, all of it or none of it; of several hosts only the first does.
+    """Write a result file atomically; of several hosts only the first writes.
 
     Args:
-      path: of the JSON file; its folder is made.
-      result: what `evaluate` returned.
-      method: name that the tables print, e.g. 'SimPropNet' or 'DPr'.
-      protocol, protocol_hash: name of the episodes' protocol, and the hash of these very episodes.
-      data: data set and its kind, e.g. 'pascal5i/subset': numbers on a subset are never those of the paper.
+      path: path of the JSON file; its folder is created.
+      result: the result of `evaluate`.
+      method: name in tables, e.g. 'SimPropNet' or 'DPr'.
+      protocol, protocol_hash: name of the episodes' protocol, and the hash of exactly these episodes.
+      data: data set and its kind, e.g. 'pascal5i/subset': numbers on a subset never compare to the paper's.
       selection: how the checkpoint was chosen, one of `SELECTIONS`.
       checkpoint_step, checkpoint: step and folder of the weights, None for a method without training.
       weights: description of the backbone's weights.
-      replaced: which checkpoint was asked for, and why another step was used; None: it is the one asked for.
-      episodes: what `Evaluator.episode_counts` holds, `named`: it goes to a file of its own, which the record names.
+      replaced: the requested checkpoint, and why another step was used; None if the requested one was used.
+      episodes: `Evaluator.episode_counts` with `named` ids; they go to a separate file, which the record names.
     Returns:
       The record as written.
     Raises:
@@ -90,7 +90,7 @@ def write_result(
 
 
 def read_result(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a result file. FileNotFoundError; ValueError for one that is damaged or of another kind."""
+    """Read a result file. Raises FileNotFoundError, or ValueError if it is damaged or of another kind."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f'there is no result file {path}: `simpropnet eval` writes RUN/eval/*.json'
@@ -115,7 +115,7 @@ def read_result(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that the numbers depend on."""
+    """Return the versions of Python and of the libraries that the numbers depend on."""
     return {
         'python': platform.python_version(),
         **{name: metadata.version(name) for name in LIBRARIES},
@@ -123,6 +123,6 @@ def versions() -> dict[str, str]:
 
 
 def device() -> dict[str, Any]:
-    """Kind and number of the devices that JAX computes on."""
+    """Return kind and number of the devices that JAX computes on."""
     first = jax.devices()[0]
     return {'kind': first.device_kind, 'platform': first.platform, 'count': jax.device_count()}

@@ -1,8 +1,8 @@
 """Result files as plain text tables: one fold class by class, and the four folds as the paper's Table 3.
 
 `simpropnet tables` prints them. Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The
-95 % interval is that of mIoU over other query images of the same classes: see `bootstrap`. Results of several kinds
-stand in tables of their own.
+95 % interval of mIoU is for other query images of the same classes: see `bootstrap`. Each kind of results gets its own
+table.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ INTERVAL = '95 % interval'
 
 
 def class_table(record: dict[str, Any]) -> str:
-    """One result: a row per shot and label size; a column per class, mIoU with its interval, FB-IoU, and deviations."""
+    """Format one result: a row per shot and label size; columns per class, mIoU with interval, FB-IoU, deviations."""
     title = f'{method_words(record)}, fold {record["fold"]} (split-{record["fold"] + 1})'
     return heading([record], title) + aligned(*class_rows(record))
 
 
 def class_rows(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `class_table`."""
+    """Return header and rows of `class_table`."""
     scored = list(_scores(record))
     with_interval = any(
         'miou_interval' in scores for *_, scores in scored
@@ -44,7 +44,7 @@ def class_rows(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def protocol_table(records: Sequence[dict[str, Any]]) -> str:
-    """One method and fold under several protocols: a row per protocol and shot, masks compared as the protocol says."""
+    """Format one method and fold under several protocols: a row per protocol and shot, at the protocol's mask size."""
     header = ['protocol', 'shot', 'labels', 'void', 'episodes', 'mIoU', 'std', INTERVAL, 'hash']
     rows = []
     for record in records:
@@ -74,10 +74,10 @@ def protocol_table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def fold_table(records: Sequence[dict[str, Any]]) -> str:
-    """All folds: a row per method, shot and label size; mIoU of split-1 to the last split, their mean, mean FB-IoU.
+    """Format all folds: a row per method, shot and label size; mIoU of each split, their mean, and mean FB-IoU.
 
-    A fold without a result is '-', and so is the mean then. The deviation of the mean is that of the
-    mean over the seeds, where all folds have the same seeds.
+    A fold without a result shows '-', and so does the mean. The deviation of the mean is the deviation of the folds'
+    mean over the seeds; it needs the same seeds in all folds.
     Raises:
       ValueError: results of different protocols, data or void rules, or two of one method, fold and shot.
     """
@@ -89,7 +89,7 @@ def fold_table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def fold_rows(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `fold_table`; ValueError as there."""
+    """Return header and rows of `fold_table`. Raises the same ValueError."""
     _check_comparable(records)
     folds_of_data = range(_folds(records))
     header = [
@@ -139,9 +139,7 @@ def _scores(record):
 
 
 def _folds(records) -> int:
-    return max(
-        record.get('folds', 4) for record in records
-    )  # earlier versions knew PASCAL-5i alone
+    return max(record.get('folds', 4) for record in records)  # earlier versions knew only PASCAL-5i
 
 
 def _interval(scores):
@@ -174,7 +172,7 @@ def _check_comparable(records):
 
 
 def heading(records: Sequence[dict[str, Any]], title: str) -> str:
-    """The title, and what the results have in common; one line."""
+    """Return the title and what the results have in common, in one line."""
     first = records[0]
     facts = ', '.join(f'{name} {get(first)}' for name, get in SAME.items())
     rules = sorted({record['checkpoint']['selection'] for record in records})
@@ -186,10 +184,10 @@ def _percent(value, deviation=None):
 
 
 def result_tables(results: Sequence[Result]) -> str:
-    """Return each result class by class, then all of them by fold: one table for each kind of results.
+    """Format each result class by class, then all results by fold: one table for each kind of results.
 
-    Results are of one kind if they have the same protocol, data, void rule, inputs and number of episodes. Where two
-    results are of the same method and fold, their names say from which work directory they are.
+    Results are of one kind if they have the same protocol, data, void rule, inputs and number of episodes. The names of
+    two results of the same method and fold include the work directory.
 
     Args:
       results: files with their records.
@@ -203,7 +201,7 @@ def main(paths: Sequence[str]) -> None:
     """Print the tables of result files.
 
     Args:
-      paths: of the files; a path that is there twice counts once.
+      paths: paths of the files; repeated paths count once.
     Raises:
       FileNotFoundError, ValueError: a file is missing, damaged or of another kind.
     """

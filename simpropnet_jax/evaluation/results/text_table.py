@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first one to the left, the others to the right."""
+    """Format a table: columns as wide as their widest cell, the first left-aligned, the others right-aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in [header, ['-' * width for width in widths], *rows]:
