@@ -1,1 +1,1 @@
-"""What the papers measured of methods beside their mIoU: H-PASCAL-5i and the premise experiments."""
+"""The papers' measurements in addition to mIoU: H-PASCAL-5i and the premise experiments."""

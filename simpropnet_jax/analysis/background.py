@@ -1,4 +1,4 @@
-"""How alike the backgrounds and the objects of a class's images are: SimPropNet, Figure 3."""
+"""Measure how similar the backgrounds and the objects of a class's images are: SimPropNet, Figure 3."""
 
 import logging
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ from simpropnet_jax.setup.weights import backbone_weights
 logger = logging.getLogger(__name__)
 
 REGIONS = ('object', 'background')
-PAPER_ALIKE = '20 of 20'  # classes whose backgrounds are more alike, in the paper's figure
-IMAGES_AT_A_TIME = 64  # whose regions are in memory
+PAPER_ALIKE = '20 of 20'  # classes with more similar backgrounds, in the paper's figure
+IMAGES_AT_A_TIME = 64  # images with regions in memory
 RULES = {
     'pairs': config_rules.number(1),
     'seed': config_rules.number(0),
@@ -44,11 +44,11 @@ RULES = {
 def class_similarity(
     pairs: Sequence[tuple[int, int, int]], vectors: Vectors
 ) -> dict[int, dict[str, float | int]]:
-    """Mean cosine of objects and of backgrounds, by class, over the pairs in which both are defined.
+    """Average the cosines of objects and of backgrounds by class, over the pairs in which both are defined.
 
     Args:
       pairs: (class id, image, image).
-      vectors: of the regions 'object' and 'background'.
+      vectors: vectors of the regions 'object' and 'background'.
     Returns:
       class id -> `object`, `background`, and `pairs`; no class without a pair.
     """
@@ -67,14 +67,14 @@ def class_similarity(
 
 
 def measure(config: ConfigDict, extractor: Extractor, source) -> dict[str, Any]:
-    """The similarities on a data set.
+    """Measure the similarities on a data set.
 
     Args:
-      config: of configs/background.py.
-      source: of images and labels.
+      config: a config of configs/background.py.
+      source: source of images and labels.
     Returns:
-      A record: `per_class`, class name -> `object`, `background` and `pairs`; `mean` over the classes; `more_alike`, in
-      how many of them the backgrounds are; `drawn` pairs, and what was measured how.
+      A record: `per_class`, class name -> `object`, `background` and `pairs`; `mean` over the classes; `more_alike`,
+      the number of classes with more similar backgrounds; `drawn` pairs, and the settings.
     Raises:
       ValueError: no class has two images.
     """
@@ -109,7 +109,7 @@ def measure(config: ConfigDict, extractor: Extractor, source) -> dict[str, Any]:
 
 
 def _vectors(source, pairs: Pairs, extractor, config) -> Vectors:
-    """Masked averages of object and background of each pair; few regions at a time are in memory."""
+    """Compute masked averages of object and background of each pair, with few regions in memory at a time."""
     vectors: Vectors = {}
     numbers = np.unique(pairs.image)
     for start in range(0, len(numbers), IMAGES_AT_A_TIME):
@@ -135,7 +135,7 @@ def _regions(source, numbers, pairs: Pairs) -> Regions:
 
 
 def table(record: dict[str, Any]) -> str:
-    """A row a class, and the mean over the classes."""
+    """Format a row per class, and the mean over the classes."""
     rows = [
         [
             name,
@@ -165,13 +165,13 @@ def table(record: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Two bars a class; the file is of the kind that its name ends with.
+    """Draw two bars per class; the suffix of the path sets the file format.
 
     Raises:
-      ValueError: no picture ends so.
-      OSError: it cannot be written.
+      ValueError: no image format has this suffix.
+      OSError: the file cannot be written.
     """
-    from matplotlib.figure import Figure  # by itself it needs no screen
+    from matplotlib.figure import Figure  # used directly, it needs no screen
 
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     axes = figure.subplots()
@@ -191,7 +191,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def check(config: ConfigDict, out: Path) -> None:
-    """Raises ValueError for a field that is out of range, or a picture of a kind that cannot be written."""
+    """Raise ValueError for a field out of range, or an unsupported image format."""
     known = dict(config_rules.fields(config))
     for name, rule in RULES.items():
         if not rule.holds(known[name]):
@@ -204,7 +204,7 @@ def measure_and_draw(config: ConfigDict, out: Path) -> dict[str, Any]:
     """Measure the similarities, draw them, and write the numbers next to the picture.
 
     Args:
-      config: of configs/background.py.
+      config: a config of configs/background.py.
       out: picture to write.
     Returns:
       The record of `measure`.

@@ -41,17 +41,17 @@ KEPT = (
     'image_list',
     'tiny_rule',
     'sha256',
-)  # of the file, in a result
+)  # from the file, in a result
 
 
 class Asked(NamedTuple):
-    """What an H-PASCAL-5i file asks of a config's fold.
+    """An H-PASCAL-5i file applied to a config's fold.
 
     Attributes:
-      config: with `eval` as the file decides it.
-      file: what `hpascal_file.read` returned.
-      source: of images and labels.
-      protocol: by which masks are compared.
+      config: the config, with `eval` set by the file.
+      file: the result of `hpascal_file.read`.
+      source: source of images and labels.
+      protocol: protocol for comparing masks.
       partitions: name -> episodes.
     """
 
@@ -63,12 +63,12 @@ class Asked(NamedTuple):
 
     @property
     def episodes(self) -> list[Episode]:
-        """Those of all partitions, one after the other."""
+        """Return the episodes of all partitions in order."""
         return [e for found in self.partitions.values() for e in found]
 
     @property
     def classes(self) -> list[int]:
-        """The class ids that they are of."""
+        """Return their class ids."""
         return sorted({e.class_id for e in self.episodes})
 
 
@@ -80,17 +80,17 @@ def evaluate_hierarchy(
     inputs: str = 'episodes',
     shot: int = 1,
 ) -> dict[str, Any]:
-    """Evaluates a work directory's fold on an H-PASCAL-5i file; the result goes to eval/ in it.
+    """Evaluate a work directory's fold on an H-PASCAL-5i file; the result goes to its eval/ folder.
 
     Args:
-      config: None: the work directory's own.
-      path: of the file that `hierarchy_build` wrote.
+      config: the config; None takes the stored config.
+      path: path of the file written by `hierarchy_build`.
       which: checkpoint, 'best', 'latest' or a step.
       inputs: 'episodes', or 'zero_mask': with empty support masks.
-      shot: supports of an episode, the first of those that the file lists.
+      shot: supports of an episode, the first in the file's list.
     Returns:
-      The record that was written: that of an evaluation, over the episodes of all partitions, with `partitions`, each
-      with its score at each label size (None where it is empty), and `cmps` at each label size.
+      The written record: an evaluation over the episodes of all partitions, with `partitions`, each with its score at
+      each label size (None if it is empty), and `cmps` at each label size.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
@@ -129,15 +129,15 @@ def evaluate_hierarchy(
 def evaluate_hierarchy_predictions(
     config: ConfigDict | None, workdir: Path, folder: Path, path: Path, shot: int = 1
 ) -> dict[str, Any]:
-    """Scores a folder of masks on an H-PASCAL-5i file; the result goes to eval/ in a work directory.
+    """Score a folder of masks on an H-PASCAL-5i file; the result goes to eval/ in a work directory.
 
     Args:
-      config: decides fold and data; None: the work directory's own.
-      folder: of PNG files, see `predictions`, named by episode or by image.
-      path: of the file that `hierarchy_build` wrote.
-      shot: supports that the episodes had.
+      config: sets fold and data; None takes the stored config.
+      folder: folder of PNG files, see `predictions`, named by episode or by image.
+      path: path of the file written by `hierarchy_build`.
+      shot: supports of the episodes.
     Returns:
-      The record that was written, as `evaluate_hierarchy` writes it, for masks on the square.
+      The written record, as from `evaluate_hierarchy`, for masks on the square.
     Raises:
       ValueError, OSError: in one sentence, what is wrong, before anything is written.
     """
@@ -159,7 +159,7 @@ def evaluate_hierarchy_predictions(
 
 
 def _asked(config, path, shot) -> Asked:
-    """Raises ValueError, OSError: the file or the data is not there, or the file does not fit the config."""
+    """Open file and data. Raises ValueError, OSError if one is missing or the file does not fit the config."""
     file, source, config = (
         hpascal_file.read(path),
         open_data(config),
@@ -178,7 +178,7 @@ def _asked(config, path, shot) -> Asked:
 
 
 def _write(path, asked, result, counts, provenance):
-    """Adds the partitions to an evaluation's result, writes it and prints its table."""
+    """Add the partitions to an evaluation's result, write it and print its table."""
     config, names = asked.config, asked.source.class_names
     lengths = {name: len(one) for name, one in asked.partitions.items()}
     scores = partition_scores(counts, lengths, names)
@@ -209,11 +209,11 @@ def _write(path, asked, result, counts, provenance):
 def partition_scores(
     counts: EpisodeCounts, lengths: Mapping[str, int], class_names: Sequence[str]
 ) -> dict[str, dict[str, Any] | None]:
-    """mIoU of each partition, over the classes that it has; None where it is empty.
+    """Compute the mIoU of each partition over its classes; None for an empty partition.
 
     Args:
-      counts: of the episodes, partition after partition.
-      lengths: how many episodes each has.
+      counts: counts of the episodes, partition by partition.
+      lengths: number of episodes in each partition.
     Returns:
       name -> `episodes`, `queries`, `classes` by name, and for each label size `miou` and `per_class`.
     """
@@ -251,5 +251,5 @@ def _score(counts, rows, class_ids, classes, class_names):
 
 
 def cmps(scores: Iterable[float | None]) -> float:
-    """Combined mean partition score: the unweighted mean over the partitions that are not empty (None)."""
+    """Compute the combined mean partition score: the unweighted mean over non-empty partitions (empty: None)."""
     return float(np.mean([score for score in scores if score is not None]))

@@ -1,4 +1,4 @@
-"""Building H-PASCAL-5i: test episodes by difficulty, object size and similarity, in a file for all methods.
+"""Build H-PASCAL-5i: test episodes by difficulty, object size and similarity, in a file for all methods.
 
 Improved Similarity Propagation, section 4.1. Next to the file a picture of each fold shows a pair of every class and
 partition (the paper's Figure 4).
@@ -36,12 +36,12 @@ RULES = {
 
 
 def build(config: ConfigDict, out: Path) -> dict[str, Any]:
-    """Writes the file `out` and, beside it, NAME_foldN.jpg.
+    """Write the file `out` and, next to it, NAME_foldN.jpg.
 
     Args:
-      config: of configs/hpascal.py.
+      config: a config of configs/hpascal.py.
     Returns:
-      What was written, see `hpascal_file`.
+      The written record, see `hpascal_file`.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
@@ -108,7 +108,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
 
 
 def bounding_boxes(source, pairs: Pairs) -> np.ndarray:
-    """Share of the image that the box around each pair's class has, float [P]."""
+    """Return the share of the image in the box around each pair's class, float [P]."""
     sizes = np.empty(len(pairs))
     for number in np.unique(pairs.image).tolist():
         label = own_labels(source, [number])[0]
@@ -120,7 +120,7 @@ def bounding_boxes(source, pairs: Pairs) -> np.ndarray:
 def image_distances(
     source, pairs: Pairs, extractor: Extractor, features: ConfigDict, backend: str
 ) -> np.ndarray:
-    """L2 distances between the pooled features of the pairs' images, float [P, P]."""
+    """Compute L2 distances between the pooled features of the pairs' images, float [P, P]."""
     images, rows = np.unique(pairs.image, return_inverse=True)
     batches = image_batches(
         source,
@@ -141,7 +141,7 @@ def image_distances(
 
 
 def table(record: dict[str, Any]) -> str:
-    """Queries of each partition and fold, and what they stand on; the rules that split the classes are in the file."""
+    """Format the queries of each partition and fold, and their basis; the file has the rules for each class."""
     header = ['queries', *(f'split-{int(fold) + 1}' for fold in record['folds'])]
     rows = []
     for name in hpascal.PARTITIONS:

@@ -1,4 +1,4 @@
-"""H-PASCAL-5i as a picture, after Figure 4 of Improved Similarity Propagation: pairs of every partition."""
+"""Draw pairs of every H-PASCAL-5i partition, after Figure 4 of Improved Similarity Propagation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,13 +17,13 @@ SPACE = 8  # pixels between pairs
 def draw(
     source, partitions: Mapping[str, Sequence[Episode]], size: int = 129, backend: str = 'auto'
 ) -> np.ndarray:
-    """A row a partition, of the first pair of each class: support, then query, objects in green; u8 [H, W, 3].
+    """Draw a row per partition with each class's first pair: support, query, objects in green; u8 [H, W, 3].
 
     Args:
-      source: of the images.
-      partitions: name -> episodes; none where it is empty.
+      source: source of the images.
+      partitions: name -> episodes; an empty partition has none.
       size: side of an image in pixels.
-      backend: of the loader.
+      backend: backend of the loader.
     """
     firsts = {
         name: list({e.class_id: e for e in reversed(found)}.values())[::-1]

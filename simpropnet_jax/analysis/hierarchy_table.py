@@ -1,7 +1,7 @@
 """Results on H-PASCAL-5i as one table: partitions by splits, methods side by side.
 
-As Tables 3 and 7 of Improved Similarity Propagation, and below it CMPS by method, as Table 5. Numbers are percent. CMPS
-is the mean over the partitions of a split; its mean is over the splits.
+The form is that of Tables 3 and 7 of Improved Similarity Propagation, followed by CMPS by method (Table 5). Numbers are
+percent. CMPS is the mean over the partitions of a split; its mean is over the splits.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from simpropnet_jax.evaluation.results.naming import method_words
 from simpropnet_jax.evaluation.results.tables import ABSENT
 from simpropnet_jax.evaluation.results.text_table import aligned
 
-# Numbers may stand in one table only if these agree, and in one column group only if their episodes do.
+# Numbers belong in one table only if these agree, and in one column group only if their episodes agree.
 ALIKE = {
     **SAME,
     'shots': lambda r: '/'.join(r['shots']),
@@ -27,7 +27,7 @@ ALIKE = {
     'tiny-object rule': lambda r: r['hpascal']['tiny_rule'],
     "oracle's val mIoU": lambda r: r['hpascal']['oracle'][
         'miou'
-    ],  # not its folder, which may be written in many ways
+    ],  # not its folder: one folder can be written in many ways
     'features': lambda r: '{source}, {size} pixels'.format(**r['hpascal']['features']),
 }
 EMPTY = 'empty'
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     """The parts of a table.
 
     Attributes:
-      heading, legend, notes: lines of text; the legend says which letter is which method.
+      heading, legend, notes: lines of text; the legend maps letters to methods.
       header, rows: cells.
     """
 
@@ -49,7 +49,7 @@ class Parts(NamedTuple):
 
 
 def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
-    """`parts` and below it `cmps_parts`, as plain text; ValueError as there."""
+    """Format `parts`, followed by `cmps_parts`, as plain text. Raises the same ValueError."""
 
     def text(found):
         return found.heading + found.legend + aligned(found.header, found.rows) + found.notes
@@ -58,16 +58,16 @@ def table(records: Sequence[dict[str, Any]], label_size: str = 'square') -> str:
 
 
 def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
-    """A row a partition and CMPS; mIoU of each split that has a result and their mean, a column a method under each.
+    """Make a row per partition and CMPS, with a column per method under each split with a result and under the mean.
 
-    What a method lacks is '-', and so is the mean of fewer than four splits; of one alone it is left out. An empty
-    partition is 'empty', and no part of any mean.
+    A missing value is '-', and so is the mean of fewer than four splits; a single split has no mean column. An empty
+    partition is 'empty', and does not count in any mean.
 
     Args:
       records: results of `hierarchy`, of any methods and folds.
       label_size: 'square' or 'own'.
     Raises:
-      ValueError: results that do not belong in one table, or two of one method and fold.
+      ValueError: results that do not belong in one table, or two results of one method and fold.
     """
     methods = _by_method(records, label_size)
     letters = (
@@ -100,7 +100,7 @@ def parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Part
 
 
 def cmps_parts(records: Sequence[dict[str, Any]], label_size: str = 'square') -> Parts:
-    """A row a method: CMPS of the splits and its mean over them; columns and records as for `parts`."""
+    """Make a row per method: CMPS of the splits and its mean over them; columns and records as for `parts`."""
     methods = _by_method(records, label_size)
     rows = [
         [name, *_cells({name: folds}, methods, lambda record: record['cmps'][label_size])]
@@ -116,7 +116,7 @@ def cmps_parts(records: Sequence[dict[str, Any]], label_size: str = 'square') ->
 
 
 def _by_method(records, label_size):
-    """Method -> fold -> its result."""
+    """Return method -> fold -> its result."""
     _check(records, label_size)
     methods: dict[str, dict[int, dict]] = {}
     for record in records:
@@ -134,13 +134,13 @@ def _folds(methods):
 
 
 def _columns(methods):
-    """The splits of which any method has a result, and of several the mean."""
+    """Return the splits with results of any method, and for several splits the mean."""
     splits = [f'split-{fold + 1}' for fold in _folds(methods)]
     return [*splits, 'mean'] if len(splits) > 1 else splits
 
 
 def _cells(methods, all_methods, value):
-    """A row's cells: under each of the `_columns` of all methods, one of each of these methods."""
+    """Return a row's cells: for each of the `_columns` of all methods, one cell per method."""
     rows = [
         [value(folds[f]) if f in folds else np.nan for f in FOLDS] for folds in methods.values()
     ]  # None: empty
@@ -171,7 +171,7 @@ def _heading(records, label_size, title):
 
 
 def _notes(records):
-    """What the partitions stand on, which are empty, and which lack a class."""
+    """Describe the basis of the partitions, the empty ones, and those without some class."""
     by_fold = {record['fold']: record for record in sorted(records, key=lambda r: r['fold'])}
     empty, few = [], []
     for fold, record in by_fold.items():

@@ -22,11 +22,11 @@ TITLES = ('FN overlap', 'FP overlap', 'mIoU gap', 'TP gap')
 
 
 class Areas(NamedTuple):
-    """Pixels of a pair, of several pairs ([N] each), or summed over them."""
+    """Pixel counts of a pair, of several pairs ([N] each), or summed over them."""
 
     both_miss: Any  # of the object
     either_misses: Any
-    both_add: Any  # of the background, taken for the object
+    both_add: Any  # of the background, predicted as the object
     either_adds: Any
     object: Any
     method_finds: Any  # of the object
@@ -40,10 +40,10 @@ def areas(
     oracle: Bool[np.ndarray, 'H W'],
     label: UInt8[np.ndarray, 'H W'],
 ) -> Areas:
-    """The pixel counts of one pair.
+    """Count the pixels of one pair.
 
     Args:
-      label: 1 object, 0 background, 255 void (in none of the counts).
+      label: 1 object, 0 background, 255 void (not counted).
     """
     truth, background = label == 1, label == 0
     regions = Areas(
@@ -61,7 +61,7 @@ def areas(
 
 
 def quantities(counted: Areas) -> dict[str, Float[np.ndarray, ' n']]:
-    """Each of `QUANTITIES`, as fractions of one; nan where it is undefined.
+    """Compute each of `QUANTITIES` as a fraction of one; nan if undefined.
 
     Args:
       counted: int [N] each.
@@ -82,14 +82,14 @@ def quantities(counted: Areas) -> dict[str, Float[np.ndarray, ' n']]:
 def summarise(
     per_pair: Sequence[Areas], class_ids: Sequence[int], class_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """The quantities by class and by image.
+    """Summarise the quantities by class and by image.
 
     Args:
-      per_pair: of each pair; `class_ids`: its class.
+      per_pair: areas of each pair; `class_ids`: class of each pair.
       class_names: name of each class id.
     Returns:
-      `by_class` and `by_image`: each of `QUANTITIES`, the mean, None where it is nowhere defined; `undefined`, each
-      quantity's number of classes or pairs that the mean leaves out; and in `by_class` `per_class`.
+      `by_class` and `by_image`: the mean of each of `QUANTITIES`, None if it is never defined; `undefined`, each
+      quantity's number of classes or pairs left out of the mean; and in `by_class` `per_class`.
     """
     ids = np.array(class_ids)
     rows = Areas(*np.array(per_pair, np.int64).T)
@@ -118,15 +118,15 @@ def _plain(value):
 
 
 def measure(predictors: Sequence[Predictor], oracle: Path) -> dict[str, Any]:
-    """Compares the predictors' errors with those of the oracle.
+    """Compare the predictors' errors with the oracle's errors.
 
     Args:
-      predictors: of one method, one a fold.
-      oracle: folder of label maps, ID.png at each label's own size.
+      predictors: predictors of one method, one per fold.
+      oracle: folder of label maps, ID.png at each label's original size.
     Returns:
-      A record: `method`, `folds` (what each was measured on), `oracle`, `pairs`, and what `summarise` returns.
+      A record: `method`, `folds` (what each was measured on), `oracle`, `pairs`, and the result of `summarise`.
     Raises:
-      FileNotFoundError, ValueError: a label map is missing, or is none; names it. Before anything is segmented.
+      FileNotFoundError, ValueError: names a label map that is missing or invalid, before anything is segmented.
     """
     source = predictors[0].source
     _check_there(oracle, {source.ids[e.query] for one in predictors for e in one.episodes})
@@ -161,7 +161,7 @@ def _check_there(folder: Path, ids: Iterable[str]) -> None:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Ours by class and by image, then the papers' rows, in percent; and whether the oracle is weak."""
+    """Format our rows by class and by image, then the papers' rows, in percent; note a weak oracle."""
 
     def percent(value):
         return '-' if value is None else f'{100 * value:.2f}'

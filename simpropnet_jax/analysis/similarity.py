@@ -1,4 +1,4 @@
-"""How alike the regions are that a few-shot method mispredicts, relative to how alike objects are.
+"""Measure how similar a few-shot method's mispredicted regions are, relative to the similarity of objects.
 
 `simpropnet diagnose similarity --help` defines the ratio.
 """
@@ -23,12 +23,12 @@ from simpropnet_jax.ops.resize import host_interpolation_matrix
 logger = logging.getLogger(__name__)
 
 PAPER = {'method': 'CANet, the papers', 'mean': 0.87, 'std': 0.25, 'pairs': 1000}
-PAIRS = EVALUATION + 3  # stream of random numbers, behind those of sampler, protocols and H-PASCAL
-MIN_PIXELS = 100  # the average over less is noise: a cell of VGG-16's features stands for 256 pixels of its input
+PAIRS = EVALUATION + 3  # stream of random numbers, after sampler, protocols and H-PASCAL
+MIN_PIXELS = 100  # fewer give noise: a cell of VGG-16's features covers 256 input pixels
 BATCH = 8  # images encoded at a time
 
 Regions = Mapping[tuple[int, int], Mapping[str, Bool[np.ndarray, 'H W']]]
-"""(class id, image number) -> name of a region -> where it is."""
+"""(class id, image number) -> name of a region -> its mask."""
 Vectors = dict[tuple[int, int], dict[str, Float[np.ndarray, ' c']]]
 """(class id, image number) -> name of a region -> its masked average."""
 
@@ -36,9 +36,9 @@ Vectors = dict[tuple[int, int], dict[str, Float[np.ndarray, ' c']]]
 def masked_average(
     features: Float[np.ndarray, 'h w c'], mask: Bool[np.ndarray, 'H W']
 ) -> Float[np.ndarray, ' c']:
-    """Mean over the mask of the features resized (bilinear) to its size; zero for an empty mask. SG-One, section 3.
+    """Average the features, resized (bilinear) to the mask's size, over the mask; zero if empty. SG-One, section 3.
 
-    The resized features are never made: the mask goes back through the resize's weights instead.
+    The features are not actually resized: the mask is multiplied by the transposed resize weights instead.
     """
     sizes = zip(features.shape, mask.shape, strict=False)
     rows, columns = (host_interpolation_matrix(n, size, np.float64) for n, size in sizes)
@@ -47,7 +47,7 @@ def masked_average(
 
 
 def cosine(a: Float[np.ndarray, ' c'], b: Float[np.ndarray, ' c']) -> float:
-    """Cosine similarity; nan where a vector is zero."""
+    """Compute the cosine similarity; nan if a vector is zero."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norms if norms > 0 else float('nan')
 
@@ -55,11 +55,11 @@ def cosine(a: Float[np.ndarray, ' c'], b: Float[np.ndarray, ' c']) -> float:
 def same_class_pairs(
     images: Mapping[int, Iterable[int]], count: int, seed: int = 0
 ) -> list[tuple[int, int, int]]:
-    """Pairs of images of a class, none twice, the same number of each class: (class id, image, image).
+    """Draw distinct pairs of images of a class, equally many per class: (class id, image, image).
 
     Args:
       images: class id -> image numbers.
-      count: of pairs over all classes. A class with too few images has all its pairs, and there are fewer.
+      count: number of pairs over all classes. A class with too few images gives all its pairs, so there are fewer.
     """
     found = []
     for place, class_id in enumerate(sorted(images)):
@@ -77,15 +77,15 @@ def error_ratios(
     pixels: Mapping[tuple[int, int], int],
     min_pixels: int,
 ) -> tuple[list[tuple[int, float, float]], int, int]:
-    """(class id, cosine of mispredicted regions, cosine of true masks) of each pair that counts.
+    """Return (class id, cosine of mispredicted regions, cosine of true masks) of each valid pair.
 
     Args:
       pairs: (class id, image, image).
-      vectors: of the regions 'error' and 'truth'.
+      vectors: vectors of the regions 'error' and 'truth'.
       pixels: (class id, image) -> mispredicted pixels.
       min_pixels: a pair is skipped if either image has fewer of them.
     Returns:
-      Those pairs; how many were skipped; and in how many more the ratio is undefined, a masked average being zero.
+      These pairs; the number skipped; and the number of further pairs with an undefined ratio (a zero average).
     """
     found, skipped, undefined = [], 0, 0
     for class_id, a, b in pairs:
@@ -109,11 +109,11 @@ def region_vectors(
     batch: int = BATCH,
     backend: str = 'auto',
 ) -> Vectors:
-    """Masked averages of every region; each image is encoded once, and its features are not kept.
+    """Compute masked averages of every region; each image is encoded once, and its features are not kept.
 
     Args:
-      source: of the images.
-      regions: of each (class id, image number), at any size, of the whole image.
+      source: source of the images.
+      regions: masks of each (class id, image number), of the whole image at any size.
       extractor: images -> features; images are stretched to squares of `size` pixels.
     """
     by_image: dict[int, list[tuple[int, int]]] = {}
@@ -137,7 +137,7 @@ def region_vectors(
 def mispredicted(
     predictors: Sequence[Predictor],
 ) -> dict[tuple[int, int], dict[str, Bool[np.ndarray, 'H W']]]:
-    """The regions 'error' and 'truth' of each class and query, by its first episode."""
+    """Return the regions 'error' and 'truth' of each class and query, from its first episode."""
     regions = {}
     for one in predictors:
         for episode, label, prediction in one:
@@ -158,16 +158,16 @@ def measure(
     seed: int = 0,
     backend: str = 'auto',
 ) -> dict[str, Any]:
-    """The ratio over pairs of images of one class.
+    """Measure the ratio over pairs of images of one class.
 
     Args:
-      predictors: of one method, one a fold.
+      predictors: predictors of one method, one per fold.
       size: side in pixels to which images are stretched for the extractor.
       pairs, min_pixels, seed: see `same_class_pairs`, `error_ratios`.
-      backend: of the loader.
+      backend: backend of the loader.
     Returns:
       A record: `ratio` (`mean`, `std` with n - 1, `pairs`), `cosine` (means of `error` and `truth`), `per_class` means
-      of the ratio, `drawn`, `skipped`, `undefined`, and what was measured how.
+      of the ratio, `drawn`, `skipped`, `undefined`, and the settings.
     Raises:
       ValueError: no pair is left.
     """
@@ -214,7 +214,7 @@ def measure(
 
 
 def table(record: dict[str, Any]) -> str:
-    """Ours, then the papers' row."""
+    """Format our row, then the papers' row."""
     splits = ', '.join(f'split-{one["fold"] + 1}' for one in record['folds'])
     text = f'Mispredicted regions of {record["method"]}, {splits}, {record["folds"][0]["data"]}; {record["features"]}\n'
     ratio, found = record['ratio'], record['cosine']
