@@ -1,4 +1,4 @@
-"""A folder of exported functions: reading it needs JAX and NumPy alone."""
+"""A folder of exported functions: reading it needs only JAX and NumPy."""
 
 import json
 import os
@@ -16,10 +16,10 @@ ENDING = '.jaxexport'
 
 @dataclass(frozen=True)
 class Exported:
-    """A method's functions, each of arrays to a dict of arrays; a new batch size is compiled once.
+    """A method's functions, each from arrays to a dict of arrays; each new batch size is compiled once.
 
     encode(images=): pictures u8 RGB [batch, S, S, 3] -> features, one array or, by name, several.
-    probe(**features, labels=): of supports, [batch, shots, ...] -> what is kept of them.
+    probe(**features, labels=): supports, [batch, shots, ...] -> their probe.
     decode(**features, **probe): -> logits [batch, S, S, 2], probability [batch, S, S].
     """
 
@@ -30,20 +30,20 @@ class Exported:
 
     @property
     def size(self) -> int:
-        """S, the side in pixels of the square that pictures are to be stretched to."""
+        """Return S, the side in pixels of the square to which pictures must be stretched."""
         return self.manifest['size']
 
 
 def load(folder: str | os.PathLike) -> Exported:
-    """What `simpropnet export` wrote.
+    """Load a folder that `simpropnet export` wrote.
 
     Raises:
-      ValueError: it is not such a folder, or one whose writing was interrupted.
+      ValueError: the folder is not an export, or its export was interrupted.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ValueError(
-            f'{folder} is no export: it has no {MANIFEST}; write it with `simpropnet export`'
+            f'{folder} is not an export: it has no {MANIFEST}; write it with `simpropnet export`'
         )
     functions = {name: _function(folder / f'{name}{ENDING}') for name in NAMES}
     return Exported(json.loads((folder / MANIFEST).read_text()), **functions)

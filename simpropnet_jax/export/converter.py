@@ -1,4 +1,4 @@
-"""Writes a method's entry points as ONNX files; `simpropnet_jax.export.onnx` runs it, with the converter on the path.
+"""Write a method's entry points as ONNX files; `simpropnet_jax.export.onnx` runs it with the converter on the path.
 
 python -m simpropnet_jax.export.converter WORKDIR CHECKPOINT OPSET OUT
 """
@@ -18,10 +18,10 @@ from simpropnet_jax.runtime import paths
 
 
 def main(workdir: str, which: str, opset: str, out: str) -> None:
-    """Write the .onnx files of a trained method; `onnx` runs this in a process of its own."""
+    """Write the .onnx files of a trained method; `onnx` runs this in a separate process."""
     logging.getLogger('jax2onnx').setLevel(
         logging.CRITICAL
-    )  # plugins for libraries that are not here
+    )  # plugins for libraries that are not installed
     ReduceWindowMaxPrimitivePlugin.lower = _max_pool
     method, variables, _ = load_method(paths.parse(workdir), which)
     for name, entry_point in entry_points(in_float32(method), variables).items():
@@ -29,14 +29,14 @@ def main(workdir: str, which: str, opset: str, out: str) -> None:
 
 
 def convert(entry_point: EntryPoint, opset: int, path: Path) -> None:
-    """Writes one function; its inputs and outputs have the names of the entry point's."""
+    """Write one function; its inputs and outputs are named as in the entry point."""
 
     def flat(*arrays):
         found = entry_point.function(**dict(zip(entry_point.inputs, arrays, strict=True)))
         return tuple(found[name] for name in entry_point.outputs)
 
     shapes = tuple(entry_point.inputs.values())
-    # The converter replaces functions of jax.numpy and flax by its own; of a jaxpr it sees nothing but primitives.
+    # The converter replaces functions of jax.numpy and flax by its own; in a jaxpr it sees only primitives.
     with tracing_for('onnx'):
         jaxpr = jax.make_jaxpr(flat)(*shapes)
     model = jax2onnx.to_onnx(
@@ -48,11 +48,11 @@ def convert(entry_point: EntryPoint, opset: int, path: Path) -> None:
     )
     path.write_bytes(
         model.SerializeToString()
-    )  # the converter itself would put weights into a file of their own
+    )  # the converter's default puts weights into a separate file
 
 
 def _max_pool(self, context, equation):
-    """Max pooling of [N, h, w, C]; the converter's own has windows over all four axes, which onnxruntime lacks."""
+    """Convert max pooling of [N, h, w, C]; the converter's version uses 4-D windows, which onnxruntime lacks."""
     (x,), (result,) = equation.invars, equation.outvars
 
     def inner(values):

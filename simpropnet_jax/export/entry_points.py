@@ -1,4 +1,4 @@
-"""A trained method as three functions of arrays, with its weights inside: what is exported."""
+"""A trained method as three functions of arrays that contain its weights: the functions to export."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from simpropnet_jax.setup.run import prepare_method
 from simpropnet_jax.setup.weights import load_variables
 
 OPEN = ('batch', 'shots')
-"""Sizes that may be another in every call."""
+"""Sizes that may change in every call."""
 
 Arrays = dict[str, jax.ShapeDtypeStruct]
 
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """A function of arrays to arrays by name; in the shapes of both, the sizes of `OPEN` are symbols."""
+    """A function from arrays to arrays, by name; in the shapes of both, the sizes of `OPEN` are symbols."""
 
     function: Callable[..., dict[str, jax.Array]]
     inputs: Arrays
@@ -32,12 +32,12 @@ class EntryPoint:
 
 
 def load_method(workdir: AnyPath, which: str) -> tuple[Method, dict, int | None]:
-    """The few-shot method of a work directory, its variables on the host, and the step of the checkpoint.
+    """Load the few-shot method of a work directory, its variables on the host, and the step of the checkpoint.
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
     Raises:
-      ValueError: it is not a work directory, holds a supervised network, or no such checkpoint or no readable one.
+      ValueError: it is not a work directory, holds a supervised network, or lacks a readable checkpoint.
     """
     method = prepare_method(None, workdir)
     require_few_shot(method, workdir)
@@ -46,14 +46,14 @@ def load_method(workdir: AnyPath, which: str) -> tuple[Method, dict, int | None]
 
 
 def in_float32(method: Method) -> Method:
-    """The method computing in float32, whatever its config says."""
+    """Return the method in float32, whatever its config says."""
     return replace(method, module=method.module.clone(dtype=jnp.float32))
 
 
 def entry_points(method: Method, variables: dict) -> dict[str, EntryPoint]:
-    """encode, probe and decode of a method.
+    """Return encode, probe and decode of a method.
 
-    encode(images u8 RGB [batch, S, S, 3]) -> features, and an array or two more where the method has such;
+    encode(images u8 RGB [batch, S, S, 3]) -> features, and in some methods an array or two more;
     probe(features [batch, shots, h, w, C], labels u8 [batch, shots, S, S]: 1, 0, and 255 for void) -> a small array or
     two; decode(features [batch, h, w, C], these) -> logits [batch, S, S, 2] and the foreground's probability
     [batch, S, S], where S is `config.eval.size`, and both are float32.
@@ -105,14 +105,14 @@ def entry_points(method: Method, variables: dict) -> dict[str, EntryPoint]:
 
 
 def by_name(arrays, alone: str) -> dict:
-    """The arrays of features or of a probe: of a dict or a named tuple by their names, a single one as `alone`."""
+    """Return the arrays of features or a probe by name: keys of a dict or named tuple, or `alone` for one array."""
     if isinstance(arrays, dict):
         return arrays
     return arrays._asdict() if hasattr(arrays, '_asdict') else {alone: arrays}
 
 
 def from_names(like, given: dict, alone: str):
-    """The inverse of `by_name`, of what is as `like`; there may be more among those given."""
+    """Undo `by_name` for a structure like `like`; `given` may contain more arrays."""
     if isinstance(like, dict):
         return {name: given[name] for name in like}
     return (

@@ -1,10 +1,10 @@
-"""Entry points as ONNX files, converted by jax2onnx in an environment of its own.
+"""Convert entry points to ONNX files with jax2onnx, in a separate environment.
 
-    python -m simpropnet_jax.export.onnx           makes the environment alone: for a machine that will have no network
+    python -m simpropnet_jax.export.onnx           only makes the environment, for a machine that will be offline
 
-jax2onnx demands an orbax-checkpoint older than ours, for parts of it that are not used here. It is installed, with
-what it needs beside our own packages, into a folder of SIMPROPNET_CACHE (by default ~/.cache/simpropnet_jax) that no
-other program sees, once, and runs there in a process of its own.
+jax2onnx requires an orbax-checkpoint older than ours, for parts that are not used here. It is installed once, with its
+extra packages, into a folder of SIMPROPNET_CACHE (by default ~/.cache/simpropnet_jax) that no other program uses, and
+runs there in a separate process.
 """
 
 import hashlib
@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 PACKAGES = ('jax2onnx==0.17.1', 'onnx==1.23.2', 'onnx-ir==1.1.0', 'sympy==1.14.0', 'mpmath==1.3.0')
 OPSET = 21
 TOLERANCE = 1e-4
-"""Of a difference to our own function: absolute, or where values are above one, relative to the largest."""
+"""Allowed difference from the JAX function: absolute, or relative to the largest value if that is above one."""
 SAMPLE = {'batch': 2, 'shots': 3}
-"""Sizes at which the files are compared with our own functions."""
+"""Sizes at which the files are compared with the JAX functions."""
 
 
 def environment() -> Path:
-    """The folder of the converter's packages; it need not be there."""
+    """Return the folder of the converter's packages; it may not exist yet."""
     cache = Path(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax').expanduser()
     version = hashlib.sha256(repr((PACKAGES, sys.version_info[:2])).encode()).hexdigest()[:8]
     return cache / f'onnx_converter_{version}'
 
 
 def prepare() -> Path:
-    """Makes the environment where it is not there; returns its folder.
+    """Create the environment if it is missing, and return its folder.
 
     Raises:
       OSError: a package cannot be installed.
@@ -51,7 +51,7 @@ def prepare() -> Path:
     logger.info('installing %s into %s: this once', ', '.join(PACKAGES), folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='unfinished_', dir=folder.parent) as unfinished:
-        # Without what they name: all of it that is used here is among them or ours.
+        # Without dependencies: everything used here is in this list or already installed.
         done = _run(
             'pip', 'install', '--quiet', '--no-deps', '--target', f'{unfinished}/site', *PACKAGES
         )
@@ -68,7 +68,7 @@ def prepare() -> Path:
 
 
 def require_runtime() -> None:
-    """ImportError, in a sentence, where onnxruntime is missing, with which every file is checked."""
+    """Raise ImportError, in a sentence, if onnxruntime is missing: it checks every file."""
     try:
         import onnxruntime  # noqa: F401
     except ImportError as error:
@@ -80,15 +80,15 @@ def require_runtime() -> None:
 def write(
     workdir: Path, which: str, out: Path, functions: dict[str, EntryPoint]
 ) -> dict[str, float]:
-    """Writes NAME.onnx for each function, opset `OPSET`, float32, batch and shots left open.
+    """Write NAME.onnx for each function: opset `OPSET`, float32, with open batch and shots.
 
     Args:
       functions: what the files must compute, in float32.
     Returns:
-      For each name, the largest difference between file and function, as `TOLERANCE` has it.
+      For each name, the largest difference between file and function, measured as for `TOLERANCE`.
     Raises:
       OSError: the converter cannot be installed, or fails.
-      ValueError: a file computes something else.
+      ValueError: a file's results differ.
     """
     places = [
         prepare(),
@@ -120,7 +120,7 @@ def write(
 
 
 def difference(path: Path, entry_point: EntryPoint) -> float:
-    """Between an ONNX file and the function it was made of, on random arrays, as `TOLERANCE` has it."""
+    """Return the difference between an ONNX file and its function on random arrays, as for `TOLERANCE`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -140,7 +140,7 @@ def _random(rng, struct):
     shape = [size if isinstance(size, int) else SAMPLE[str(size)] for size in struct.shape]
     if struct.dtype == np.uint8:
         return rng.integers(0, 256 if shape[-1] == 3 else 2, shape, np.uint8)
-    return np.abs(rng.normal(size=shape)).astype(struct.dtype)  # features are those after a ReLU
+    return np.abs(rng.normal(size=shape)).astype(struct.dtype)  # features follow a ReLU
 
 
 def _run(module, *words, **environment):

@@ -1,4 +1,4 @@
-"""Writes a method as a folder that other programs run without this package."""
+"""Write a method as a folder that other programs run without this package."""
 
 import importlib.metadata
 import logging
@@ -22,18 +22,18 @@ LIBRARIES = ('simpropnet-jax', 'jax', 'jaxlib', 'flax')
 def write(
     workdir: str | paths.AnyPath, out: Path, which: str = 'best', with_onnx: bool = False
 ) -> dict:
-    """Writes encode, probe and decode, each with its weights, and at last manifest.json; returns what is in that.
+    """Write encode, probe and decode, each with its weights, and finally manifest.json; return the manifest.
 
     Args:
       workdir: the run folder.
-      out: folder; made if it is not there.
+      out: folder; created if missing.
       which: checkpoint, 'best', 'latest' or a step.
-      with_onnx: ONNX files, too.
+      with_onnx: whether to write ONNX files too.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled or written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f'{out} is there and not an empty folder: give another --out')
+        raise ValueError(f'{out} exists and is not an empty folder: give another --out')
     if with_onnx:
         onnx.require_runtime()
         onnx.prepare()
@@ -72,20 +72,20 @@ def write(
             'dtype': 'float32',
             'largest_difference': differences,
         }
-        logger.info('ONNX: at most %.1e from our own', max(differences.values()))
+        logger.info('ONNX: at most %.1e from the JAX functions', max(differences.values()))
     checkpoint.write_json(out / artifact.MANIFEST, manifest)
     return manifest
 
 
 def portable(function: EntryPoint) -> export.Exported:
-    """One program for all of `PLATFORMS`, of a dict of arrays."""
+    """Export one program of a dict of arrays for all of `PLATFORMS`."""
     run = jax.jit(lambda arrays: function.function(**arrays))
     with tracing_for('any'):
         return export.export(run, platforms=PLATFORMS)(function.inputs)
 
 
 def _plain(arrays):
-    """Types and shapes as JSON data; sizes that are left open by name."""
+    """Return types and shapes as JSON data, with names for open sizes."""
 
     def size(n):
         return n if isinstance(n, int) else str(n)
@@ -99,5 +99,5 @@ def _plain(arrays):
 def _version(library):
     try:
         return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:  # our own, used from its folder
+    except importlib.metadata.PackageNotFoundError:  # this package, used from its folder
         return None

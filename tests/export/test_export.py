@@ -209,13 +209,14 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(
 ):
     workdir, out = exported
     with pytest.raises(
-        ValueError, match='exported is there and not an empty folder: give another --out'
+        ValueError, match='exported exists and is not an empty folder: give another --out'
     ):
         write.write(workdir, out)
     with pytest.raises(ValueError, match='has no config.json'):
         write.write(tmp_path, tmp_path / 'out')
     with pytest.raises(
-        ValueError, match='is no export: it has no manifest.json; write it with `simpropnet export'
+        ValueError,
+        match='is not an export: it has no manifest.json; write it with `simpropnet export',
     ):
         load(tmp_path)
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
