@@ -332,6 +332,10 @@ def _mask(mask, image, size, name, options):
         return images.read_mask(mask, options)
     if not isinstance(image, str | os.PathLike):
         raise ValueError(f'{mask} finds its annotations by the name of the image: give its file')
+    if options != masks.DEFAULT:
+        raise ValueError(
+            f'{mask} holds annotations: --mask_value, --mask_threshold and --invert are for masks of pixels'
+        )
     path = Path(f'{file}.json') if category else Path(mask)
     return Annotations(path).label(Path(image), category or None, size)
 

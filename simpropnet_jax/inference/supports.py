@@ -78,6 +78,10 @@ def read_all(
     squares = {category: [] for category in categories(supports)}
     for one in supports:
         if one.mask.suffix.lower() == '.json':
+            if options != DEFAULT:
+                raise ValueError(
+                    f'{one.mask} holds annotations: --mask_value, --mask_threshold and --invert are for masks of pixels'
+                )
             if one.mask not in files:
                 files[one.mask] = Annotations(one.mask)
             pair = _annotated(files[one.mask], one, size)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.cli.main import main as simpropnet
-from simpropnet_jax.inference import Segmenter, describe_mask, read_support
+from simpropnet_jax.inference import Segmenter, describe_mask, read_support, supports
 from simpropnet_jax.inference import segmenter as segmenter_module
+from simpropnet_jax.io.masks import MaskOptions
 
 HEIGHT, WIDTH = 60, 80
 PIXELS = np.asarray(
@@ -190,6 +191,11 @@ def test_the_api_reads_coco_json(tmp_path):
         assert read_support(tmp_path / 'a.png', tmp_path / mask)[1].sum() == 400
     with pytest.raises(ValueError, match="no annotation of 'dog'"):
         read_support(tmp_path / 'a.png', f'{tmp_path}/coco.json#dog')
+    with pytest.raises(ValueError, match='coco.json holds annotations: .* for masks of pixels'):
+        read_support(tmp_path / 'a.png', tmp_path / 'coco.json', invert=True)
+    with pytest.raises(ValueError, match='coco.json holds annotations: .* for masks of pixels'):
+        pairs = supports.parse([(tmp_path / 'a.png', tmp_path / 'coco.json')])
+        supports.read_all(pairs, 33, MaskOptions(invert=True))
     with pytest.raises(ValueError, match='by the name of the image: give its file'):
         read_support(PIXELS, tmp_path / 'coco.json')
 
