@@ -1,7 +1,7 @@
-"""Validation mIoU over the training of several runs, as a picture, and how soon each run is nearly at its best.
+"""Draw validation mIoU over the training of several runs, and how soon each run is nearly at its best.
 
-As Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation". A conditioning phase comes before
-epoch 0. All is in steps where an older run does not say how long its epochs are.
+As in Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segmentation". A conditioning phase comes
+before epoch 0. If an older run does not store the length of its epochs, everything is in steps.
 """
 
 import json
@@ -16,7 +16,7 @@ from simpropnet_jax.evaluation.results.text_table import aligned
 NEARLY = 0.95  # of the best mIoU
 SCORES = ('novel_val_miou', 'base_val_miou', 'val_miou')
 EPOCH, CONDITIONING = 'steps_per_epoch', 'conditioning_steps'
-FEW = 50  # selections that are drawn as points on the line, too
+FEW = 50  # with at most so many selections, they are also drawn as points
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class Curve:
 
     Attributes:
       label: name of the run.
-      score: which score, one of `SCORES`.
+      score: name of the score, one of `SCORES`.
       steps: int [N], ascending, counted from the end of the conditioning phase.
       miou: float [N], as fractions of one.
       conditioning: length of that phase in steps; 0: the run has none.
-      epoch: length of an epoch in steps; 0: an older run, which does not say.
+      epoch: length of an epoch in steps; 0: unknown, in an older run.
     """
 
     label: str
@@ -41,12 +41,12 @@ class Curve:
 
     @property
     def nearly_best(self) -> int:
-        """Step of the first selection with 95 % of the best mIoU."""
+        """Return the step of the first selection with 95 % of the best mIoU."""
         return int(self.steps[np.argmax(self.miou >= NEARLY * self.miou.max())])
 
 
 def read_curve(run: str | Path, label: str) -> Curve:
-    """The validation scores of a work directory.
+    """Read the validation scores of a work directory.
 
     Raises:
       FileNotFoundError: there is no such run.
@@ -79,7 +79,7 @@ def read_curve(run: str | Path, label: str) -> Curve:
 
 
 def _row(line):
-    """A line of metrics; nothing of half a line, which a killed run leaves."""
+    """Parse a line of metrics; return nothing for half a line of an interrupted run."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
@@ -88,12 +88,12 @@ def _row(line):
 
 
 def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None) -> list[Curve]:
-    """The curves of several runs.
+    """Read the curves of several runs.
 
     Args:
-      labels: their names; by default those of the folders, or the whole paths where folders share a name.
+      labels: names of the runs; by default the folder names, or whole paths if folders share a name.
     Raises:
-      FileNotFoundError, ValueError: as `read_curve`; or labels that do not fit, or scores of different classes.
+      FileNotFoundError, ValueError: as for `read_curve`; the number of labels differs; or scores of different classes.
     """
     names = [Path(run).resolve().name for run in runs]
     labels = labels or (
@@ -112,12 +112,12 @@ def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None)
 
 
 def table(curves: Sequence[Curve]) -> str:
-    """A row per run: its best mIoU, when it had it, and when it first had 95 % of it."""
+    """Format a row per run: its best mIoU, when it was reached, and when 95 % of it was first reached."""
     return aligned(*table_rows(curves))
 
 
 def table_rows(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of `table`."""
+    """Return header and rows of `table`."""
     unit, lengths = _unit(curves)
     header = ['run', 'selections', 'best mIoU', f'{unit} to it', f'{unit} to 95 % of it']
     header += ['steps to 95 % of it'] if unit == 'epochs' else []
@@ -132,25 +132,25 @@ def table_rows(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
 
 
 def _unit(curves):
-    """The unit of the axis, and its length in steps for each curve."""
+    """Return the unit of the axis, and its length in steps for each curve."""
     if all(curve.epoch for curve in curves):
         return 'epochs', [curve.epoch for curve in curves]
     return 'steps', [1] * len(curves)
 
 
 def _number(value):
-    """A whole number, or one with a decimal: a selection may be within an epoch."""
+    """Format an integer, or a number with one decimal: a selection may be within an epoch."""
     return f'{value:.1f}'.removesuffix('.0')
 
 
 def draw(curves: Sequence[Curve], path: str | Path) -> None:
-    """Draws the curves and, beside them, a bar for each run; the file is of the kind that its name ends with.
+    """Draw the curves and, to the right, a bar for each run; the suffix of the path sets the file format.
 
     Raises:
-      ValueError: no picture ends so.
-      OSError: it cannot be written.
+      ValueError: no image format has this suffix.
+      OSError: the file cannot be written.
     """
-    from matplotlib.figure import Figure  # by itself it needs no screen
+    from matplotlib.figure import Figure  # used directly, it needs no screen
 
     unit, lengths = _unit(curves)
     figure = Figure(figsize=(11, 4.5), layout='constrained')
@@ -160,7 +160,7 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
         label = curve.label
         if curve.conditioning:
             label += f' (after {_number(curve.conditioning / length)} {unit} of conditioning)'
-        style = ('-', '--', ':')[i // 10 % 3]  # colours come again after ten
+        style = ('-', '--', ':')[i // 10 % 3]  # colours repeat after ten
         marker = '.' if len(curve.steps) <= FEW else ''
         (line,) = left.plot(
             curve.steps / length, 100 * curve.miou, style, marker=marker, label=label
@@ -182,7 +182,7 @@ def draw(curves: Sequence[Curve], path: str | Path) -> None:
     )
     right.set_yticks(places, [curve.label for curve in curves], fontsize='small')
     right.invert_yaxis()
-    right.margins(x=0.4)  # room for the numbers behind the bars
+    right.margins(x=0.4)  # room for the numbers next to the bars
     words = 'epochs (steps)' if unit == 'epochs' else unit
     right.set(xlabel=unit, title=f'{words}\nto 95 % of the best mIoU')
     path = Path(path)

@@ -1,4 +1,4 @@
-"""A page of headings, sentences, tables and pictures, as Markdown and as HTML: one content, two forms."""
+"""A page of headings, sentences, tables and pictures, written as Markdown and as HTML."""
 
 import html
 import re
@@ -16,24 +16,24 @@ STYLE = (
 
 
 class Table(NamedTuple):
-    """Cells of text; the first column is set to the left, the others to the right."""
+    """Cells of text; the first column is left-aligned, the others right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 class Printed(NamedTuple):
-    """What a command prints, its tables of aligned columns; shown as it is."""
+    """Output of a command, with tables of aligned columns; shown verbatim."""
 
     text: str
 
 
 class Figure(NamedTuple):
-    """A file beside the page.
+    """A file next to the page.
 
     Attributes:
-      path: relative to the page, of letters, digits, '.', '-', '_' and '/' only.
-      caption: what it shows.
+      path: relative to the page, with only letters, digits, '.', '-', '_' and '/'.
+      caption: caption of the figure.
     """
 
     path: str
@@ -41,14 +41,14 @@ class Figure(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading and what stands below it, in order: sentences, tables, what commands print, pictures."""
+    """A heading and its content in order: sentences, tables, outputs of commands, pictures."""
 
     title: str
     parts: Sequence[str | Table | Printed | Figure]
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The page as Markdown, with tables of pipes."""
+    """Write the page as Markdown, with pipe tables."""
     blocks = [f'# {_plain(title)}']
     for section in sections:
         blocks += [f'## {_plain(section.title)}', *map(_markdown_part, section.parts)]
@@ -56,7 +56,7 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
-    """The page as HTML, which needs nothing but its pictures."""
+    """Write the page as HTML, which needs only its pictures."""
     blocks = [f'<h1>{html.escape(title)}</h1>']
     for section in sections:
         blocks += [f'<h2>{html.escape(section.title)}</h2>', *map(_html_part, section.parts)]
@@ -82,7 +82,7 @@ def _markdown_part(part):
             ]
         )
     if isinstance(part, Printed):
-        return textwrap.indent(part.text.rstrip(), '    ')  # a block in which no sign is markup
+        return textwrap.indent(part.text.rstrip(), '    ')  # a code block, without markup
     if isinstance(part, Figure):
         return f'![{_plain(part.caption)}]({part.path})\n\n{_plain(part.caption)}'
     return _plain(part)
@@ -106,7 +106,7 @@ def _html_part(part):
 
 
 def _plain(text):
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text for Markdown, on one line."""
     return re.sub(
         r'([\\`*\[\]|#]|(?<!\w)_|_(?!\w))',
         r'\\\1',

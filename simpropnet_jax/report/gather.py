@@ -1,4 +1,4 @@
-"""What a folder of work directories holds: results, studies, curves, pictures; and which files cannot be read."""
+"""Collect results, studies, curves and pictures of a folder of work directories, and the files that cannot be read."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from simpropnet_jax.io import formats
 from simpropnet_jax.report import curves, study_table
 from simpropnet_jax.report.curves import Curve
 
-# What a file that is damaged, or of another program, can lead to.
+# Errors from files that are damaged or from another program.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -26,10 +26,10 @@ UNREADABLE = (
     AttributeError,
     IndexError,
     SyntaxError,
-)  # the last: Pillow's
+)  # the last is Pillow's
 PICTURES = ('.jpg', '.jpeg', '.png')
 SKIPPED = ('checkpoints',)  # folders
-# What prints a record of a premise experiment, which may have any name: by the fields that tell it from other JSON.
+# Functions that print a premise experiment's record. Its file may have any name; these fields identify it.
 PREMISES = (
     ({'by_class', 'by_image'}, overlap.table),
     ({'ratio', 'cosine'}, similarity.table),
@@ -38,7 +38,7 @@ PREMISES = (
 
 
 class RunCurve(NamedTuple):
-    """The validation scores of a run, with its fold and data; None where its config.json does not say."""
+    """The validation scores of a run, with its fold and data; None if not in its config.json."""
 
     curve: Curve
     fold: int | None
@@ -50,11 +50,11 @@ class Found:
     """Everything that belongs on a page.
 
     Attributes:
-      results: of episodes; hpascal: those with partitions; supervised: of whole images; studies; premises:
-        what the commands of `analysis` measured.
-      curves: of the runs with validation scores.
+      results: results on episodes; hpascal: results with partitions; supervised: results on whole images; studies;
+        premises: measurements of the `analysis` commands.
+      curves: curves of the runs with validation scores.
       pictures: paths, relative to the folder.
-      left_out: (path, why) of files that were found and cannot be used.
+      left_out: (path, reason) of files that cannot be used.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -68,13 +68,13 @@ class Found:
 
 
 def gather(folder: Path, without: Path) -> Found:
-    """Reads WORKDIR/eval/*.json, supervised/*.json, metrics.jsonl and figures/, study.json, and pictures in `folder`.
+    """Read WORKDIR/eval/*.json, supervised/*.json, metrics.jsonl and figures/, study.json, and pictures in `folder`.
 
-    Of other JSON files those of premise experiments are taken, and the rest is none of the page's. A file is taken if a
-    table (a curve, a picture) can be made of it alone; if not, it is left out and named.
+    Of other JSON files, only premise experiments are read. A file is used if it alone gives a table (a curve, a
+    picture); otherwise it is left out and named.
 
     Args:
-      without: a folder that is not looked into: that of the page.
+      without: a folder to skip: the folder of the page.
     """
     found = Found()
     for path in _files(folder, without):
@@ -106,7 +106,7 @@ def _files(folder: Path, without: Path) -> Iterator[Path]:
 
 
 def _kind(name: Path, found: Found) -> tuple[list, Callable | None]:
-    """Where a file goes, by its place, and what reads it."""
+    """Return the list for a file, by its place, and the function that reads it."""
     if name.suffix == '.json' and name.parent.name in ('eval', 'supervised'):
         return (
             (found.results, _result)
@@ -169,7 +169,7 @@ def _study(folder, name):
 
 
 def _premise(folder, name):
-    """None of other JSON, such as a config."""
+    """Read a premise experiment; return None for other JSON, like a config."""
     record = json.loads((folder / name).read_text())
     if premise_table(record) is None:
         return None
@@ -178,7 +178,7 @@ def _premise(folder, name):
 
 
 def premise_table(record: Any) -> Callable[[dict[str, Any]], str] | None:
-    """The function that prints a record of a premise experiment; None: it is no such record."""
+    """Return the function that prints a premise experiment's record; None for other records."""
     there = set(record) if isinstance(record, dict) else set()
     return next((table for fields, table in PREMISES if fields <= there), None)
 
@@ -201,7 +201,7 @@ def _picture(folder, name):
 
 
 def _reason(error: Exception) -> str:
-    """Why a file cannot be used, on one line."""
+    """Describe on one line why a file cannot be used."""
     if isinstance(error, KeyError):
         return f'it has no {error}'
     text = ' '.join(str(error).split())[:300]

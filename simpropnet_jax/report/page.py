@@ -1,4 +1,4 @@
-"""A folder of results as one page, in Markdown and in HTML: tables, curves and pictures.
+"""Turn a folder of results into one page, in Markdown and HTML: tables, curves and pictures.
 
 `simpropnet report` writes it. Results stand in one table only if they can be compared. Files that are damaged, or of
 another program, are named at the end of the page.
@@ -27,15 +27,15 @@ TITLES = {
 
 
 def write_page(folder: Path, out: Path) -> Found:
-    """Writes the page of a folder of work directories.
+    """Write the page of a folder of work directories.
 
     Args:
-      out: folder of the page; report.md, report.html and pictures that are in it are written anew.
+      out: folder of the page; existing report.md, report.html and pictures in it are overwritten.
     Returns:
-      What was found.
+      Everything found for the page.
     Raises:
-      ValueError: there is nothing in the folder to make a page of, or `out` holds the folder.
-      OSError: the folder is not there, or the page cannot be written.
+      ValueError: the folder has no results, or `out` contains the folder.
+      OSError: the folder does not exist, or the page cannot be written.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no folder {folder}: give one that holds run folders')
@@ -98,7 +98,7 @@ def _fold_tables(results: Sequence[Result]) -> list[str | Table]:
 
 
 def _episodes(records):
-    """How many episodes there are of each seed, where all records have as many."""
+    """Describe the number of episodes per seed, if it is the same in all records."""
     first = next(iter(records[0]['shots'].values())).get('episodes', {})
     counts = set(first.values())
     same = all(
@@ -108,7 +108,7 @@ def _episodes(records):
 
 
 def _parts_tables(results: Sequence[Result]) -> list[str | Table]:
-    """Of one shot and one size of labels, as the paper has it; where there are two parts to compare."""
+    """Make the paper's table, for one shot and one label size, if there are at least two parts to compare."""
     made = []
     for group in groups((r for r in results if r.record['method'] in PARTS), comparable):
         records = distinct(group)
@@ -126,7 +126,7 @@ def _parts_tables(results: Sequence[Result]) -> list[str | Table]:
 
 
 def _protocol_tables(results: Sequence[Result]) -> list[str | Printed]:
-    """What `simpropnet eval --protocols` prints, of the same weights."""
+    """Make the tables that `simpropnet eval --protocols` prints, each for the same weights."""
     made = []
     same = ('fold', 'data', 'size', 'checkpoint', 'weights')
 
@@ -180,7 +180,7 @@ def _study_tables(studies: Sequence[Result]) -> list[str | Table]:
 
 
 def _premise_tables(premises: Sequence[Result], out: Path) -> list[str | Printed | Figure]:
-    """What the command of each file printed; of backgrounds the bars, too, as the paper has them."""
+    """Show the printed output for each file; for backgrounds also the bars, as in the paper."""
     made: list = []
     for number, (path, record) in enumerate(premises, 1):
         table = premise_table(record)
@@ -264,7 +264,7 @@ def _curve_figures(runs: Sequence[RunCurve], out: Path) -> list[str | Table | Fi
 
 
 def _pictures(paths: Sequence[Path], folder: Path, out: Path) -> list[Figure]:
-    """Copies of the pictures, beside the page."""
+    """Copy the pictures next to the page."""
     made, taken = [], set()
     for path in paths:
         stem, number = _file_name(path.with_suffix('').as_posix()), 1
@@ -285,7 +285,7 @@ def _file_name(words):
 
 
 def _origins(found: Found) -> list[str | Table]:
-    """A row a result file, and fold of it: checkpoint, episodes, software, hardware."""
+    """Make a row per result file and fold: checkpoint, episodes, software, hardware."""
     facts: list[tuple[Path, dict[str, Any]]] = [*found.results, *found.hpascal, *found.supervised]
     # 'folds' of a premise experiment are its runs; of a result it is their number.
     for path, record in found.premises:
@@ -310,5 +310,5 @@ def _origins(found: Found) -> list[str | Table]:
 
 
 def count_words(found: Found) -> str:
-    """Return how much a page shows, in words."""
+    """Describe what a page shows, in words."""
     return f'{len(_records(found))} results, {len(found.curves)} curves, {len(found.pictures)} pictures'

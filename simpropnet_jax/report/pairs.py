@@ -1,4 +1,4 @@
-"""Transformed pairs: the training's supports, each beside what transformed-pair conditioning makes of it."""
+"""Draw the training's supports, each next to its transformed copy (transformed-pair conditioning)."""
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,10 @@ IN_A_ROW = 2  # pairs
 
 
 def draw(config: ConfigDict, count: int) -> np.ndarray:
-    """A picture of `count` pairs, u8 [H, W, 3]; the config's seed decides which, and how they are transformed.
+    """Draw `count` pairs, u8 [H, W, 3]; the config's seed decides the pairs and their transforms.
 
     Raises:
-      ValueError, OSError: the config holds what it may not, or its data set cannot be read.
+      ValueError, OSError: the config is not valid, or its data set cannot be read.
     """
     config_rules.validate(config, jax.device_count(), jax.process_count())
     source = open_data(config)
@@ -49,7 +49,7 @@ def draw(config: ConfigDict, count: int) -> np.ndarray:
 
 
 def _shown(strengths: ConfigDict, number: int) -> tuple[str, ConfigDict]:
-    """Name and strengths of pair `number`: one transform of those that are on, for certain; after these, all."""
+    """Return name and strengths of pair `number`: first each active transform alone, always applied; then all."""
     names = [name for name in OFF if strengths[name] != OFF[name]]
     if number >= len(names):
         return 'together', strengths
@@ -65,7 +65,7 @@ def _overlay(image, label):
 
 
 def _grid(pairs):
-    """Pairs in rows of `IN_A_ROW`, the last filled up with white."""
+    """Arrange pairs in rows of `IN_A_ROW`; pad the last row with white."""
     pairs = pairs + [np.full_like(pairs[0], 255)] * (-len(pairs) % min(IN_A_ROW, len(pairs)))
     return overlay.below(
         [overlay.beside(pairs[i : i + IN_A_ROW]) for i in range(0, len(pairs), IN_A_ROW)]

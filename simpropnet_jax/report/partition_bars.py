@@ -1,4 +1,4 @@
-"""mIoU by partition of H-PASCAL-5i as bars: how a method fares from easy to hard."""
+"""Draw mIoU by partition of H-PASCAL-5i as bars, from easy to hard."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from simpropnet_jax.evaluation.results.naming import method_words
 def partition_means(
     records: Sequence[Mapping], label_size: str = 'square'
 ) -> dict[str, list[float]]:
-    """Name of each method -> mIoU of each partition, the mean over the splits that have it; nan where none has.
+    """Return method name -> mIoU of each partition, averaged over the splits that have it; nan if none has.
 
     Args:
-      records: results of `hierarchy`, as `hierarchy_table.parts` takes them.
+      records: results of `hierarchy`, as for `hierarchy_table.parts`.
     """
     methods: dict[str, list] = {}
     for record in records:
@@ -33,8 +33,8 @@ def _mean(scores):
 
 
 def draw(records: Sequence[Mapping], path: Path, label_size: str = 'square') -> None:
-    """A group of bars for each partition, a bar for each method, in percent."""
-    from matplotlib.figure import Figure  # by itself it needs no screen
+    """Draw a group of bars for each partition, with a bar for each method, in percent."""
+    from matplotlib.figure import Figure  # used directly, it needs no screen
 
     means = partition_means(records, label_size)
     figure = Figure(figsize=(11, 4.5), layout='constrained')

@@ -1,7 +1,7 @@
-"""Pictures of what methods segment: a query with supports of growing similarity, and two methods side by side.
+"""Draw what methods segment: a query with supports of growing similarity, and two methods side by side.
 
-As Figures 4 and 5 of SimPropNet; a row for each novel class of the fold. Truth is green, predictions are red; IoU is
-that of the picture, at the network's input size.
+As in Figures 4 and 5 of SimPropNet, with a row for each novel class of the fold. Truth is green, predictions are red;
+the IoU is of the drawn picture, at the network's input size.
 """
 
 import logging
@@ -40,7 +40,7 @@ BATCH = 8  # images encoded at a time
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """What a work directory segments, by what."""
+    """A work directory's method, weights and episodes."""
 
     name: str
     method: Method
@@ -51,7 +51,7 @@ class OpenedRun:
 
     @property
     def episodes(self) -> dict[int, list[Episode]]:
-        """Class id -> the episodes of the first set at the fewest shots, in order."""
+        """Return class id -> the episodes of the first set at the fewest shots, in order."""
         chosen = self.sets[min(self.sets)]
         return {
             c: [e for e in chosen if e.class_id == c] for c in sorted({e.class_id for e in chosen})
@@ -59,7 +59,7 @@ class OpenedRun:
 
 
 def open_run(workdir: Path, which: str = 'best') -> OpenedRun:
-    """The method, weights and episodes of a work directory, as its stored config says.
+    """Open the method, weights and episodes of a work directory, from its stored config.
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
@@ -88,7 +88,7 @@ def similar(
     features: str = OWN,
     weights: str = 'keras',
 ) -> UInt8[np.ndarray, 'H W 3']:
-    """One query of each class with supports from the least to the most similar: SimPropNet, Figure 4.
+    """Draw one query of each class with supports from the least to the most similar: SimPropNet, Figure 4.
 
     Similarity is the L2 distance of pooled features. Of the class's supports in the episodes, `candidates` are ranked;
     those shown are evenly spread over the ranks, the first and the last among them.
@@ -97,7 +97,7 @@ def similar(
       workdir, which: see `open_run`.
       columns: supports shown for a query.
       candidates: supports ranked for a query.
-      features: 'own': of the method's encoder; or one of `backbones.extractor.NETWORKS`.
+      features: 'own' for the method's encoder, or one of `backbones.extractor.NETWORKS`.
       weights: of such a network, see `backbone_weights`.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled.
@@ -126,13 +126,13 @@ def similar(
 def side_by_side(
     workdirs: Sequence[Path], which: str = 'best', *, case: str = 'median', episodes: int = 20
 ) -> UInt8[np.ndarray, 'H W 3']:
-    """Two methods on the same episode of each class: SimPropNet, Figure 5.
+    """Draw two methods on the same episode of each class: SimPropNet, Figure 5.
 
     Args:
-      workdirs: of A and B; the episodes are those that A is evaluated on.
+      workdirs: work directories of A and B; the episodes come from A's evaluation.
       which: checkpoint of both, see `open_run`.
-      case: the episode, by how much B's IoU is above A's: 'best', 'median' (what to expect) or 'worst'.
-      episodes: of each class, among which it is chosen: the first ones.
+      case: how to choose the episode, by B's IoU minus A's: 'best', 'median' (what to expect) or 'worst'.
+      episodes: number of episodes of each class to choose from, the first ones.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong, before anything is compiled.
     """
@@ -163,7 +163,7 @@ def side_by_side(
 
 
 def iou(one: SegmentedEpisode, void: str = 'ignore') -> float:
-    """IoU of the foreground in a picture; 1 where neither truth nor prediction has any."""
+    """Compute the foreground IoU in a picture; 1 if neither truth nor prediction has foreground."""
     known = np.ones_like(one.prediction) if void == 'background' else one.query_label != VOID
     truth, predicted = (one.query_label == 1) & known, one.prediction & known
     union = int((truth | predicted).sum())
@@ -186,7 +186,7 @@ def _check_alike(a, b):
 
 
 def _candidates(episodes, count):
-    """One-shot episodes of the first query of these, with each of their supports but itself."""
+    """Make one-shot episodes of the first query with each of the episodes' supports except itself."""
     query, class_id = episodes[0].query, episodes[0].class_id
     supports = dict.fromkeys(s for e in episodes for s in e.supports if s != query)
     return [Episode(query, (s,), class_id, episodes[0].pair) for s in list(supports)[:count]]
@@ -211,7 +211,7 @@ def _panel_maker(run, bank):
 
 
 def _own_encoder(run) -> Callable:
-    """images u8 [N,S,S,3] -> pooled features [N, c] of the method's encoder, of all levels where it has several."""
+    """Return images u8 [N,S,S,3] -> pooled features [N, c] of all levels of the method's encoder."""
     module, convention = run.method.module, run.method.config.model.convention
 
     @jax.jit
@@ -227,14 +227,14 @@ def _pooled(extractor):
 
 
 def _describe(encode, images) -> Float[np.ndarray, 'n c']:
-    """Pooled features of the images; batches have one shape, so that they are compiled once."""
+    """Compute pooled features of the images in batches of one shape, which compile once."""
     padded = np.concatenate([images, np.repeat(images[-1:], -len(images) % BATCH, 0)])
     done = [np.asarray(encode(padded[i : i + BATCH])) for i in range(0, len(padded), BATCH)]
     return np.concatenate(done)[: len(images)]
 
 
 def _ranked(bank, described, episodes):
-    """The episodes by their support, from the least to the most similar to the query."""
+    """Sort the episodes by their support, from the least to the most similar to the query."""
 
     def at(number):
         return described[bank.positions([number])[0]]
@@ -248,7 +248,7 @@ def _truth(image, label):
 
 
 def _similar_rows(shown, candidates, columns, run, class_id):
-    """The query and its supports, and below each support what comes of it."""
+    """Draw the query and its supports, with the prediction below each support."""
     first = shown[0][0]
     blank = np.full_like(overlay.captioned(first.query, ''), 255)
     name = run.source.class_names[class_id]

@@ -21,8 +21,8 @@ FACTS = (
 def table(study: Mapping[str, Mapping]) -> str:
     """Return a line for each row: its scores, and the difference from the row that it changes.
 
-    After an mIoU stands its standard deviation: of several trainings over these, of one over its sets of episodes. The
-    selection is the validation mIoU of the checkpoint that was evaluated, with the classes that it is about.
+    Each mIoU is followed by its standard deviation, over several trainings or over one training's sets of episodes. The
+    selection is the validation mIoU of the evaluated checkpoint, with the classes it was measured on.
     """
     return aligned(*table_rows(study))
 
@@ -53,7 +53,7 @@ def table_rows(study: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]
 
 
 def _inputs(study: Mapping[str, Mapping]) -> Sequence[str]:
-    """Inputs that any row was evaluated on, 'episodes, 5-shot' behind 'episodes'."""
+    """Return the inputs of all rows, with 'episodes, 5-shot' after 'episodes'."""
     names = dict.fromkeys(name for row in study.values() for name in row['miou'])
     return sorted(names, key=lambda name: (INPUTS.index(name.split(',')[0]), name))
 
