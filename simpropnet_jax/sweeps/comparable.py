@@ -1,4 +1,4 @@
-"""Which rows may be compared: they must differ in nothing but what they compare."""
+"""Check which rows may be compared: they must differ only in what they compare."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from simpropnet_jax.config import rules
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.sweeps.rows import Row
 
-# Config fields, or their beginnings, that compared rows have in common. The budget is checked apart.
+# Config fields, or their prefixes, that compared rows have in common. The budget is checked separately.
 COMMON = (
     'seed',
     'fold',
@@ -41,7 +41,7 @@ MAY_DIFFER = (
     'eval.shots',
     'eval.batch',
 )
-# The papers' epochs are compared as they are, though they are not the same.
+# The papers' epochs are compared as published, though they differ.
 PAPERS = {'canet': '200 epochs', 'simpropnet': '180 epochs'}
 
 
@@ -89,7 +89,7 @@ def _refuse(difference: tuple | None, workdir: Path, name: str, who: str) -> Non
 
 
 def _earlier_config(workdir: Path, name: str, row: Mapping) -> ConfigDict:
-    """The config of a row's training, with the `eval` of its latest results."""
+    """Return the config of a row's training, with the `eval` of its latest results."""
     config = rules.plain(rules.load(workdir / name / 'config.json'))
     for path in row['results'].values():
         config['eval'] |= result_file.read_result(workdir / path)['eval']
@@ -99,7 +99,7 @@ def _earlier_config(workdir: Path, name: str, row: Mapping) -> ConfigDict:
 def _difference(
     config: ConfigDict, earlier: ConfigDict, evaluation: bool
 ) -> tuple[str, str, str] | None:
-    """The first field that rows must have in common and have not, and both values.
+    """Return the first field that must agree but differs, and both values.
 
     Args:
       evaluation: whether `eval` must be the same too.
@@ -122,7 +122,7 @@ def _difference(
 
 
 def same_evaluation(records: Sequence[Mapping]) -> bool:
-    """Return whether results were evaluated in the same way, but for shots and batch."""
+    """Return whether results were evaluated in the same way, apart from shots and batch."""
     free = {name.removeprefix('eval.') for name in MAY_DIFFER if name.startswith('eval.')}
     facts = [
         {name: value for name, value in record['eval'].items() if name not in free}

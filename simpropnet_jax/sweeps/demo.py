@@ -1,4 +1,4 @@
-"""The main job from end to end: train on base classes, evaluate on held-out ones, compare with simpler answers."""
+"""The demo: train on base classes, evaluate on held-out classes, compare with simple baselines."""
 
 import logging
 import time
@@ -33,11 +33,11 @@ def run_demo(
     """Train, evaluate and print the comparison; a second call resumes what was interrupted.
 
     Args:
-      backbone: the config of the backbone's training, in workdir/backbone; config: that of what stands on it.
+      backbone: config of the backbone's training, in workdir/backbone; config: config of the method that uses it.
     Returns:
-      Name of the answer -> {shot: mIoU, as a fraction of one}.
+      Method or baseline name -> {shot: mIoU, as a fraction of one}.
     Raises:
-      ValueError, OSError: what a user can mend.
+      ValueError, OSError: errors that a user can fix.
     """
     started = time.monotonic()
     logger.info(
@@ -66,7 +66,7 @@ def run_demo(
 
 
 def _simpler_answers(config, workdir):
-    """The training-free prototype on the same encoder, and the trivial answers, on the same episodes."""
+    """Score the training-free prototype on the same encoder, and the trivial baselines, on the same episodes."""
     method = prepare_method(config, workdir)
     source, mesh = open_data(config), sharding.make_mesh()
     protocol, episodes = evaluation_episodes(config, source)

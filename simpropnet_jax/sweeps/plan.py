@@ -1,4 +1,4 @@
-"""What a sweep has left to do: every refusal comes before the first training."""
+"""Plan what a sweep has left to do; all checks come before the first training."""
 
 import dataclasses
 import logging
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is left to do.
+    """The trainings left to do.
 
     Attributes:
       left: trainings that are not done; the first of every row comes before the second of any.
       total: number of all trainings.
-      parameters: how many a method has, 'all' and 'trained', by rows with something left.
+      parameters: number of a method's parameters, 'all' and 'trained', by rows with trainings left.
     """
 
     left: Sequence[Training]
@@ -43,7 +43,7 @@ def make_plan(
     shots: Sequence[int],
     seeds: int,
 ) -> Plan:
-    """Plan the trainings, and check all that can be checked.
+    """Plan the trainings, and check everything that can be checked.
 
     A row that has all its results needs neither data nor weights.
 
@@ -66,7 +66,7 @@ def make_plan(
         if to_do:
             counts = _check(to_do[0], inputs)
             parameters[row.name] = counts
-            if not counts['trained']:  # nothing depends on a seed
+            if not counts['trained']:  # the seed has no effect
                 trainings = trainings[:1]
                 to_do = to_do[:1]
         total += len(trainings)
@@ -86,7 +86,7 @@ def _size(params: dict) -> int:
 
 
 def _trainings(row, record, workdir, inputs, shots, seeds) -> list[Training]:
-    """Every training of a row: one for each seed, and those that earlier calls made."""
+    """Return every training of a row: one for each seed, and the trainings of earlier calls."""
     earlier = trainings_of(record)
     count = max(seeds, len(earlier))
     if record.get('parameters', {}).get('trained') == 0:

@@ -1,6 +1,6 @@
 """The rows of a sweep: named rows, groups of them, and recipes with words.
 
-A row is a config to train and evaluate. A named row is compared with the row that it changes, a recipe with none.
+A row is a config to train and evaluate. A named row is compared with the row that it changes; a recipe is not compared.
 """
 
 import re
@@ -15,16 +15,16 @@ from simpropnet_jax.config import command_line, common, recipes, rules
 Change = tuple[str, str | None]
 """A config field and its value as text; None stands for True."""
 
-NAMED_FOLD = 1  # of named rows, where no fold is given
+NAMED_FOLD = 1  # default fold of named rows
 
 
 class Row(NamedTuple):
     """A config to train and evaluate.
 
     Attributes:
-      name: what tables call the row, and its folder.
-      config: of its first training.
-      against: name of the row that it is compared with; None: of none.
+      name: name of the row in tables, and of its folder.
+      config: config of its first training.
+      against: name of the row to compare with, or None.
     """
 
     name: str
@@ -75,7 +75,7 @@ OTHER_METHODS = ('panet', 'sgone', 'cofcn', 'amp', 'oslsm', 'prototype')
 
 
 def _readings() -> dict[str, NamedRow]:
-    """Readings of SimPropNet's Eq. 3: where a ReLU stands, times how far the attention maps are spread."""
+    """Return readings of SimPropNet's Eq. 3: places of the ReLU, times spreads of the attention maps."""
     rows = {}
     for gain in (5000, 1000, 1):
         for activation in ('none', 'relu', 'block'):
@@ -99,7 +99,7 @@ GROUPS = {
     'readings': list(READINGS),
     'cycles': list(CYCLES),
 }
-# Fields and words that would make a named row another one -> what to give in their place.
+# Fields and words that would change what a named row is -> what to give instead.
 INSTEAD = {
     'train.crc': 'other rows',
     'train.alignment': 'other rows',
@@ -122,12 +122,12 @@ def make_rows(
     Args:
       texts: each is names of rows or groups with commas between, or a recipe with words and fields after a colon,
         'simpropnet:fold=1,model.fbaf_activation=relu,epochs=60'.
-      fold: of every row that does not say its own. None: 1 for named rows, the recipe's own for recipes.
+      fold: fold of rows that do not set their own. None: 1 for named rows, the recipe's fold for recipes.
       words: for the recipe of every row.
       changes: fields of every row. A recipe's own fields come after them.
-      epochs: of every row that does not say its own. None: as the recipe has them.
+      epochs: epochs of rows that do not set their own. None: the recipe's epochs.
     Raises:
-      ValueError: there is no such row, word, field or value, or a word or field would make a named row another one.
+      ValueError: there is no such row, word, field or value, or a word or field would change what a named row is.
     """
     names = [name for text in texts for name in _names(text)]
     named = [name for name in names if name in NAMED]
@@ -151,7 +151,7 @@ def length(config: ConfigDict) -> str:
 
 
 def _names(text: str) -> list[str]:
-    """Names of rows, groups being expanded, or one recipe."""
+    """Return names of rows, with groups expanded, or one recipe."""
     if ':' in text or text.endswith('.py'):
         return [text]
     names = [name for word in text.split(',') if word for name in GROUPS.get(word, [word])]
@@ -217,7 +217,7 @@ def _recipe_row(
     changes: Sequence[Change],
     epochs: int | None,
 ) -> Row:
-    """The row of a recipe; its name says the recipe, its own words and fields, and the length."""
+    """Make the row of a recipe; its name has the recipe, its own words and fields, and the length."""
     recipe, _, given = text.partition(':')
     parts = [part for part in re.split(r',(?![^(]*\))', given) if part]  # none inside of a tuple
     own_fields = [part.partition('=') for part in parts if _is_field(part)]

@@ -1,4 +1,4 @@
-"""study.json: the rows of a sweep with their trainings, and what each row says against the row that it changes.
+"""study.json: the rows of a sweep with their trainings, and each row's comparison with the row that it changes.
 
 {row: {method, shot, against, ..., miou, comparison, trainings: [{seed, minutes, miou, results, ...}]}}
 """
@@ -21,13 +21,13 @@ from simpropnet_jax.sweeps.training import evaluation_of
 logger = logging.getLogger(__name__)
 
 Study = dict[str, dict[str, Any]]
-"""What study.json holds: a record for each row, by the row's name."""
+"""Content of study.json: a record for each row, by the row's name."""
 
 VERDICTS = {'A is better': 'worse', 'B is better': 'better', 'undecided': 'undecided'}
 
 
 def read_study(workdir: Path) -> Study:
-    """Return what study.json holds; nothing if there is none.
+    """Return the content of study.json; empty if there is no file.
 
     Raises:
       ValueError: the file is damaged.
@@ -47,7 +47,7 @@ def write_study(workdir: Path, study: Study) -> None:
 
 
 def trainings_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the trainings of a row; a row of an earlier version is its own only training."""
+    """Return the trainings of a row; a row of an earlier version is a single training."""
     if not record:
         return []
     facts = ('minutes', 'miou', 'episodes_per_second', 'results')
@@ -65,9 +65,9 @@ def row_record(
 
     Args:
       row: the row.
-      parameters: how many there are, 'all' and 'trained'.
+      parameters: number of parameters, 'all' and 'trained'.
       trainings: every training so far.
-      current: the trainings that are evaluated as this call asks for. The row's scores are the means over them.
+      current: the trainings evaluated as requested in this call. The row's scores are the means over them.
     """
     config = row.config
     return {
@@ -88,7 +88,7 @@ def row_record(
 
 
 def compare(workdir: Path, study: Study, changed: str) -> None:
-    """Compare a row with the row that it changes, and with those that change it."""
+    """Compare a row with the row that it changes, and with the rows that change it."""
     for name, record in study.items():
         against = record['against']
         if changed in (name, against):
@@ -99,7 +99,7 @@ def compare(workdir: Path, study: Study, changed: str) -> None:
 
 
 def _summary(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of one training its own facts; of several, means, and the standard deviation of the mIoU over them."""
+    """Return one training's facts, or means over several trainings with the standard deviation of the mIoU."""
     first = trainings[0]
     facts = {name: first.get(name) for name in ('miou', 'episodes_per_second', 'results')}
     for name in ('minutes', 'pairs_per_second', 'selection_score'):
@@ -112,7 +112,7 @@ def _summary(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _over(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean and standard deviation of a score over trainings."""
+    """Return mean and standard deviation of a score over trainings."""
     values = [score['miou'] for score in scores]
     return {
         'miou': statistics.mean(values),
@@ -122,7 +122,7 @@ def _over(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _comparisons(workdir: Path, study: Study, name: str) -> dict[str, dict]:
-    """Whether a row beats the row that it changes: on episodes, and on each other input that both have."""
+    """Compare a row with the row that it changes: on episodes, and on each other input that both have."""
     record = study[name]
     ours, theirs = trainings_of(record), trainings_of(study[record['against']])
     every = [set(training['results']) for training in [*ours, *theirs]]
@@ -158,6 +158,6 @@ def _compared(theirs: Sequence[Path], ours: Sequence[Path], shot: int, against: 
 
 
 def _counts(path: Path, record: Mapping[str, Any], shot: int):
-    """The episodes of a result at the row's shot, or at the only one it has: identical inputs are 1-shot."""
+    """Read a result's episodes at the row's shot, or at its only shot: identical inputs are 1-shot."""
     shots = record['shots']
     return bootstrap.load(path, shot if str(shot) in shots else int(*shots))[1]

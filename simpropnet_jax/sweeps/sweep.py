@@ -1,4 +1,4 @@
-"""A sweep: train rows, evaluate them on the same episodes, and compare them, all or until a time is over."""
+"""A sweep: train rows, evaluate them on the same episodes, and compare them, within a time limit if given."""
 
 import contextlib
 import logging
@@ -45,13 +45,13 @@ def run_sweep(
     Args:
       rows: the rows, by name.
       workdir: folder with a folder for each training, and study.json.
-      inputs: what rows are evaluated on, of `naming.INPUTS`.
+      inputs: inputs of the evaluations, from `naming.INPUTS`.
       shots: more shots of episodes. The shot that a row is trained with is always evaluated.
       seeds: trainings of each row, with `config.seed`, `config.seed` + 1, ... in the folders NAME, NAME_seed1, ...
         A row that has more already keeps them.
-      minutes: to stop before; None: no limit.
+      minutes: time limit; None: no limit.
     Returns:
-      What study.json holds, rows of earlier calls too.
+      The content of study.json, with rows of earlier calls.
     Raises:
       ValueError, OSError, ImportError: what a user can fix, for every row before the first training.
       SystemExit: with `STOPPED_BY_SIGNAL`, when the time is over and something is left.
@@ -79,7 +79,7 @@ def _run(plan: Plan, rows: Mapping[str, Row], workdir: Path, study: Study) -> No
             logger.info('%d left, now %s', len(left), training.folder.name)
             counts = plan.parameters[training.row]
             facts = run_training(training, trained=counts['trained'] > 0)
-            jax.clear_caches()  # or the compiled programs of all rows stay in memory
+            jax.clear_caches()  # else the compiled programs of all rows stay in memory
             _add(study, rows[training.row], counts, training, facts, left[1:])
             compare(workdir, study, training.row)
             write_study(workdir, study)

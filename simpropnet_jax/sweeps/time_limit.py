@@ -1,4 +1,4 @@
-"""A time after which a sweep stops: what is being trained is saved first."""
+"""A time limit for a sweep: the current training is saved first."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ RESERVE = 20
 
 
 def check_minutes(minutes: float | None) -> None:
-    """Refuse a time that is too short to save a checkpoint in.
+    """Refuse a time that is too short to save a checkpoint.
 
     Raises:
       ValueError: names --minutes.
@@ -25,12 +25,12 @@ def check_minutes(minutes: float | None) -> None:
 
 @contextlib.contextmanager
 def time_limit(minutes: float | None) -> Iterator[None]:
-    """Stop what is done within the context `RESERVE` seconds before the time is over.
+    """Stop the work inside the context `RESERVE` seconds before the time is over.
 
     A training gets SIGTERM, as from a cluster, and saves a checkpoint. Everything else ends at once.
 
     Args:
-      minutes: None: no limit.
+      minutes: the limit; None: no limit.
     Raises:
       SystemExit: with `STOPPED_BY_SIGNAL`, when the time is over or SIGTERM came.
     """

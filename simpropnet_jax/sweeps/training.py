@@ -1,4 +1,4 @@
-"""One training of a row with its evaluations, and the facts that study.json keeps of it."""
+"""One training of a row with its evaluations, and its entry in study.json."""
 
 import contextlib
 import dataclasses
@@ -25,8 +25,8 @@ class Training:
 
     Attributes:
       row: name of the row.
-      number: of the training within the row, from 0 on.
-      config: with the seed of this training, evaluated at the shot of the training.
+      number: number of the training within the row, from 0.
+      config: config with the seed of this training, evaluated at the shot of the training.
       workdir: folder of the sweep.
       folder: run folder of this training.
       evaluations: configs to evaluate with, by inputs.
@@ -43,7 +43,7 @@ class Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether every result is there, of the same evaluation; checkpoints are not needed."""
+        """Whether every result exists, from the same evaluation; checkpoints are not needed."""
         results = self.earlier.get('results', {})
         return all(
             inputs in results and _is_of(self.workdir / results[inputs], config)
@@ -65,7 +65,7 @@ def new_training(
       row: the row.
       number: 0 for the first training. Its folder is NAME, the row's name; the others are NAME_seed1, ...
       workdir: folder of the sweep.
-      inputs: what the row is evaluated on.
+      inputs: inputs of the row's evaluations.
       shots: more shots of episodes. The shot of the training is always evaluated.
       earlier: what study.json has of it; empty if it has nothing.
     """
@@ -81,7 +81,7 @@ def new_training(
 
 
 def run_training(training: Training, trained: bool) -> dict[str, Any]:
-    """Train and evaluate, and return the facts for study.json. What is on disk already is not made again.
+    """Train and evaluate, and return the facts for study.json. Existing results are used again.
 
     Args:
       training: the training.
@@ -135,23 +135,23 @@ def evaluation_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _at_shots(config: ConfigDict, shots: set[int]) -> ConfigDict:
-    """A copy that is evaluated with so many supports."""
+    """Return a copy that is evaluated at these shots."""
     config = ConfigDict(config.to_dict())
     config.eval.shots = tuple(sorted(shots))
     return config
 
 
 def _is_of(path: Path, config: ConfigDict) -> bool:
-    """Whether a result file is there, and was evaluated as a config says."""
+    """Whether a result file exists and was evaluated with this config."""
     if not path.exists():
         return False
     return evaluation_of(result_file.read_result(path)) == rules.plain(config.eval)
 
 
 def _chosen(config: ConfigDict, folder: Path) -> tuple[str, int | None, float | None]:
-    """The checkpoint to evaluate: 'best' or 'latest', its step, and its selection score.
+    """Return the checkpoint to evaluate: 'best' or 'latest', its step, and its selection score.
 
-    Where the training ends with transformed pairs it is the latest: the best may be from before them.
+    If the training ends with transformed pairs, this is the latest: the best may be from before them.
     """
     which = 'latest' if config.tpc.when == 'after' else 'best'
     if not checkpoint.exist(folder):
@@ -163,7 +163,7 @@ def _chosen(config: ConfigDict, folder: Path) -> tuple[str, int | None, float | 
 
 
 def _evaluated(config: ConfigDict, folder: Path, which: str, step: int | None, inputs: str) -> Path:
-    """The result file of a checkpoint, or of a method without training; made if it is missing."""
+    """Return the result file of a checkpoint, or of a method without training; evaluate if it is missing."""
     path = folder / 'eval' / result_name(config, 'untrained' if step is None else which, inputs)
     if not _is_of(path, config) or result_file.read_result(path)['checkpoint']['step'] != step:
         evaluate_run(config, folder, which, inputs)
@@ -171,7 +171,7 @@ def _evaluated(config: ConfigDict, folder: Path, which: str, step: int | None, i
 
 
 def _still_valid(training: Training) -> dict[str, Path]:
-    """Results of an earlier call on other inputs, if they were evaluated as the config says, but for the shots."""
+    """Return an earlier call's results on other inputs, if evaluated with this config, apart from the shots."""
     wanted = {**rules.plain(training.config.eval), 'shots': None}
     found = {}
     for inputs, result in training.earlier.get('results', {}).items():
@@ -191,7 +191,7 @@ def _pairs_per_second(folder: Path, batch: int, minutes: float) -> float | None:
 
 
 def _flat_scores(records: Mapping[str, Mapping], shot: str) -> dict[str, dict]:
-    """Scores at the protocol's label size, by inputs; scores at other shots as 'episodes, 5-shot'."""
+    """Return scores at the protocol's label size, by inputs; scores at other shots as 'episodes, 5-shot'."""
     scores = {}
     for inputs, record in records.items():
         for number, sizes in record['shots'].items():
@@ -206,7 +206,7 @@ def _flat_scores(records: Mapping[str, Mapping], shot: str) -> dict[str, dict]:
 
 
 def _scores(record: Mapping[str, Any]) -> dict[str, dict]:
-    """{shot: {label size: mIoU, its deviation over the sets, its interval, FB-IoU}}."""
+    """Return {shot: {label size: mIoU, its deviation over the sets, its interval, FB-IoU}}."""
     names = ('miou', 'miou_std', 'miou_interval', 'fb_iou')
     scores: dict[str, dict] = {}
     for shot, sizes in record['shots'].items():
