@@ -1,1 +1,1 @@
-"""Where images and labels come from: class folds, the label index, prepared data sets."""
+"""Images and labels: class folds, the label index, prepared data sets."""

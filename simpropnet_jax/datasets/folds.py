@@ -1,4 +1,4 @@
-"""Which classes a fold holds out: the four folds of PASCAL-5i (OSLSM, Shaban et al. 2017), or those of other data."""
+"""The classes that a fold holds out: four folds of PASCAL-5i (OSLSM, Shaban et al. 2017), or folds of other data."""
 
 from collections.abc import Sequence
 
@@ -33,11 +33,11 @@ HeldOut = tuple[tuple[int, ...], ...]
 """The class ids that each fold holds out."""
 
 PASCAL: HeldOut = tuple(tuple(range(5 * fold + 1, 5 * fold + 6)) for fold in FOLDS)
-"""5 * fold + 1 .. 5 * fold + 5; of shapes5i, too."""
+"""5 * fold + 1 .. 5 * fold + 5, also for shapes5i."""
 
 
 def novel_classes(fold: int, held_out: HeldOut = PASCAL) -> tuple[int, ...]:
-    """The class ids that `fold` holds out.
+    """Return the class ids that `fold` holds out.
 
     Raises:
       ValueError: there is no such fold.
@@ -58,6 +58,6 @@ def novel_classes(fold: int, held_out: HeldOut = PASCAL) -> tuple[int, ...]:
 def base_classes(
     fold: int, held_out: HeldOut = PASCAL, names: Sequence[str] = CLASS_NAMES
 ) -> tuple[int, ...]:
-    """The class ids that `fold` trains on: all but background and `novel_classes(fold)`."""
+    """Return the class ids that `fold` trains on: all except background and `novel_classes(fold)`."""
     novel = novel_classes(fold, held_out)
     return tuple(c for c in range(1, len(names)) if c not in novel)

@@ -1,7 +1,7 @@
-"""The label index: which image holds how much of which class, and which image list it is on.
+"""The label index: pixels of each class in each image, and the image lists of each image.
 
-Image lists and tiny-object rules are what peers differ in most without saying so; here they are filters over
-one table.
+Image lists and tiny-object rules are the main undocumented differences between repositories; here they are filters
+over one table.
 """
 
 import os
@@ -24,7 +24,7 @@ _LISTS_MEANING = {
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """Label statistics of N images sorted by id; the position is the image's number all over the package.
+    """Label statistics of N images sorted by id; the position is the image number in the whole package.
 
     Attributes:
       ids: N image ids, sorted.
@@ -32,10 +32,10 @@ class Index:
       hits: int32 [N, classes], pixels of each class in `label[1::32, 1::32]` (OSLSM's test for tiny objects).
       height: int32 [N], label height in pixels.
       width: int32 [N], label width in pixels.
-      lists: name ('trainaug', 'val' and, where known, 'noval') -> bool [N], true for images on the list.
+      lists: name ('trainaug', 'val' and, if known, 'noval') -> bool [N], true for images on the list.
       class_names: name of each class id, from 0; not stored.
       held_out: the class ids that each fold holds out; not stored.
-      name: of the data set, for messages; not stored.
+      name: name of the data set, for messages; not stored.
     """
 
     ids: tuple[str, ...]
@@ -49,11 +49,11 @@ class Index:
     name: str = 'this data'
 
     def novel_classes(self, fold: int) -> tuple[int, ...]:
-        """The class ids that the fold holds out. ValueError: there is no such fold."""
+        """Return the class ids that the fold holds out. Raises ValueError if there is no such fold."""
         return folds.novel_classes(fold, self.held_out)
 
     def base_classes(self, fold: int) -> tuple[int, ...]:
-        """The class ids that the fold trains on: all others but the background. ValueError: there is no such fold."""
+        """Return the class ids to train on: all others except background. ValueError if there is no such fold."""
         return folds.base_classes(fold, self.held_out, self.class_names)
 
     @classmethod
@@ -63,12 +63,12 @@ class Index:
         lists: Mapping[str, Collection[str]],
         classes: int = len(CLASS_NAMES),
     ) -> 'Index':
-        """Counts classes in labels.
+        """Count classes in labels.
 
         Args:
           labelled: (image id, label uint8 [H, W] of class ids from 0 and 255), in any order.
           lists: list name -> ids on it.
-          classes: how many there are, with the background.
+          classes: number of classes, with the background.
         """
 
         def count(label):
@@ -92,7 +92,7 @@ class Index:
         )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the index as an .npz file."""
+        """Write the index as an .npz file."""
         lists = {f'list_{name}': member for name, member in self.lists.items()}
         table = dict(pixels=self.pixels, hits=self.hits, height=self.height, width=self.width)
         with open(path, 'wb') as file:
@@ -100,7 +100,7 @@ class Index:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> 'Index':
-        """Reads what `save` wrote."""
+        """Read the file that `save` wrote."""
         with np.load(path, allow_pickle=False) as npz:
             table = {name: npz[name] for name in ('pixels', 'hits', 'height', 'width')}
             lists = {
@@ -130,7 +130,7 @@ class Pairs:
 
 
 def count_classes(label: np.ndarray, classes: int = len(CLASS_NAMES)) -> np.ndarray:
-    """Number of pixels of each class: label uint8 [H, W] -> int32 [classes]; void is counted nowhere."""
+    """Count the pixels of each class: label uint8 [H, W] -> int32 [classes]; void is not counted."""
     return np.bincount(label.ravel(), minlength=256)[:classes].astype(np.int32)
 
 
@@ -141,15 +141,15 @@ def listed_pairs(
     tiny_rule: str,
     drop_images_with: Collection[int] = (),
 ) -> Pairs:
-    """The (image, class) pairs that training or evaluation may draw from.
+    """List the (image, class) pairs that training or evaluation may draw from.
 
     Args:
-      index: of all images.
+      index: index of all images.
       image_list: 'trainaug', 'val' or 'noval'.
       classes: class ids to list, each from 1.
       tiny_rule: 'oslsm' keeps a pair with more than 2 pixels of the class in label[1::32, 1::32] (OSLSM,
         CANet); 'px2048' with at least 2048 pixels (PFENet, BAM); 'none' with any pixel.
-      drop_images_with: images with any pixel of these classes are left out (BAM does so with novel ones).
+      drop_images_with: leave out images with any pixel of these classes (as BAM does with novel classes).
 
     Raises:
       ValueError: an unknown rule, a class id out of range, or an image list that this data does not have.
@@ -165,9 +165,9 @@ def listed_pairs(
 
 
 def counts(index: Index) -> dict:
-    """Pair and image counts by tiny-object rule and list, one number per fold held out.
+    """Count pairs and images by tiny-object rule and list, one number per fold held out.
 
-    The form is that of pascal5i/counts.json: val counts a fold's novel classes, the training lists its base
+    The form is the same as in pascal5i/counts.json: val counts a fold's novel classes, the training lists its base
     classes.
     """
     result = {'images': {name: int(member.sum()) for name, member in index.lists.items()}}

@@ -4,4 +4,4 @@ TRAINING_LISTS = ('trainaug', 'noval')
 """Image lists to train on: see `Index.lists`."""
 
 TINY_RULES = ('oslsm', 'px2048', 'none')
-"""Which (image, class) pairs are too small to list: see `listed_pairs`."""
+"""Rules for (image, class) pairs that are too small to list: see `listed_pairs`."""

@@ -1,4 +1,4 @@
-"""Random access to a prepared data set, as the encoded bytes that were stored. No TensorFlow."""
+"""Random access to the encoded bytes of a prepared data set, without TensorFlow."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ class Source:
     """Images and labels of one prepared data set, by image number; safe to read from many threads.
 
     Attributes:
-      name: data set name, such as 'pascal5i/sbd'.
+      name: data set name, e.g. 'pascal5i/sbd'.
       index: label index; a position in it is an image number.
       class_names: name of each class id, from 0.
     """
@@ -46,13 +46,13 @@ class Source:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Image ids, by image number."""
+        """Return the image ids, by image number."""
         return self.index.ids
 
     def example(self, number: int) -> tuple[bytes, bytes]:
-        """The image as stored, and the label as 8-bit single-channel PNG of class ids and 255 = void.
+        """Return the stored image, and the label as 8-bit single-channel PNG of class ids and 255 = void.
 
-        The image is a JPEG; of your own data it may be a PNG in RGB, which loaders read alike.
+        The image is a JPEG; in a user's data it may be an RGB PNG, which loaders read in the same way.
         """
         list_name, record = self._place[number]
         example = self._splits[list_name][record]
@@ -60,12 +60,12 @@ class Source:
 
 
 def open_source(name: str, data_dir: str | AnyPath) -> Source:
-    """Opens a prepared data set; shapes5i is drawn at its first use.
+    """Open a prepared data set; shapes5i is drawn at its first use.
 
     Args:
       name: one of `DATA_SETS`.
-      data_dir: the folder given as --data_dir (of 'folder': as --out) when it was prepared, or a URL of a copy of it;
-        or one that `packed` wrote of it.
+      data_dir: the folder given as --data_dir (for 'folder': as --out) when the data was prepared, or a URL of a copy;
+        or a folder that `packed` wrote.
 
     Raises:
       ValueError: unknown name, or a packed folder of other data.

@@ -1,4 +1,4 @@
-"""A prepared data set in a few files that travel to a machine without TensorFlow."""
+"""A prepared data set in a few files, to copy to a machine without TensorFlow."""
 
 from simpropnet_jax.datasets.packed.store import is_packed, load, write
 

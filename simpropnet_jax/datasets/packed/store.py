@@ -1,4 +1,4 @@
-"""A packed data set: its encoded bytes as uint8 arrays in a few files, the label index, the names of classes."""
+"""A packed data set: encoded bytes as uint8 arrays in a few files, the label index and the class names."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 
 class PackedRecords:
-    """Encoded images and labels of one list, by place on it."""
+    """Encoded images and labels of one list, by their position."""
 
     def __init__(self, parts: Sequence[np.ndarray], places: np.ndarray):
         """Args: parts: uint8 [bytes] each; places: int64 [N, 4], part, start of image, of label, and end."""
@@ -26,26 +26,26 @@ class PackedRecords:
         return len(self._places)
 
     def __getitem__(self, place: int) -> dict[str, bytes]:
-        """The 'image' and the PNG 'label'."""
+        """Return the 'image' and the PNG 'label'."""
         part, start, middle, end = self._places[place]
         held = self._parts[part]
         return {'image': held[start:middle].tobytes(), 'label': held[middle:end].tobytes()}
 
 
 def is_packed(folder: AnyPath) -> bool:
-    """Whether `write` made this folder."""
+    """Return whether `write` made this folder."""
     return (folder / FACTS).is_file()
 
 
 def load(
     folder: Path, name: str
 ) -> tuple[Index, dict[str, PackedRecords], tuple[str, ...], HeldOut]:
-    """The index, the records of each list, the names of the classes, and the classes that each fold holds out.
+    """Load the index, the records of each list, the class names, and the classes that each fold holds out.
 
     Args:
-      name: of the data set that is expected in it.
+      name: name of the expected data set.
     Raises:
-      ValueError: it is of another data set or version, or a part is missing.
+      ValueError: the folder has another data set or version, or a part is missing.
     """
     facts = json.loads((folder / FACTS).read_text())
     if facts['format'] != FORMAT:
@@ -67,15 +67,15 @@ def load(
 
 
 def write(source, folder: Path, part_bytes: int = 48 * MEBIBYTE) -> dict:
-    """Packs a data set.
+    """Pack a data set.
 
     Args:
       source: a datasets Source.
-      folder: made; there may be none, or an empty one.
-      part_bytes: that a file has at most, but for one image that is larger.
-    Returns: what `packed.json` holds: name, classes, held_out, parts.
+      folder: a new or empty folder.
+      part_bytes: most bytes of a file, unless a single image is larger.
+    Returns: the content of `packed.json`: name, classes, held_out, parts.
     Raises:
-      ValueError: there is something in the folder.
+      ValueError: the folder is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f'{folder} is not empty: give --out a new folder')

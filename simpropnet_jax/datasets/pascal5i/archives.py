@@ -1,4 +1,4 @@
-"""The two archives that PASCAL-5i is made from: their addresses, and what to keep of them on disk."""
+"""The two archives of PASCAL-5i: their addresses, and the files to keep on disk."""
 
 import os
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from simpropnet_jax.runtime.download import Remote, fetch, fetched, unpack
 
-# The official addresses first. The two others of VOC are those that TensorFlow Datasets and the book 'Dive into Deep
-# Learning' download from. Sizes are the servers', hashes torchvision's.
+# The official addresses come first. TensorFlow Datasets and the book 'Dive into Deep Learning' use the other two of
+# VOC. Sizes are from the servers, hashes from torchvision.
 VOC = Remote(
     'VOCtrainval_11-May-2012.tar',
     (
@@ -35,15 +35,15 @@ _GB = 1e9
 
 
 def places(folder: Path) -> tuple[Path, Path]:
-    """Where in `folder` VOC's archive (it is read as it is) and SBD's unpacked folder are, as `find_inputs` wants."""
+    """Return the paths of VOC's archive (read without unpacking) and SBD's unpacked folder, for `find_inputs`."""
     return folder / VOC.name, folder / 'benchmark_RELEASE'
 
 
 def download(folder: Path) -> None:
-    """Makes what `places(folder)` names: fetches, checks and unpacks whatever of it is not there.
+    """Download, check and unpack what is missing of `places(folder)`.
 
     Raises:
-      OSError: as `fetch` and `unpack` do.
+      OSError: from `fetch` and `unpack`.
     """
     _, sbd = places(folder)
     fetch(VOC, folder)
@@ -52,10 +52,10 @@ def download(folder: Path) -> None:
 
 
 def disk_needed(folder: Path, data_dir: Path) -> str:
-    """What disk it takes to download into `folder` and prepare in `data_dir`, as text; what is there is not counted.
+    """Describe the disk space to download into `folder` and prepare in `data_dir`, without existing files.
 
     Raises:
-      OSError: a file system has too little free for its share.
+      OSError: a file system has too little free space.
     """
     _, sbd = places(folder)
     archives = [VOC] if sbd.is_dir() else [VOC, SBD]
@@ -93,5 +93,5 @@ def _is_label(name: str) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """Return the path, or its nearest existing parent folder."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())

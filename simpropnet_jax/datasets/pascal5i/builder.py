@@ -14,7 +14,7 @@ from simpropnet_jax.datasets.index import Index, counts
 from simpropnet_jax.datasets.pascal5i.inputs import Inputs, find_inputs
 
 INDEX_FILE = 'index.npz'
-"""The label index, beside the records."""
+"""The label index, next to the records."""
 
 _SPLITS = {'train': 'trainaug', 'val': 'val'}
 _DESCRIPTION = """
@@ -39,7 +39,7 @@ _CITATION = """
 
 
 class Pascal5i(tfds.core.GeneratorBasedBuilder):
-    """PASCAL-5i, splits 'train' (list trainaug) and 'val' (VOC val); beside the records, `INDEX_FILE`."""
+    """PASCAL-5i, splits 'train' (list trainaug) and 'val' (VOC val); `INDEX_FILE` is next to the records."""
 
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First release.'}
@@ -58,10 +58,10 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
     """
 
     def __init__(self, *, voc=None, sbd=None, aug=None, **kwargs):
-        """Args: voc, sbd, aug: as in `find_inputs`; without voc they are sought in TFDS' manual_dir."""
+        """Args: voc, sbd, aug: as in `find_inputs`; without voc they are taken from TFDS' manual_dir."""
         self._paths = dict(voc=voc, sbd=sbd, aug=aug)
         self._checked: tuple[Inputs, Index] | None = None
-        # array_record allows random access, and needs no TensorFlow to be written or read.
+        # array_record allows random access, and needs no TensorFlow for writing or reading.
         super().__init__(**{'file_format': 'array_record'} | kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -75,14 +75,14 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
                     'image_id': tfds.features.Text(),
                 }
             ),
-            # The records' order is the index's: record j of a split is the j-th id of its list.
+            # Records are in the order of the index: record j of a split is the j-th id of its list.
             disable_shuffling=True,
             homepage='http://host.robots.ox.ac.uk/pascal/VOC/voc2012/',
             citation=_CITATION,
         )
 
     def download_and_prepare(self, **kwargs):
-        """As TFDS', but the input is checked first, so that nothing is written where it is refused."""
+        """Prepare as in TFDS, but check the input first, so that nothing is written for invalid input."""
         if self._paths['voc'] is not None and not self.data_path.exists():
             self._checked = self._check(**self._paths)
         super().download_and_prepare(**kwargs)
@@ -114,13 +114,13 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
         return inputs, index
 
     def encoded_splits(self) -> dict[str, Sequence]:
-        """Index list name ('trainaug', 'val') -> random-access records, image and label as encoded bytes."""
+        """Return list name ('trainaug', 'val') -> random-access records, image and label as encoded bytes."""
         skip = {'image': tfds.decode.SkipDecoding(), 'label': tfds.decode.SkipDecoding()}
         return {name: self.as_data_source(split, decoders=skip) for split, name in _SPLITS.items()}
 
 
 def prepare_command(config: str, data_dir: str | Path) -> str:
-    """The command that prepares a builder config, for messages."""
+    """Return the command that prepares a builder config, for messages."""
     inputs = {
         'sbd': '--download',
         'aug': '--voc VOCdevkit --aug SegmentationClassAug',
@@ -130,15 +130,15 @@ def prepare_command(config: str, data_dir: str | Path) -> str:
 
 
 def reference_counts() -> dict:
-    """Counts of `simpropnet_jax.datasets.index.counts` on complete input."""
+    """Return the counts of `simpropnet_jax.datasets.index.counts` on complete input."""
     return json.loads((resources.files(__package__) / 'counts.json').read_text())
 
 
 def check_counts(index: Index, reference: dict) -> None:
-    """Compares an index's counts with those of complete input, for the lists that the index has.
+    """Compare an index's counts with the counts of complete input, for the lists in the index.
 
     Raises:
-      ValueError: a count differs; the first one is named.
+      ValueError: names the first count that differs.
     """
     found = _leaves(counts(index))
     expected = {key: value for key, value in _leaves(reference).items() if key in found}

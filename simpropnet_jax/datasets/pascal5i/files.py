@@ -1,4 +1,4 @@
-"""Reading files by name from a folder or, without unpacking it, from a tar; safe to use from many threads."""
+"""Read files by name from a folder or, without unpacking it, from a tar; safe to use from many threads."""
 
 import os
 import tarfile
@@ -16,7 +16,7 @@ class Folder:
         return (self.root / name).is_file()
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files directly in `folder`, sorted; none where there is no such folder."""
+        """Names of the files directly in `folder`, sorted; empty if there is no such folder."""
         path = self.root / folder
         return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
 
@@ -30,7 +30,7 @@ class Folder:
 
 
 class Tar:
-    """Files below `root` inside an uncompressed tar, such as VOCtrainval_11-May-2012.tar."""
+    """Files below `root` inside an uncompressed tar, e.g. VOCtrainval_11-May-2012.tar."""
 
     def __init__(self, path: Path):
         """Raises: ValueError: not an uncompressed tar, or one that ends too early."""
@@ -42,11 +42,11 @@ class Tar:
         except tarfile.TarError as error:
             raise ValueError(f'{path} cannot be read as an uncompressed tar: {error}') from error
         self._places = {PurePosixPath(m.name): (m.offset_data, m.size) for m in members}
-        # pread moves no shared file position, so that threads need no lock.
+        # pread does not move the shared file position, so threads need no lock.
         self._file = os.open(path, os.O_RDONLY)
 
     def below(self, marker: str) -> 'Tar | None':
-        """This tar, rooted where the file `marker` was found at any depth; None where it was not found."""
+        """Return this tar, rooted at the file `marker` at any depth; None if it was not found."""
         parts = PurePosixPath(marker).parts
         found = [p for p in self._places if p.parts[-len(parts) :] == parts]
         if not found:
@@ -59,7 +59,7 @@ class Tar:
         return self.root / name in self._places
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files directly in `folder`, sorted; none where there is no such folder."""
+        """Names of the files directly in `folder`, sorted; empty if there is no such folder."""
         return sorted(p.name for p in self._places if p.parent == self.root / folder)
 
     def read(self, name: str) -> bytes:

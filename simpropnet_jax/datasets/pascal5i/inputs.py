@@ -1,4 +1,4 @@
-"""What PASCAL-5i is made from: finding lists, images and labels, and refusing what is damaged.
+"""Find the lists, images and labels of PASCAL-5i, and refuse damaged ones.
 
 Labels come from VOC 2012 (palette PNG) and, for images that VOC did not segment, from SBD (.mat) or from the
 folder SegmentationClassAug that others made of SBD (PNG).
@@ -37,7 +37,7 @@ class Inputs:
     lists: dict[str, tuple[str, ...]]
 
     def label_place(self, image_id: str) -> tuple[Folder | Tar, str] | None:
-        """Where the label is: VOC's wins over the others; None where there is none."""
+        """Return the place of the label, or None; VOC's labels come before the others."""
         places = (
             (self.voc, f'SegmentationClass/{image_id}.png'),
             (self.extra, f'{image_id}.png'),
@@ -46,10 +46,10 @@ class Inputs:
         return next(((files, name) for files, name in places if files.has(name)), None)
 
     def example(self, image_id: str) -> tuple[bytes, np.ndarray]:
-        """The JPEG file's bytes, untouched, and the label uint8 [H, W], both checked.
+        """Return the JPEG file's unchanged bytes and the label uint8 [H, W], both checked.
 
         Raises:
-          ValueError: a damaged file, a label value that is no class id, sizes that differ; it names the file.
+          ValueError: names a file that is damaged, has a value that is not a class id, or has another size.
         """
         image_name = f'JPEGImages/{image_id}.jpg'
         jpeg, image_place = self.voc.read(image_name), self.voc.where(image_name)
@@ -67,7 +67,7 @@ class Inputs:
         return jpeg, label
 
     def labelled(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(image id, label) of every image, after checking both; raises as `example` does."""
+        """Yield (image id, label) of every image after checking both; raises the errors of `example`."""
         self._refuse_missing()
         ids = sorted(self.lists['trainaug'] + self.lists['val'])
         with ThreadPoolExecutor() as pool:
@@ -95,7 +95,7 @@ class Inputs:
 def find_inputs(
     voc: str | Path, *, sbd: str | Path | None = None, aug: str | Path | None = None
 ) -> Inputs:
-    """Finds the lists and the files, and checks that the lists make sense; reads no image yet.
+    """Find the lists and the files, and check the lists; no image is read yet.
 
     Args:
       voc: VOCtrainval_11-May-2012.tar, or the folder VOCdevkit or VOC2012.
@@ -103,8 +103,8 @@ def find_inputs(
       aug: the folder SegmentationClassAug.
 
     Raises:
-      FileNotFoundError: a folder or list is not there.
-      ValueError: an empty list, an id listed twice, a val image on the training list, not one of sbd and aug.
+      FileNotFoundError: a folder or list is missing.
+      ValueError: a list is empty or has an id twice, a val image is on the training list, or not one of sbd and aug.
     """
     if (sbd is None) == (aug is None):
         raise ValueError(
@@ -130,9 +130,9 @@ def find_inputs(
 
 
 def read_label(data: bytes, place: str) -> np.ndarray:
-    """A label file's class ids, uint8 [H, W], values 0..20 and 255.
+    """Read a label file's class ids, uint8 [H, W], values 0..20 and 255.
 
-    VOC's PNGs are palette images whose *indices* are the class ids. Pillow gives the indices; TensorFlow and
+    VOC's PNGs are palette images; their *indices* are the class ids. Pillow gives the indices; TensorFlow and
     OpenCV give the palette's colours, so neither may read them.
 
     Args:
@@ -140,7 +140,7 @@ def read_label(data: bytes, place: str) -> np.ndarray:
       place: the file's name, for messages.
 
     Raises:
-      ValueError: the file is damaged, is not of indices, or has other values; it is named.
+      ValueError: names a file that is damaged, has no indices, or has other values.
     """
     label = _mat_label(data, place) if place.endswith('.mat') else _png_label(data, place)
     values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
@@ -184,7 +184,7 @@ def _mat_label(data: bytes, place: str) -> np.ndarray:
 
 
 def _image_size(jpeg: bytes, place: str) -> tuple[int, int]:
-    """Width and height, after decoding all of it: a truncated file has a sound header."""
+    """Return width and height after decoding the whole file: a truncated file has a valid header."""
     try:
         with Image.open(io.BytesIO(jpeg), formats=['JPEG']) as image:
             image.load()
@@ -230,7 +230,7 @@ def _open_aug(path: Path) -> Folder:
 
 
 def _trainaug_list(voc: Folder | Tar, extra: Folder, val: Collection[str]) -> Collection[str]:
-    """The list that came with the data where there is one, else every label that is not val's."""
+    """Return the list that came with the data, or else every label that is not in val."""
     name = f'{_LISTS}/trainaug.txt'
     if not voc.has(name):
         return {Path(n).stem for n in extra.names('') if n.endswith('.png')} - {*val}

@@ -1,4 +1,4 @@
-"""Preparing PASCAL-5i from downloads or from files at hand, and what it then holds."""
+"""Prepare PASCAL-5i from downloads or existing files, and describe the result."""
 
 import sys
 from pathlib import Path
@@ -16,12 +16,12 @@ def prepare(
     subset: bool = False,
     download_dir: Path | None = None,
 ) -> None:
-    """Prepare PASCAL-5i and print its counts; a folder in which it is prepared already is left as it is.
+    """Prepare PASCAL-5i and print its counts; an existing prepared data set is not changed.
 
     Args:
       data_dir: folder for the prepared data.
       voc, sbd, aug: the input, see `inputs.find_inputs`.
-      subset: take a part of the data, without checking counts.
+      subset: accept a part of the data, without checking counts.
       download_dir: folder to download VOC 2012 and SBD to; None: nothing is downloaded.
     Raises:
       ValueError, OSError: in one sentence, what is wrong.
@@ -68,7 +68,7 @@ def describe(index: Index, complete: bool) -> str:
 
 
 def _download(folder: Path, data_dir: Path) -> None:
-    """Say what disk space it takes, then download and unpack; an interruption ends in one sentence."""
+    """Print the disk space needed, then download and unpack; an interruption ends in one sentence."""
     print(archives.disk_needed(folder, data_dir), flush=True)
     try:
         archives.download(folder)

@@ -1,7 +1,7 @@
-"""Draws a scene: background clutter, distractors, one to three objects of different classes, and the label.
+"""Draw a scene: background clutter, distractors, one to three objects of different classes, and the label.
 
-Where things are is integer arithmetic on raw Philox bits, which NumPy promises to keep, so that labels are the same
-on every machine.
+Positions are integer arithmetic on raw Philox bits, which NumPy promises to keep, so labels are the same on every
+machine.
 """
 
 import math
@@ -22,7 +22,7 @@ from simpropnet_jax.io.labels import VOID
 
 SEED = 5  # of the whole data set
 SIDE = (184, 240)  # pixels
-OBJECTS = (1, 2, 2, 3)  # in a scene, each number as often as it is listed
+OBJECTS = (1, 2, 2, 3)  # number in a scene, drawn from this list
 OBJECT_AREA, STRAY_AREA, CLUTTER_AREA = (8, 22), (4, 10), (8, 25)  # percent of the image
 PERIOD = (30, 38)  # of a texture, percent of the side of a square with the object's area
 MOST_HIDDEN = 25  # percent of an object that others may cover or that may lie outside the image
@@ -37,26 +37,26 @@ class Draws:
         self._bits = np.random.Philox(key=[SEED, number])
 
     def integer(self, low: int, high: int) -> int:
-        """From low to high, both included."""
+        """Draw an integer from low to high, both included."""
         return low + int(self._bits.random_raw()) % (high - low + 1)
 
     def pick(self, options: Sequence):
-        """One of them."""
+        """Draw one of the options."""
         return options[self.integer(0, len(options) - 1)]
 
     def noise(self, *shape: int) -> np.ndarray:
-        """int64 of this shape, from -128 to 127."""
+        """Draw int64 of this shape, from -128 to 127."""
         count = math.prod(shape)
         raw = self._bits.random_raw(-(-count // 8)).astype('<u8').view(np.int8)
         return raw[:count].reshape(shape).astype(np.int64)
 
     def colour(self) -> np.ndarray:
-        """RGB, int64 [3]. All colours come from here: what is an object's and what is background's is alike."""
+        """Draw RGB, int64 [3]. All colours come from here, so objects and background have the same colours."""
         return np.array([self.integer(0, 255) for _ in range(3)])
 
 
 class Stamp:
-    """An object that has no place yet.
+    """An object without a place.
 
     Attributes:
       mask: bool [h, w], cropped to the object.
@@ -64,7 +64,7 @@ class Stamp:
     """
 
     def __init__(self, draws: Draws, silhouette, texture, pixels: int):
-        """Args: texture: None: one colour; pixels: the object's area, before shear."""
+        """Args: texture: None for one colour; pixels: the object's area before shear."""
         unit = math.isqrt(
             pixels * 256 * 64 * 64 // area(silhouette)
         )  # length of UNIT in 1/16 pixel
@@ -83,12 +83,12 @@ class Stamp:
 
 
 class Scene:
-    """What has been drawn so far.
+    """The scene drawn so far.
 
     Attributes:
       pixels: int64 [H, W, 3].
       label: uint8 [H, W], class ids and 255.
-      placed: area, and what of it is visible (bool [H, W]), of each object and distractor.
+      placed: area and visible part (bool [H, W]) of each object and distractor.
     """
 
     def __init__(self, draws: Draws):
@@ -99,19 +99,19 @@ class Scene:
         self._draws = draws
 
     def stamp(self, silhouette, texture, percent: tuple[int, int]) -> Stamp:
-        """A stamp with some percentage of the scene's area."""
+        """Make a stamp with a percentage of the scene's area in this range."""
         pixels = (
             math.prod(self.shape) * self._draws.integer(10 * percent[0], 10 * percent[1]) // 1000
         )
         return Stamp(self._draws, silhouette, texture, pixels)
 
     def add_clutter(self, stamp: Stamp) -> None:
-        """Draws it anywhere; what comes later may cover it."""
+        """Draw the stamp anywhere; later stamps may cover it."""
         window, part = self._somewhere(stamp)
         self._paint(stamp, window, part)
 
     def add(self, stamp: Stamp, class_id: int) -> None:
-        """Draws an object, or a distractor (class 0), where little is hidden; not at all where no place is found."""
+        """Draw an object, or a distractor (class 0), at a place that hides little; skip it if there is no place."""
         for _ in range(PLACES_TRIED):
             window, part = self._somewhere(stamp)
             mask = np.zeros(self.shape, bool)
@@ -126,7 +126,7 @@ class Scene:
                 return
 
     def _somewhere(self, stamp):
-        """Slices of the scene and of the stamp that meet there; a quarter of its sides may lie outside."""
+        """Return matching slices of scene and stamp at a random place; a quarter of its sides may lie outside."""
         window, part = [], []
         for side, length in zip(self.shape, stamp.mask.shape, strict=True):
             start = self._draws.integer(-(length // 4), max(side - length + length // 4, 0))
@@ -140,19 +140,19 @@ class Scene:
         )
 
     def _write_label(self, mask, class_id):
-        """The class, and void from two pixels outside the border to one pixel inside."""
+        """Write the class, with void from two pixels outside the border to one pixel inside."""
         self.label[_grown(mask, 2)] = VOID
         self.label[~_grown(~mask, 1)] = class_id
 
 
 def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [H, W, 3] and label uint8 [H, W] (class ids 0..20, 255 = void): a pure function of the number."""
+    """Draw image uint8 [H, W, 3] and label uint8 [H, W] (class ids 0..20, 255 = void), purely from the number."""
     scene = compose(number)
     return np.clip(scene.pixels, 0, 255).astype(np.uint8), scene.label
 
 
 def compose(number: int) -> Scene:
-    """The finished scene. Its first class is 1 + number % 20, so that none is rare."""
+    """Compose the finished scene. Its first class is 1 + number % 20, so that no class is rare."""
     draws = Draws(number)
     scene = Scene(draws)
     strays, textures = list(STRAY_SILHOUETTES.values()), list(TEXTURES.values())
@@ -172,7 +172,7 @@ def compose(number: int) -> Scene:
 
 
 def _coordinates(draws, unit):
-    """The object's own coordinates u, v on a square patch that holds all of it: turned, sheared, stretched."""
+    """Return the object's coordinates u, v on a square patch that holds it: turned, sheared, stretched."""
     reach = unit * 2 // 16
     x = np.arange(-reach, reach + 1)
     y = x[:, None]
@@ -189,7 +189,7 @@ def _coordinates(draws, unit):
 
 
 def _two_colours(draws):
-    """Two colours that can be told apart."""
+    """Draw two distinguishable colours."""
     first = draws.colour()
     while abs((second := draws.colour()) - first).sum() < 220:
         pass
@@ -197,7 +197,7 @@ def _two_colours(draws):
 
 
 def _grown(mask, pixels):
-    """The mask, bool [H, W], with a margin of so many pixels on each side."""
+    """Grow the mask, bool [H, W], by a margin of `pixels` on each side."""
     for _ in range(2):  # down, then, turned, across
         grown = mask.copy()
         for step in range(1, pixels + 1):
@@ -208,7 +208,7 @@ def _grown(mask, pixels):
 
 
 def _gradient(draws, shape):
-    """Colours of the four corners, mixed linearly."""
+    """Mix the colours of the four corners linearly."""
     corners = np.array([[draws.colour() for _ in range(2)] for _ in range(2)])
     y, x = (np.arange(side)[:, None] * 256 // side for side in shape)
     left, right = (corners[0, i] * (256 - y) + corners[1, i] * y for i in range(2))
@@ -225,14 +225,14 @@ def _lines(draws, pixels):
 
 
 def _blurred(pixels):
-    """Weights 1, 2, 1 down and across, so that borders are as soft as a camera's."""
+    """Blur with weights 1, 2, 1 down and across, so that borders are as soft as in photographs."""
     padded = np.pad(np.clip(pixels, 0, 255), ((1, 1), (1, 1), (0, 0)), 'edge')
     down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     return (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) >> 4
 
 
 def _noisy(draws, pixels):
-    """Noise of some strength all over, and stronger in two rectangles."""
+    """Add noise everywhere, and stronger noise in two rectangles."""
     height, width = pixels.shape[:2]
     strength = np.full((height, width, 1), draws.integer(4, 20))
     for _ in range(2):

@@ -1,7 +1,7 @@
 """Silhouettes and textures as functions of integer coordinates, and the classes that they make.
 
-A silhouette is drawn in coordinates where `UNIT` is about half its extent. There is no floating point here, so
-that labels are the same on every machine.
+A silhouette is drawn in coordinates in which `UNIT` is about half its extent. Nothing here uses floating point, so
+labels are the same on every machine.
 """
 
 import functools
@@ -20,7 +20,7 @@ def _disc(u: Coordinates, v: Coordinates, x: int = 0, y: int = 0, radius: int = 
 
 
 def _polygon(u: Coordinates, v: Coordinates, *corners: tuple[int, int]) -> np.ndarray:
-    """True where an odd number of edges lies to the right."""
+    """Return True for points with an odd number of edges to the right."""
     inside = np.zeros(u.shape, bool)
     for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
         if y1 == y2:
@@ -74,7 +74,7 @@ SILHOUETTES: dict[str, Silhouette] = {
     'heart': _heart,
     'bow tie': lambda u, v: (abs(u) <= UNIT) & (abs(v) <= np.maximum(150, abs(u))),
 }
-"""Those of the classes."""
+"""Silhouettes of the classes."""
 
 STRAY_SILHOUETTES: dict[str, Silhouette] = {
     'bar': lambda u, v: (abs(u) <= UNIT) & (abs(v) <= 260),
@@ -86,7 +86,7 @@ STRAY_SILHOUETTES: dict[str, Silhouette] = {
         _disc(u, v, -400, 200, 600) | _disc(u, v, 480, 420, 430) | _disc(u, v, 250, -420, 500)
     ),
 }
-"""Those of distractors and of background clutter: no class has them."""
+"""Silhouettes of distractors and background clutter, which no class has."""
 
 
 def _dots(u, v, period):
@@ -97,7 +97,7 @@ def _dots(u, v, period):
 def _rings(u, v, period):
     distance = np.sqrt(u * u + v * v).astype(
         np.int64
-    )  # a square root is rounded alike on every machine
+    )  # a square root is rounded the same on every machine
     return distance // (period // 2) % 2 == 1
 
 
@@ -108,14 +108,14 @@ TEXTURES: dict[str, Callable[[Coordinates, Coordinates, int], np.ndarray]] = {
     'dotted': _dots,
     'zigzag': lambda u, v, period: (u + abs(v % (2 * period) - period)) // (period // 2) % 2 == 1,
 }
-"""True where an object has its second colour; `period` in the units of the coordinates."""
+"""True for pixels with an object's second colour; `period` is in the units of the coordinates."""
 
 
 def _classes() -> list[tuple[str, str]]:
-    """Silhouette and texture of class 1, 2, ...
+    """Return silhouette and texture of class 1, 2, ...
 
-    A fold has five silhouettes and all five textures. Each silhouette comes in two folds, each time with another
-    texture, so that neither of the two alone tells a class.
+    A fold has five silhouettes and all five textures. Each silhouette occurs in two folds with different textures, so
+    neither silhouette nor texture alone identifies a class.
     """
     silhouettes, textures = list(SILHOUETTES), list(TEXTURES)
     return [
@@ -132,6 +132,6 @@ CLASS_NAMES = ('background', *(f'{texture} {silhouette}' for silhouette, texture
 
 @functools.cache
 def area(silhouette: Silhouette) -> int:
-    """Its area, in squares of side UNIT / 64."""
+    """Return the silhouette's area, in squares of side UNIT / 64."""
     u, v = np.mgrid[-1200:1200:16, -1200:1200:16]
     return int(silhouette(u, v).sum())

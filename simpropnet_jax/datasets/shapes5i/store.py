@@ -1,4 +1,4 @@
-"""Where the drawn data set lies: a folder of JPEG and PNG files with the label index, made on first use."""
+"""The drawn data set on disk: a folder of JPEG and PNG files with the label index, made on first use."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ from simpropnet_jax.datasets.shapes5i.scene import draw
 
 logger = logging.getLogger(__name__)
 
-VERSION = '2.0.0'  # to be raised with every change of a pixel
+VERSION = '2.0.0'  # increase with every change of a pixel
 IMAGES = {'trainaug': 2000, 'val': 300}
 """Images of each list."""
 
@@ -24,7 +24,7 @@ INDEX_FILE = 'index.npz'
 
 
 class ShapeRecords:
-    """Encoded images and labels of one list, by place on it."""
+    """Encoded images and labels of one list, by their position."""
 
     def __init__(self, folder: Path, ids: list[str]):
         self._folder, self._ids = folder, ids
@@ -33,7 +33,7 @@ class ShapeRecords:
         return len(self._ids)
 
     def __getitem__(self, place: int) -> dict[str, bytes]:
-        """The JPEG 'image' and the PNG 'label'."""
+        """Return the JPEG 'image' and the PNG 'label'."""
         image_id = self._ids[place]
         return {
             'image': (self._folder / 'images' / f'{image_id}.jpg').read_bytes(),
@@ -44,11 +44,11 @@ class ShapeRecords:
 def load(
     data_dir: str | Path, images: dict[str, int] = IMAGES
 ) -> tuple[Index, dict[str, ShapeRecords]]:
-    """The index, and the records of each list; drawn first where they are not in data_dir yet.
+    """Load the index and the records of each list; draw them first if they are not in data_dir.
 
     Args:
-      data_dir: it gets the folder shapes5i/VERSION.
-      images: how many to draw of each list; tests need fewer.
+      data_dir: folder for shapes5i/VERSION.
+      images: number of images to draw for each list; tests need fewer.
     Raises:
       OSError: data_dir cannot be written.
     """
@@ -63,7 +63,7 @@ def load(
 
 
 def encoded(image, label) -> tuple[bytes, bytes]:
-    """JPEG and PNG bytes of an image uint8 [H, W, 3] and a label uint8 [H, W]."""
+    """Encode an image uint8 [H, W, 3] as JPEG and a label uint8 [H, W] as PNG."""
     jpeg, png = io.BytesIO(), io.BytesIO()
     Image.fromarray(image).save(jpeg, 'JPEG', quality=90)
     Image.fromarray(label).save(png, 'PNG')
@@ -71,7 +71,7 @@ def encoded(image, label) -> tuple[bytes, bytes]:
 
 
 def _create(folder, images):
-    """Draws everything beside `folder` and then renames it, so that `folder` is complete or not there."""
+    """Draw everything next to `folder` and then rename it, so that `folder` is complete or missing."""
     logger.info(
         'drawing shapes5i, %d images, into %s: this once, about a minute',
         sum(images.values()),
@@ -85,7 +85,7 @@ def _create(folder, images):
             try:
                 os.rename(drawn, folder)
             except OSError:
-                if not folder.is_dir():  # else another process was faster, with the same bytes
+                if not folder.is_dir():  # else another process was faster and wrote the same bytes
                     raise
     except OSError as error:
         raise OSError(
