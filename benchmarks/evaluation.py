@@ -1,10 +1,10 @@
-"""Times an evaluation against plain PyTorch ones, after checking that all count the same pixels.
+"""Time an evaluation against plain PyTorch ones, after checking that all count the same pixels.
 
     simpropnet bench evaluation --config simpropnet:fold=1 --config.data.name=pascal5i/subset
     simpropnet bench evaluation --checkpoint runs/fold1 --config.eval.shots='(1,)'          (trained weights)
     simpropnet bench evaluation --config canet:fold=1 --config.data.loader=threads   (no TensorFlow)
 
-Needs PyTorch and a prepared data set. The episodes are those of one seed of the protocol: 1,000 of 'simpropnet'.
+Needs PyTorch and a prepared data set. It uses the episodes of one seed of the protocol: 1,000 of 'simpropnet'.
 Without --checkpoint the head is random, which takes as long. Timed is all that an evaluation does but for compilation:
 decoding, stretching, networks, counting. Against ours stand
 
@@ -73,11 +73,11 @@ def main(
     out: Path | None = None,
     which: str = 'best',
 ) -> dict[str, Any]:
-    """Checks, times, prints the table and writes the JSON file.
+    """Check, time, print the table and write the JSON file.
 
     Args:
       config: None: the work directory's.
-      workdir: of a training, whose weights are taken; None: a random head.
+      workdir: work directory with trained weights; None: a random head.
       settings: of PyTorch, see `measure.WORDS`; (): eager on a CPU, several on a GPU.
       dtypes: of ours, 'float32' or 'bfloat16'; (): the former on a CPU, both on a GPU.
       repeats: timed evaluations.
@@ -98,7 +98,7 @@ def main(
     dtypes = measure.chosen_dtypes(dtypes)
     ours = {(shot, dtype): Ours(work, shot, dtype) for shot, _ in work.sets for dtype in dtypes}
     first = {key: measure.clock(one) for key, one in ours.items()}
-    memory = measure.peak_memory()  # before PyTorch is there
+    memory = measure.peak_memory()  # before PyTorch is imported
     device = measure.torch_device()
     checked = {str(shot): compare_first(work, shot, check, device) for shot, _ in work.sets}
     record = facts(work) | {
@@ -120,7 +120,7 @@ def main(
         times = {
             name: own.scaled(count / len(contestants[name].last)) for name, own in times.items()
         }
-        for dtype in dtypes:  # compiled before PyTorch was there
+        for dtype in dtypes:  # compiled before PyTorch was imported
             own = times[f'ours {dtype}']
             times[f'ours {dtype}'] = own._replace(
                 compilation=max(first[shot, dtype] - own.median, 0.0)
@@ -168,10 +168,10 @@ def prepare(config: ConfigDict | None, workdir: Path | None, which: str = 'best'
 
 
 def random_params(method: Method, source, episodes: Sequence) -> dict:
-    """A random head whose logits say foreground for half of the pixels: or all pixels would be one class's.
+    """Return a random head that predicts foreground for half of the pixels, rather than one class everywhere.
 
     Args:
-      episodes: of whose first queries the pixels are.
+      episodes: their first queries give the pixels.
     """
     config, params = method.config, measure.random_params(method)
     size, numbers = config.eval.size, [episode.query for episode in episodes[:4]]
@@ -188,7 +188,7 @@ def random_params(method: Method, source, episodes: Sequence) -> dict:
 
 
 class Ours:
-    """Our evaluation of one shot; called, it reads every image anew, and returns int64 [E, 2] as the peers do.
+    """Our evaluation of one shot; a call reads every image again, and returns int64 [E, 2] like the peers.
 
     Args:
       dtype: of the computation.
@@ -234,7 +234,7 @@ def peers(
     """PyTorch's evaluations of one shot by name; `count` as for `Ours`.
 
     Args:
-      batch: of the loop; the one that keeps features has ours.
+      batch: batch size of the loop; the cached evaluation has our batch size.
       loop_count: of the loop's episodes, the first ones; None: all.
     """
     from benchmarks import peer, peer_loops
@@ -248,7 +248,7 @@ def peers(
         work.protocol.resolution,
         work.protocol.void,
         min(os.cpu_count() or 1, 16),
-    )  # threads, as many as ours has
+    )  # the same number of threads as ours
     first = replace(task, episodes=episodes[:loop_count])
     network = peer.with_weights(config.model, work.params, device, setting)
     said = f' (of {len(first.episodes)})' * (len(first.episodes) < len(episodes))
@@ -261,7 +261,7 @@ def peers(
 
 
 def compare_first(work: Work, shot: int, count: int, device: str) -> dict[str, Any]:
-    """How far the counts of the first episodes are apart in float32, and the mIoU of those.
+    """Compare the counts of the first episodes in float32, and their mIoU.
 
     Raises:
       ValueError: more than boundary pixels differ.
@@ -314,7 +314,7 @@ def class_ids(work: Work, shot: int) -> np.ndarray:
 
 
 def miou(counts: np.ndarray, classes: np.ndarray) -> float:
-    """The mean over the classes that there are of intersections over unions."""
+    """Average intersection over union over the existing classes."""
     sums = [counts[classes == one].sum(0) for one in np.unique(classes)]
     return float(np.mean([intersection / max(union, 1) for intersection, union in sums]))
 

@@ -1,12 +1,12 @@
-"""Every benchmark of an accelerator, or of the CPU in its place, one after the other, in the time that there is.
+"""Run every benchmark of an accelerator, or of the CPU in its place, in turn, within a time limit if given.
 
     simpropnet bench everything --out measured --config.data.name=pascal5i/subset --config.data.dir=packed
     simpropnet bench everything --out measured --minutes 9 --only training_simpropnet,training_canet
     simpropnet bench everything --out measured --checkpoint runs/fold1 --config.data.workers=16           (on a GPU)
 
-Each is a command of its own, which then has the whole accelerator; its table goes to NAME.txt in --out, too, its
-numbers to NAME.json. With --minutes, what is not done when they are over is ended; the same command goes on, and
-measures nothing twice. --only says which, in order. What each does, and its own flags, says its --help.
+Each runs in a separate process, which has the whole accelerator. Its table also goes to NAME.txt in --out, its numbers
+to NAME.json. --minutes stops the rest when the time is over; re-run the same command to resume without repeating
+finished benchmarks. --only chooses benchmarks, in order. The --help of each explains it and lists its flags.
 """
 
 import subprocess
@@ -51,15 +51,15 @@ def main(
     workdir: Path | None = None,
     changes: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Runs those that are not measured yet.
+    """Run the benchmarks that are not measured yet.
 
     Args:
       out: the folder of the results.
       only: names in `BENCHMARKS`; (): all, without `workdir` but those that need it.
-      minutes: to end before; None: not to end.
-      workdir: of a training.
-      changes: FIELD=VALUE, for the benchmarks whose config has the field.
-    Returns: what became of each, in words.
+      minutes: time limit; None: no limit.
+      workdir: work directory of a training.
+      changes: FIELD=VALUE, for the benchmarks with this field in their config.
+    Returns: the outcome of each, in words.
     Raises:
       ValueError: there is no such benchmark, or a field that none has.
     """
@@ -88,7 +88,7 @@ def main(
 
 
 def command(name: str, workdir: Path | None, changes: Sequence[str]) -> list[str]:
-    """The words of a benchmark's command, but for --out.
+    """Return the words of a benchmark's command, without --out.
 
     Raises:
       ValueError: there is no such benchmark, or it needs a `workdir`.
@@ -104,7 +104,7 @@ def command(name: str, workdir: Path | None, changes: Sequence[str]) -> list[str
 
 
 def run(words: Sequence[str], to: Path, seconds: float | None) -> str:
-    """What became of a command that has so many seconds; its table is in `to`.txt, too."""
+    """Run a command with a time limit and return its outcome in words; its table also goes to `to`.txt."""
     if seconds is not None and seconds <= 0:
         return 'not begun, as time is over'
     print(f'\npython {" ".join(words[1:])}', flush=True)

@@ -1,4 +1,4 @@
-"""Does the accelerator wait for its data? Times the ways in which training images reach it, and the step they feed.
+"""Does the accelerator wait for its data? Time the ways in which training images reach it, and the step they feed.
 
     simpropnet bench feeding --config simpropnet:fold=1 --config.data.name=pascal5i/subset
     simpropnet bench feeding --config simpropnet:fold=1 --config.train.steps_per_dispatch=20 \\
@@ -6,11 +6,11 @@
 
 Needs a prepared data set; weights are random, which takes as long. The ways are
 
-    tfdata      streamed, decoded by tf.data (left out where TensorFlow is absent)
+    tfdata      streamed, decoded by tf.data (left out without TensorFlow)
     threads     streamed, decoded by a thread pool
-    resident    all training images in the device's memory, batches gathered there (left out where they do not fit)
+    resident    all training images in the device's memory, batches gathered there (left out if they do not fit)
 
-Of each the table says, in steady state: pairs a second that reach the device when nobody computes with them; pairs a
+The table shows for each, in steady state: pairs a second that reach the device without computing on them; pairs a
 second of processor time, which is what one busy core brings; seconds of a training step that is fed so; and the share
 of them that the device waits, which is what a step takes longer than with a batch that is already there, the same one
 again and again. The first row is that one: its pairs a second are the step's appetite. Log lines, selection and
@@ -48,7 +48,7 @@ THERE = 'a batch that is there'
 def main(
     config: ConfigDict, steps: int = 20, repeats: int = 3, out: Path | None = None
 ) -> dict[str, Any]:
-    """Times, prints the table and writes the JSON file.
+    """Time, print the table and write the JSON file.
 
     Args:
       steps: of one timed run.
@@ -93,7 +93,7 @@ def prepare(config: ConfigDict) -> TrainingRun:
 
 
 def prepare_feeds(work: TrainingRun, steps_per_dispatch: int) -> dict[str, Feed]:
-    """A feed of each way that there is here; resident images are read.
+    """Prepare a feed for each way that is available here; resident images are read.
 
     Args:
       steps_per_dispatch: of resident images.
@@ -137,7 +137,7 @@ def take(batches: Iterator, steps: int, use: Callable[[Any, int], Any]) -> int:
 
 
 def time_alone(work: TrainingRun, feed: Feed, steps: int) -> dict[str, float]:
-    """Pairs a second, and a second of processor time, that come to the device when nobody computes with them."""
+    """Return pairs per second, and per second of processor time, that reach the device without computing on them."""
     gather = jax.jit(
         lambda group, i: feed.gather(group.images, jax.tree.map(lambda x: x[i], group.numbers))
     )
@@ -162,7 +162,7 @@ def time_alone(work: TrainingRun, feed: Feed, steps: int) -> dict[str, float]:
 def time_steps(
     work: TrainingRun, feeds: dict[str, Feed], steps: int, repeats: int
 ) -> dict[str, measure.Times]:
-    """Seconds of a step with a batch that is there, and fed in each way; they take turns."""
+    """Time a step with a batch already on the device, and fed in each way; they take turns."""
     streams = {name: endless(feed) for name, feed in feeds.items()}
     streamed = next(name for name, feed in feeds.items() if not feed.resident)
     first = next(streams[streamed])

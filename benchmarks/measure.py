@@ -1,4 +1,4 @@
-"""What the benchmarks share: a fair clock, the rate of matrix products, the machine, and whether PyTorch is there."""
+"""Shared code of the benchmarks: a fair clock, the rate of matrix products, the machine, and a check for PyTorch."""
 
 import importlib.util
 import math
@@ -24,7 +24,7 @@ from simpropnet_jax.evaluation.results import result_file
 
 os.environ.setdefault(
     'XLA_PYTHON_CLIENT_PREALLOCATE', 'false'
-)  # or JAX leaves a GPU's memory to nobody else
+)  # else JAX takes all of a GPU's memory
 
 MATRIX_SIDES = {'cpu': 2048, 'cuda': 8192}
 WORDS = ('eager', 'channels_last', 'autocast', 'compile')
@@ -98,7 +98,7 @@ def take_turns(
 
 
 def fastest(times: Mapping[str, Times], beginning: str) -> float:
-    """The shortest median among the contestants whose names begin so.
+    """Return the shortest median among the contestants with names that begin with `beginning`.
 
     Raises:
       ValueError: none of them could run.
@@ -112,7 +112,7 @@ def fastest(times: Mapping[str, Times], beginning: str) -> float:
 
 
 def require_torch() -> None:
-    """Checks that PyTorch is installed, without importing it: its memory is not ours.
+    """Check that PyTorch is installed, without importing it: its memory must not count as ours.
 
     Raises:
       ImportError: it is not.
@@ -144,7 +144,7 @@ def torch_device() -> str:
 
 
 def wait_for_torch(device: str) -> None:
-    """Returns when PyTorch has done what it was given."""
+    """Wait until PyTorch has finished its work."""
     import torch
 
     if device == 'cuda':
@@ -217,7 +217,7 @@ def peak_memory() -> dict[str, int]:
 
 
 def machine() -> dict[str, Any]:
-    """Versions and hardware, for the JSON file; PyTorch's where it took part."""
+    """Return versions and hardware for the JSON file, including PyTorch's if it took part."""
     torch = sys.modules.get('torch')
     peers = {'torch': torch.__version__} if torch else {}
     cpuinfo = Path('/proc/cpuinfo')
@@ -233,7 +233,7 @@ def machine() -> dict[str, Any]:
 
 
 def refuse_what_the_peer_lacks(config: ConfigDict, fixed: Mapping[str, Any]) -> None:
-    """Checks that a config describes what the peer has.
+    """Check that a config describes what the peer has.
 
     Args:
       fixed: field -> the value that the peer stands for.
@@ -253,7 +253,7 @@ def refuse_what_the_peer_lacks(config: ConfigDict, fixed: Mapping[str, Any]) -> 
 
 
 def whole_numbers(flag: str, values: Sequence[str | int]) -> list[int]:
-    """Values of a flag. ValueError where one is not a whole number, 1 or more."""
+    """Parse a flag's values. Raises ValueError if one is not a whole number, 1 or more."""
     for value in values:
         if not str(value).isdigit() or int(value) < 1:
             raise ValueError(f'--{flag} must be whole numbers, 1 or more, got {value!r}')
@@ -261,7 +261,7 @@ def whole_numbers(flag: str, values: Sequence[str | int]) -> list[int]:
 
 
 def chosen_settings(given: Sequence[str], on_gpu: Sequence[str]) -> list[str]:
-    """Settings of PyTorch as a flag names them, or what suits the device where it names none.
+    """Return the settings of PyTorch in a flag, or the defaults of the device if it names none.
 
     Raises:
       ValueError: there is no such setting.
@@ -272,7 +272,7 @@ def chosen_settings(given: Sequence[str], on_gpu: Sequence[str]) -> list[str]:
 
 
 def words_of(setting: str) -> set[str]:
-    """The words of a setting such as 'channels_last+autocast'. ValueError for one that there is not."""
+    """Return the words of a setting like 'channels_last+autocast'. Raises ValueError for an unknown word."""
     words = set(setting.split('+'))
     if words - set(WORDS):
         raise ValueError(
@@ -282,7 +282,7 @@ def words_of(setting: str) -> set[str]:
 
 
 def chosen_dtypes(given: Sequence[str]) -> list[str]:
-    """In what ours computes: as a flag says, or float32, and on a GPU bfloat16, too. ValueError for another."""
+    """Return our dtypes: those in a flag, or float32 and on a GPU also bfloat16. Raises ValueError for others."""
     for dtype in given:
         if dtype not in ('float32', 'bfloat16'):
             raise ValueError(f'--dtypes must be float32, bfloat16 or both, got {dtype!r}')

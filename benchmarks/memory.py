@@ -3,9 +3,9 @@
     simpropnet bench memory --config simpropnet
     simpropnet bench memory --config prototype --images 1449
 
-Images of noise of VOC's size, as many as VOC's val list has; each is once a query and once a support. No weights and no
-data are needed. Prints the bytes of an image's features, the limit that config.eval.memory sets to all of them, and the
-most memory that the process had, and writes JSON. One method a process: the most of a process never falls.
+It uses noise images of VOC's size, by default the number of VOC's val list. Each is once a query and once a support. No
+weights and no data are needed. Prints the bytes of an image's features, the limit that config.eval.memory sets to all
+of them, and the peak memory of the process, and writes JSON. Run one process per method: the peak never falls.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ CLASSES = tuple(range(1, 21))
 
 
 def noise(images: int) -> Source:
-    """A source of so many images, with a rectangle of one class in each."""
+    """Return a source of this many images, with a rectangle of one class in each."""
     rng = np.random.default_rng(0)
     pictures = [
         _encoded(rng.integers(0, 256, (*SIZE, 3), np.uint8), 'jpeg') for _ in range(DIFFERENT)
@@ -61,7 +61,7 @@ def _encoded(pixels, kind):
 
 
 def main(config: ConfigDict, images: int, out: Path | None = None) -> dict[str, Any]:
-    """Evaluates, prints the numbers, writes the JSON file.
+    """Evaluate, print the numbers and write the JSON file.
 
     Args:
       images: 40 or more, so that each class has two.

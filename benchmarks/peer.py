@@ -293,5 +293,5 @@ def compiled(function, setting: str):
 
 
 def precision(device: str, setting: str) -> AbstractContextManager:
-    """Within, PyTorch computes in what the setting says: float32, or bfloat16 where that is safe."""
+    """Make PyTorch compute in the setting's dtype: float32, or bfloat16 for operations that are safe in it."""
     return torch.autocast(device, torch.bfloat16, enabled='autocast' in measure.words_of(setting))

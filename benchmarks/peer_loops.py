@@ -97,7 +97,7 @@ class Evaluation:
         return self.last
 
     def warm(self) -> None:
-        """A short run, that compiles what is to be compiled."""
+        """Make a short run to compile everything."""
         self(self.batch)
 
     def counts(self, episodes: Sequence) -> Iterator[torch.Tensor]:

@@ -2,7 +2,7 @@
 
     simpropnet bench startup --checkpoint runs/fold2
 
-Takes the config and the weights of a training, and an episode of its data. Each number is of a command started anew, as
+Takes the config and the weights of a training, and an episode of its data. Each number times a fresh command, as
 a user starts it: `train` until its first step is done, `segment` with one query until it has ended, and what each
 further query adds. The cache is a folder of this benchmark alone. Prints a table and writes JSON.
 """
@@ -41,11 +41,11 @@ def get_config(argument=''):
 
 
 def main(workdir: Path, repeats: int, out: Path | None = None) -> dict[str, Any]:
-    """Times the commands, prints the table and writes the JSON file.
+    """Time the commands, print the table and write the JSON file.
 
     Args:
-      workdir: of a training of a few-shot method.
-      repeats: runs with the cache, of which the median is taken.
+      workdir: work directory of a trained few-shot method.
+      repeats: number of runs with the cache; their median is reported.
     Returns: what is written.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
@@ -69,7 +69,7 @@ def main(workdir: Path, repeats: int, out: Path | None = None) -> dict[str, Any]
 
 
 def timed(run, cache: Path, repeats: int) -> dict[str, Any]:
-    """Seconds of a run with an empty cache, and the median and all of those after it."""
+    """Return the seconds of a run with an empty cache, then the median and all values of later runs."""
     cold, *warm = [run(cache) for _ in range(1 + repeats)]
     return {'cold': cold, 'warm': statistics.median(warm), 'runs': warm}
 
@@ -115,7 +115,7 @@ def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Pa
 
 
 def first_step(workdir: Path, folder: Path, cache: Path) -> float:
-    """Seconds until `train` says that it made one step."""
+    """Return the seconds until `train` reports its first step."""
     (folder / 'first.py').write_text(
         CONFIG_FILE.format(path=str((workdir / 'config.json').absolute()))
     )
@@ -133,7 +133,7 @@ def first_step(workdir: Path, folder: Path, cache: Path) -> float:
 
 
 def started(command: list, cache: Path) -> subprocess.Popen:
-    """The command, with a cache of its own, its messages readable."""
+    """Start the command with its own cache and readable messages."""
     return subprocess.Popen(
         [sys.executable, '-m', 'simpropnet_jax', *map(str, command)],
         cwd=ROOT,

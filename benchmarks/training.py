@@ -1,4 +1,4 @@
-"""Times a training step against a plain PyTorch one, after checking that both have one loss and one gradient.
+"""Time a training step against a plain PyTorch one, after checking that both have the same loss and gradient.
 
     simpropnet bench training --config simpropnet
     simpropnet bench training --config canet --config.train.size=161 --batches 4,8
@@ -66,14 +66,14 @@ def main(
     matrix: int = 0,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Checks, times, prints the table and writes the JSON file.
+    """Check, time, print the table and write the JSON file.
 
     Args:
       batches: pairs of a step.
       settings: of PyTorch, see `measure.WORDS`; (): eager on a CPU, several on a GPU.
       dtypes: of ours, 'float32' or 'bfloat16'; (): the former on a CPU, both on a GPU.
       repeats: timed steps.
-      matrix: side of the matrices whose product is timed; 0: a large one.
+      matrix: side of the matrices in the timed product; 0: a large one.
       out: the JSON file; None: none.
     Returns: what is written.
     Raises:
@@ -180,7 +180,7 @@ def our_batch(batch: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], j
 
 
 def check(method, params, batch, peer_loops, device) -> dict[str, float]:
-    """How far loss and gradient are apart, relative to their size, in float32 and without dropout.
+    """Return the relative differences of loss and gradient, in float32 and without dropout.
 
     Raises:
       ValueError: by more than `TOLERANCE`.
@@ -286,8 +286,8 @@ def count_operations(config: ConfigDict, batch: Mapping[str, np.ndarray], peer_l
 def operations_of(network, *arguments) -> int:
     """Operations of the convolutions of a network in one forward pass and the backward pass that would follow.
 
-    Backward, a convolution costs as much as forward for its weights, where they are trained, and again for its input,
-    where something before it is trained.
+    The backward pass of a convolution costs the same as its forward pass for trained weights, and again for its input
+    if an earlier layer is trained.
     """
     import torch
 
