@@ -1,6 +1,6 @@
 """Results on H-PASCAL-5i as one table: partitions by splits, methods side by side.
 
-The form is that of Tables 3 and 7 of Improved Similarity Propagation, followed by CMPS by method (Table 5). Numbers are
+The form follows Tables 3 and 7 of Improved Similarity Propagation, followed by CMPS by method (Table 5). Numbers are
 percent. CMPS is the mean over the partitions of a split; its mean is over the splits.
 """
 

@@ -1,4 +1,4 @@
-"""The rules of named evaluation protocols, ours and those of other repositories ("peers").
+"""The rules of named evaluation protocols: ours, and the protocols of other repositories ("peers").
 
 `PRESETS` has ours, 'simpropnet', and one for each peer. A peer's preset reproduces the rules of its released code but
 not its random draws: they depend on library versions, and a peer that draws without a seed cannot be reproduced. So a

@@ -112,7 +112,7 @@ def _sum_of_taps(x, kernel, dilation):
 
 
 def _padded_share(shape, kernel, dilation):
-    """Return the positions that all taps read, with `_kernel_gradient_looped`'s padding, over those of the map."""
+    """Return the positions that all taps read, with `_kernel_gradient_looped`'s padding, over the map's positions."""
     seen = sum(
         (shape[1] - abs(down)) * (shape[2] - abs(right))
         for _, _, down, right in _taps(shape, kernel, dilation)

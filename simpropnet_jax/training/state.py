@@ -149,7 +149,7 @@ def make_group_step(
     """Return the jitted step of several training steps: (state, Group) -> (state, metrics [steps_per_dispatch]).
 
     Only `count` steps are made, the other metrics are 0. The count is not a shape, so a shorter group needs no new
-    compilation. Each step has the same key, and so the same loss, as in a dispatch by itself.
+    compilation. Each step has the same key, and so the same loss, as in a dispatch of one step.
 
     Args:
       gather: (images, numbers) -> the batch.
