@@ -38,6 +38,11 @@ class Method:
         Raises:
           ValueError: there is no such method, or config.model has a field that the method lacks.
         """
+        if config.model.convention not in normalise.CONVENTIONS:
+            raise ValueError(
+                f'config.model.convention is {config.model.convention!r}, but a trained run names its convention, one '
+                f'of {", ".join(normalise.CONVENTIONS)}. Restore config.json from a copy'
+            )
         stride_on = normalise.CONVENTIONS[config.model.convention].stride_on
         imprinting = models.find(config.model.name).module.imprinting
         novel = novel_classes(config.fold) if imprinting else ()

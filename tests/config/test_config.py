@@ -16,6 +16,7 @@ from simpropnet_jax.config import common, field_help, recipes
 from simpropnet_jax.config import fields as config_fields
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.setup.method import Method
 
 
 @pytest.mark.parametrize(
@@ -319,3 +320,8 @@ def test_a_stored_config_with_any_field_of_a_wrong_type_is_named(name, tmp_path)
 def written(path, value):
     path.write_text(json.dumps(value))
     return path
+
+
+def test_a_stored_config_without_its_convention_is_refused():
+    with pytest.raises(ValueError, match="^config.model.convention is 'auto', but a trained run"):
+        Method.from_config(recipes.get('simpropnet'))
