@@ -309,7 +309,7 @@ def read_label(
       ValueError: names a file of another size, or without class ids.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=('PNG',)) as image:
             label = np.asarray(image)
             mode = image.mode
     except (OSError, SyntaxError) as error:

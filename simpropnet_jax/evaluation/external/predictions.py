@@ -212,7 +212,7 @@ def _refuse_binary(folder, seen, classes):
 def _read_classes(path: Path, classes: int) -> UInt8[np.ndarray, 'H W']:
     """Class ids of a PNG of one channel."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=('PNG',)) as image:
             if image.mode not in ('L', 'P'):
                 raise ValueError(
                     f'of mode {image.mode}, not of one channel of 8 bits, gray or with a palette'
