@@ -1,4 +1,4 @@
-"""The documents are tested: commands are parsed by their own parser, those of the main paths run on small data.
+"""Test the documents: every command is parsed by its own parser; the commands of the main paths run on small data.
 
 A shell runs every block of commands, with functions in place of the programs. So variables and loops are expanded as a
 user's shell expands them, and what is checked is what a program would be given.
@@ -367,7 +367,7 @@ def test_the_parameters_are_counted_as_the_text_says(capsys):
 
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Run a command of `simpropnet` in a process of its own."""
+    """Run a command of `simpropnet` in a separate process."""
     name, *rest = words
     assert name == 'simpropnet'
     environment = os.environ | {'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)}

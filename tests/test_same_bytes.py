@@ -1,6 +1,6 @@
 """Training and evaluation of every method give the bytes that they gave: a change of structure changes no number.
 
-    SIMPROPNET_RECORD=1 python -m pytest tests/test_same_bytes.py      writes tests/records/same_bytes.json anew
+    SIMPROPNET_RECORD=1 python -m pytest tests/test_same_bytes.py      rewrites tests/records/same_bytes.json
 
 Bytes are compared where the processor and the libraries are those of the record; elsewhere numbers, up to rounding.
 """

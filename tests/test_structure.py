@@ -125,7 +125,7 @@ def test_few_modules_read_the_config():
         if name not in reached:
             reached.add(name)
             waiting += IMPORTS[name]
-    # A builder of a data set has a config of its own.
+    # A data set's builder has its own config.
     readers = {
         name for name in reached if _reads_config(MODULES[name]) and not name.startswith('datasets')
     }

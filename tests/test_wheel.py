@@ -58,7 +58,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def environment(wheel, tmp_path_factory):
-    """A fresh environment with the wheel; its dependencies are those of the environment that runs the tests."""
+    """Make a fresh environment with the wheel; its dependencies come from the environment that runs the tests."""
     folder = tmp_path_factory.mktemp('environment')
     venv.create(folder, symlinks=True)
     python = folder / 'bin' / 'python'

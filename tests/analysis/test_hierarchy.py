@@ -122,7 +122,7 @@ def test_the_table_of_one_method_is_the_papers():
 
 
 def test_below_it_cmps_by_method_is_the_papers_table_5():
-    """Folds that were built in separate files, from an oracle whose folder is written otherwise."""
+    """Test folds built in separate files, with the oracle's folder written in another way."""
     apart = built(1, oracle=FILE['oracle'] | {'folder': './labels'}, sha256='another')
     better = [record(fold, TABLE_3[:, fold] + 1, method='CANet + CRC') for fold in (0, 1)]
     text = hierarchy_table.table([record(0), apart, record(2), record(3), *better])
@@ -394,7 +394,7 @@ def test_a_work_directory_is_evaluated_by_partition(
 
 @pytest.fixture
 def asked(config, source, tmp_path, monkeypatch):
-    """A file whose L6 is empty and which asks for no cat; and the config of its fold."""
+    """Return a file with an empty L6 and no cat, and the config of its fold."""
     built = hierarchy_build.build(config, tmp_path / 'h.json')
     for name, one in built['folds']['1']['partitions'].items():
         kept = [

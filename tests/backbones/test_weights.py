@@ -73,7 +73,7 @@ def keras_reference(tmp_path_factory):
     """A folder with Keras' features and weights, within `model_weights` and flat as it publishes them."""
     pytest.importorskip('keras')
     folder = tmp_path_factory.mktemp('keras')
-    # in a process of its own: Keras fixes its backend at import
+    # in a separate process: Keras fixes its backend at import
     environment = os.environ | {'KERAS_BACKEND': 'jax', 'JAX_PLATFORMS': 'cpu'}
     command = [sys.executable, '-c', KERAS_REFERENCE, folder]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -161,7 +161,7 @@ def test_what_is_odd_is_said_and_overlaps_go_to_the_smaller_mask(drawn, tmp_path
     (folder / 'images' / 'notes.txt').write_text('')
     Image.fromarray(drawn[0][1]).save(
         folder / 'images' / 'twin.png'
-    )  # its pixels are not those of the JPEG
+    )  # its pixels differ from the JPEG
     Image.fromarray(drawn[0][1]).save(folder / 'images' / 'third.bmp')
     whole, dot, empty = (np.zeros(shape, np.uint8) for _ in range(3))
     whole[:] = dot[5, 5:7] = 1

@@ -95,7 +95,7 @@ def write_jpeg(
 
 
 def write_palette_png(path: Path, label: np.ndarray) -> None:
-    """As VOC's: indices into a palette whose colours are not the indices."""
+    """Make a PNG as in VOC: indices into a palette with other colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(label)
     image.putpalette(np.random.default_rng(7).integers(0, 256, 768, np.uint8).tobytes())

@@ -174,7 +174,7 @@ def test_the_list_in_order_and_then_shuffled(index):
 
 
 def test_images_in_order_with_any_class_that_they_show(index):
-    """PFENet asks for large objects where it lists images, and not where it draws the class of a query."""
+    """Check that PFENet requires large objects when it lists images, but not when it draws a query's class."""
     image = int(np.flatnonzero(index.pixels[:, 1] > 0)[-1])
     small, pixels = 2, index.pixels.copy()
     pixels[image, small] = 2047

@@ -1,4 +1,4 @@
-"""Episodes beside a result file, and the paired bootstrap on them."""
+"""Test the episode file next to a result, and the paired bootstrap on it."""
 
 import json
 import re

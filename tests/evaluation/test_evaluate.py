@@ -84,7 +84,7 @@ def devices(n):
 
 
 def one_at_a_time(variables, source, listed, void, label_size):
-    """Totals of the episodes: every image read and encoded anew, logits of both classes resized per image."""
+    """Return the episodes' totals: every image read and encoded again, logits of both classes resized per image."""
     module, result = Tiny(), []
 
     def binary(label, c):
@@ -115,7 +115,7 @@ def one_at_a_time(variables, source, listed, void, label_size):
 
 
 def assert_close(result, totals):
-    """Equal but for pixels whose two logits differ by rounding: a few in 10,000."""
+    """Check equality, except for pixels with two logits that differ by rounding: a few in 10,000."""
     assert result['miou'] == pytest.approx(metrics.miou(totals), abs=2e-4)
     assert result['fb_iou'] == pytest.approx(metrics.fb_iou(totals), abs=2e-4)
     np.testing.assert_allclose(

@@ -120,7 +120,7 @@ def probability(
 
 
 def assert_counts(evaluator, variables, source, episodes, **options):
-    """Each episode's counts are those of its probability > 1/2, but for pixels that rounding may decide."""
+    """Check that each episode's counts match probability > 1/2, except for pixels decided by rounding."""
     for (shot, _), listed in episodes.items():
         for label_size, counts in evaluator.episode_counts[shot].counts.items():
             for i, e in enumerate(listed):

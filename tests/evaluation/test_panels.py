@@ -33,6 +33,6 @@ def test_of_an_even_number_the_median_is_the_better_of_the_middle_two(ious, medi
 
 
 def test_a_gain_may_be_negative():
-    """IoU of one method less that of another, which report.pictures ranks by."""
+    """Return the difference of two methods' IoU, by which report.pictures ranks."""
     chosen = queries(cases(scored(3, -0.2, 0.1, -0.7), (3,)))
     assert chosen == {'best': [(3, 1)], 'median': [(3, 0)], 'worst': [(3, 2)]}

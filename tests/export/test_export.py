@@ -105,8 +105,8 @@ METHODS = {
     'CANet': (canet, {'width': 16}),
     'CANet with attention': (canet, {'shots': 'attention'}),
     'prototype': (prototype, {}),
-    'OSLSM': (oslsm, {}),  # whose features are a dict
-    'SG-One': (sgone, {'width': 16}),  # whose features are a named tuple
+    'OSLSM': (oslsm, {}),  # its features are a dict
+    'SG-One': (sgone, {'width': 16}),  # its features are a named tuple
 }
 
 

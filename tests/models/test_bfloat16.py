@@ -1,4 +1,4 @@
-"""Gradients in bfloat16 are those of float32, parameter by parameter, at a map size at which bfloat16 sums saturate."""
+"""Test that gradients in bfloat16 match float32 for each parameter, at a map size that saturates bfloat16 sums."""
 
 import importlib
 

@@ -90,7 +90,7 @@ def test_fusion_is_eq3(activation, gain):
     features, z = random_features(B, H, W, C), random_features(2, B, C)
     module, probe = fusion.AttentiveFusion(activation, gain), Probe(*map(jnp.asarray, z))
     variables = jax.jit(module.init)(jax.random.key(0), jnp.asarray(features), probe)
-    # Larger than at first: a norm magnifies the rounding of channels that hardly vary.
+    # Larger than before: a norm magnifies the rounding of nearly constant channels.
     variables = jax.tree.map(lambda x: 20 * x, variables)
     for layer in variables['params'].values():
         layer['bias'] = (

@@ -164,7 +164,7 @@ def test_the_published_network(episode):
 
 
 class Pixels(nn.Module):
-    """In place of a ResNet: every eighth pixel, with weights of its own."""
+    """Replace a ResNet: every eighth pixel, with its own weights."""
 
     @nn.compact
     def __call__(self, images):

@@ -64,7 +64,7 @@ def plain(features, foreground, background, rounds):
 
 
 def an_image(kind):
-    """Features [H, W, C] and the supports' two averages, of which neither, one or both make pixels confident."""
+    """Return features [H, W, C] and the supports' two averages; neither, one or both make pixels confident."""
     x = np.maximum(RNG.normal(size=(H, W, C)), 0).astype(np.float32) + 0.1
     first, second = x[0, 0], x[3, 3]
     mild = 0.5 * (first + second) + 0.02 * np.stack([first, second])

@@ -20,7 +20,7 @@ NARROW = {'stride_on': '3x3', 'width': 2, 'features': 6}
 
 
 class OnPixels(SGOne):
-    """In place of ResNet-50: pixels of the levels' sizes, each level in a colour of its own."""
+    """Replace ResNet-50: pixels at the levels' sizes, each level in its own colour."""
 
     def setup(self):
         super().setup()
@@ -145,7 +145,7 @@ def test_logits_of_both_ways_with_several_supports_are_pytorchs(encoder, thin):
         np.moveaxis(average, -1, 0), expected, atol=1e-5 * np.abs(expected).max()
     )
     assert expected.std() > 0.01
-    # The union as released: the maximum of the K masks. Its logits are those of one of the supports.
+    # The union as released: the maximum of the K masks. Its logits come from one of the supports.
     foreground = each[:, 1] > each[:, 0]
     np.testing.assert_array_equal(union[..., 1] > union[..., 0], foreground.any(0))
     nearest = np.abs(np.moveaxis(union, -1, 0)[None] - each).max(1).min(0)

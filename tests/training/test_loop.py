@@ -1,4 +1,4 @@
-"""A run that is stopped or damaged, and goes on; test_nothing_lost.py kills it."""
+"""Test a run that is stopped or damaged and resumes; test_nothing_lost.py kills it."""
 
 import json
 import os

@@ -33,7 +33,7 @@ def tiny_network(monkeypatch):
 
 @pytest.fixture(scope='module')
 def half(small_config, tmp_path_factory):
-    """The work directory of a run that is at step 3 of 6: `small_config()` goes on with it."""
+    """Make the work directory of a run at step 3 of 6; `small_config()` resumes it."""
     workdir = tmp_path_factory.mktemp('half')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, 'build', tiny.build)

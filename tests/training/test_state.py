@@ -74,7 +74,7 @@ def batches(config, count):
 
 
 def simpropnet_config():
-    """At a width at which a CPU has fast convolutions of its own, with dropout, augmentation and ICA."""
+    """Use a width with fast convolutions on a CPU, with dropout, augmentation and ICA."""
     config = simpropnet.get_config()
     config.update_from_flattened_dict(SMALL | {'model.features': 128, 'model.dropout': 0.5})
     return config
