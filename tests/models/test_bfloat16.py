@@ -139,7 +139,9 @@ def test_bfloat16_has_float32s_gradients(name):
 
 # Not VGG-16 as a whole: in bfloat16 its five max poolings find other positions than in float32, which moves gradients.
 @pytest.mark.parametrize(
-    'layer', [resnet.Conv(8, 3), resnet.Conv(8, 7, 2), vgg.FullyConnected(8, 7)], ids=str
+    'layer',
+    [resnet.BackboneConv(8, 3), resnet.BackboneConv(8, 7, 2), vgg.FullyConnected(8, 7)],
+    ids=str,
 )
 def test_layers_of_a_backbone_that_is_trained_sum_their_biases_gradients_in_float32(layer):
     x = jax.random.normal(jax.random.key(0), (BATCH, SIDE, SIDE, 3))
