@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for length in (2, 1):
         name = ' '.join(words[:length])
         if name in COMMANDS:
-            command_line.run(module(name), words[length:], f'simpropnet {name}')
+            _run(name, words[length:])
             return
     group = _group(words[0]) if words else ()
     rest = words[1:] if group else words
@@ -67,6 +67,13 @@ def main(words: Sequence[str] | None = None) -> None:
     if rest[0].startswith('-'):
         errors.stop(f'a command must come before {rest[0]}; `simpropnet --help` lists the commands')
     errors.stop(_unknown(words, group))
+
+
+def _run(name: str, words: Sequence[str]) -> None:
+    try:
+        command_line.run(module(name), words, f'simpropnet {name}')
+    except KeyboardInterrupt:  # at any moment, while a command ends, too
+        errors.stop('stopped. Re-run the same command to resume', 130)
 
 
 def module(name: str) -> command_line.Command:

@@ -200,7 +200,7 @@ def test_a_work_directory_as_weights(trained, tmp_path):
         with_weights(panet.get_config('vgg16'), run, tmp_path, width=64)
     for network, message in {
         'vgg16': 'a VGG-16 that may pool otherwise',
-        'resnet50': 'is a VGG-16, and',
+        'resnet50': 'is a VGG-16, but the named',
     }.items():
         with pytest.raises(ValueError, match=message):
             load_extractor(network, backbone_weights(str(run)))

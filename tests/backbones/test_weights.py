@@ -237,7 +237,7 @@ def test_unknown_convention():
 
 DOWNLOAD = """
 import sys
-from simpropnet_jax.models import pretrained
+from simpropnet_jax.backbones import weights as pretrained
 pretrained.KERAS_FILES[pretrained.DEPTHS_50] = sys.argv[1:]
 try:
     print(pretrained.load_backbone('keras').source)
