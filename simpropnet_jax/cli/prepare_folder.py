@@ -20,6 +20,7 @@ something is wrong, nothing is written, and the exit status is 2.
 
 from pathlib import Path
 
+from simpropnet_jax.cli import mask_flags
 from simpropnet_jax.config import command_line
 from simpropnet_jax.runtime import errors
 
@@ -41,23 +42,7 @@ def add_arguments(parser: command_line.Parser) -> None:
         metavar='FILE.json',
         help="annotations in COCO's JSON, in place of masks/",
     )
-    parser.add_argument(
-        '--mask_value',
-        type=float,
-        metavar='N',
-        help='pixels of this value are the object, in every mask',
-    )
-    parser.add_argument(
-        '--mask_threshold',
-        type=float,
-        metavar='T',
-        help='pixels of this value and above are the object, in every mask',
-    )
-    parser.add_argument(
-        '--invert',
-        action='store_true',
-        help='object and background of every mask change places (black objects on white)',
-    )
+    mask_flags.add(parser)
     parser.add_argument(
         '--out',
         type=Path,

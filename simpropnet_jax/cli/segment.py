@@ -50,7 +50,7 @@ import signal
 import sys
 from pathlib import Path
 
-from simpropnet_jax.cli import run_folder
+from simpropnet_jax.cli import mask_flags, run_folder
 from simpropnet_jax.config import command_line
 from simpropnet_jax.runtime import errors
 
@@ -66,23 +66,7 @@ def add_arguments(parser: command_line.Parser) -> None:
         metavar='[CLASS] IMAGE MASK',
         help='an image and a mask of the same size, after the class where there are several; repeat for more',
     )
-    parser.add_argument(
-        '--mask_value',
-        type=float,
-        metavar='N',
-        help='pixels of this value are the object, in every mask',
-    )
-    parser.add_argument(
-        '--mask_threshold',
-        type=float,
-        metavar='T',
-        help='pixels of this value and above are the object, in every mask',
-    )
-    parser.add_argument(
-        '--invert',
-        action='store_true',
-        help='object and background of every mask change places (black objects on white)',
-    )
+    mask_flags.add(parser)
     parser.add_argument(
         '--query',
         required=True,
