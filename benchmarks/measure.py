@@ -245,7 +245,7 @@ def refuse_what_the_peer_lacks(config: ConfigDict, fixed: Mapping[str, Any]) -> 
             f'the peer in PyTorch has simpropnet and canet, config.model.name is {config.model.name!r}'
         )
     found = dict(config_rules.fields(config))
-    for name, value in {'model.shots': 'average', **fixed}.items():
+    for name, value in {'model.shots': 'average', 'model.encoder': 'resnet50', **fixed}.items():
         if found.get(name, value) != value:
             raise ValueError(
                 f'config.{name} must be {value!r}, as the peer has it, got {found[name]!r}'

@@ -1,14 +1,16 @@
 """How long until the first step and the first mask? With nothing compiled before, and with the cache of an earlier run.
 
+    simpropnet bench startup
     simpropnet bench startup --checkpoint runs/fold2
 
-Takes the config and the weights of a training, and an episode of its data. Each number times a fresh command, as
-a user starts it: `train` until its first step is done, `segment` with one query until it has ended, and what each
-further query adds. The cache is a folder of this benchmark alone. Prints a table and writes JSON.
+Takes the model of the package or the one that is given, and the package's sample pictures. Each number times a fresh
+command, as a user starts it: `segment` with one query until it has ended, and what each further query adds; reading the
+weights alone; and for a run folder also `train` until its first step is done. The cache is a folder of this benchmark
+alone. Prints a table and writes JSON.
 """
 
-import io
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,16 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from benchmarks import measure
+from simpropnet_jax.cli import run_folder
 from simpropnet_jax.config import command_line
-from simpropnet_jax.config.rules import stored_config
-from simpropnet_jax.episodes.loader import binary_label, own_labels
 from simpropnet_jax.inference import Segmenter
+from simpropnet_jax.published import header
 from simpropnet_jax.runtime import checkpoint
-from simpropnet_jax.setup.data import evaluation_episodes, open_data
+from simpropnet_jax.samples import samples
 
 ROOT = Path(__file__).parent.parent
 FURTHER = 10  # queries
@@ -38,13 +37,20 @@ def get_config(argument=''):
     config.select.update(on='last', every=2)
     return config
 """
+LOADING = """import sys, time
+from simpropnet_jax import Segmenter
+Segmenter
+start = time.perf_counter()
+Segmenter.from_pretrained(sys.argv[1])
+print(time.perf_counter() - start)
+"""
 
 
 def main(workdir: Path, repeats: int, out: Path | None = None) -> dict[str, Any]:
     """Time the commands, print the table and write the JSON file.
 
     Args:
-      workdir: work directory of a trained few-shot method.
+      workdir: run folder of a few-shot method, or a published model.
       repeats: number of runs with the cache; their median is reported.
     Returns: what is written.
     Raises:
@@ -53,15 +59,22 @@ def main(workdir: Path, repeats: int, out: Path | None = None) -> dict[str, Any]
     measure.whole_numbers('repeats', [repeats])
     Segmenter.from_checkpoint(workdir)  # or this says what is wrong
     with tempfile.TemporaryDirectory() as folder:
-        support, queries = pictures(workdir, Path(folder))
+        support, queries = pictures(Path(folder))
         rows = {
-            'first step': lambda cache: first_step(workdir, Path(folder), cache),
             'one query': lambda cache: predict(workdir, Path(folder), support, queries[:1], cache),
             'all queries': lambda cache: predict(workdir, Path(folder), support, queries, cache),
         }
+        if not header.of(workdir):
+            rows['first step'] = lambda cache: first_step(workdir, Path(folder), cache)
         found = {name: timed(run, Path(folder) / name, repeats) for name, run in rows.items()}
     further = (found['all queries']['warm'] - found['one query']['warm']) / FURTHER
-    record = {'seconds': found, 'seconds_a_further_query': further, **measure.machine()}
+    loading = statistics.median(load(workdir) for _ in range(repeats))
+    record = {
+        'seconds': found,
+        'seconds_a_further_query': further,
+        'seconds_to_load': loading,
+        **measure.machine(),
+    }
     print(table(record))
     if out:
         checkpoint.write_json(out, record)
@@ -74,23 +87,23 @@ def timed(run, cache: Path, repeats: int) -> dict[str, Any]:
     return {'cold': cold, 'warm': statistics.median(warm), 'runs': warm}
 
 
-def pictures(workdir: Path, folder: Path) -> tuple[tuple[Path, Path], list[Path]]:
-    """An episode's support, (image, mask), and 1 + FURTHER queries, as files."""
-    config = stored_config(workdir)
-    source = open_data(config)
-    _, sets = evaluation_episodes(config, source)
-    episodes = next(iter(sets.values()))
-    number = episodes[0].supports[0]
-    label = binary_label(own_labels(source, [number])[0], episodes[0].class_id)
-    (folder / 'support.jpg').write_bytes(source.example(number)[0])
-    Image.fromarray(np.where(label == 1, np.uint8(255), np.uint8(0))).save(folder / 'support.png')
+def load(workdir: Path) -> float:
+    """Return the seconds that a new process takes to read the weights, after its imports."""
+    command = [sys.executable, '-c', LOADING, str(workdir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f'loading failed, so there is nothing to time: {done.stderr.strip()}')
+    return float(done.stdout.split()[0])
+
+
+def pictures(folder: Path) -> tuple[tuple[Path, Path], list[Path]]:
+    """A sample as the support, (image, mask), and 1 + FURTHER queries, as files."""
+    support, *others = samples()
     (folder / 'queries').mkdir()
-    queries = []
-    for i in range(1 + FURTHER):
-        image = Image.open(io.BytesIO(source.example(episodes[i % len(episodes)].query)[0]))
-        queries.append(folder / 'queries' / f'{i}.jpg')
-        image.convert('RGB').save(queries[-1], quality=95)
-    return (folder / 'support.jpg', folder / 'support.png'), queries
+    queries = [folder / 'queries' / f'{number}.jpg' for number in range(1 + FURTHER)]
+    for number, query in enumerate(queries):
+        shutil.copy(others[number % len(others)].image, query)
+    return (support.image, support.mask), queries
 
 
 def predict(workdir: Path, folder: Path, support, queries: list[Path], cache: Path) -> float:
@@ -151,31 +164,29 @@ def _finished(process, said):
 
 def table(record: dict[str, Any]) -> str:
     """The numbers as Markdown."""
-    names = {'first step': 'train, first step done', 'one query': 'segment, one query'}
+    names = {'one query': 'segment, one query'}
+    if 'first step' in record['seconds']:
+        names['first step'] = 'train, first step done'
     lines = ['| seconds | nothing compiled before | with the cache |', '|---|---|---|']
     lines += [
         f'| {title} | {record["seconds"][name]["cold"]:.1f} | {record["seconds"][name]["warm"]:.1f} |'
         for name, title in names.items()
     ]
-    return '\n'.join([*lines, f'\nEach further query: {record["seconds_a_further_query"]:.2f} s.'])
+    lines.append(f'\nEach further query: {record["seconds_a_further_query"]:.2f} s.')
+    lines.append(f'Reading the weights: {record["seconds_to_load"]:.2f} s.')
+    return '\n'.join(lines)
 
 
 def add_arguments(parser: command_line.Parser) -> None:
     """Add the flags."""
-    parser.add_argument(
-        '--checkpoint',
-        required=True,
-        type=Path,
-        metavar='RUN',
-        help='run folder on this machine; its best weights are taken',
-    )
+    run_folder.add_checkpoint(parser)
     parser.add_argument('--repeats', type=int, default=3, help='runs with the cache')
     measure.add_out(parser)
 
 
 def run_typed(args) -> None:
     """Run the benchmark with the flags that were typed."""
-    main(args.checkpoint, args.repeats, args.out)
+    main(args.checkpoint.folder, args.repeats, args.out)
 
 
 if __name__ == '__main__':

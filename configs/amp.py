@@ -14,7 +14,6 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('amp')
-    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of the layer behind the backbone
     config.model.alpha = 0.25821  # share of the supports in the background's weight; as released
     config.model.dropout = 0.5  # dropout of channels before the deepest classifier; as released

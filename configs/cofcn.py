@@ -11,7 +11,6 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('cofcn')
-    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of fc6; fc7 has three times as many
     config.model.dropout = 0.5  # dropout of whole channels
     return common.apply(config, argument, {'vgg16': vgg16, 'cpu': cpu})

@@ -11,7 +11,7 @@ same flags before the training to measure what it starts from.
 from ml_collections import ConfigDict
 
 from simpropnet_jax.config import common, rules
-from simpropnet_jax.runtime import paths
+from simpropnet_jax.published import header, locate
 
 
 def get_config(argument: str = '') -> ConfigDict:
@@ -44,9 +44,9 @@ def stored_config(start: str) -> ConfigDict:
     """Return the config of the run to fine-tune from."""
     if not start:
         raise ValueError(
-            'the recipe finetune needs a run to start from: --config finetune:start=WORKDIR'
+            'the recipe finetune needs weights to start from: --config finetune:start=WORKDIR, or the name of a model'
         )
-    stored = paths.parse(start) / 'config.json'
-    if not stored.exists():
+    run = locate.find(locate.split(start)[0])
+    if not header.config_file(run).exists():
         raise ValueError(f'start={start} is not a run: it has no config.json')
-    return rules.load(stored)
+    return rules.stored_config(run)

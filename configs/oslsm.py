@@ -11,7 +11,6 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('oslsm')
-    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of the layers behind ResNet-50
     config.model.dropout = 0.5  # dropout behind every layer but the last ones, as in VGG-16
 

@@ -13,7 +13,6 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('panet')
-    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of the 3x3 layer behind ResNet-50
 
     config.train.alignment = True  # PANet, 3.4

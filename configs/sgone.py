@@ -11,7 +11,6 @@ from simpropnet_jax.config import common
 
 def get_config(argument: str = '') -> ConfigDict:
     config = common.base('sgone')
-    config.model.encoder = 'resnet50'  # backbone; 'vgg16' as published: use the word vgg16
     config.model.features = 256  # filters of the guidance branch; as published, on VGG-16, 512
     config.model.shots = 'average'  # K supports: 'average' of vectors or 'union' of the K masks
 

@@ -4,6 +4,7 @@
     simpropnet train --config simpropnet:fold=2,cpu --workdir runs/fold2   (two CPU cores, minutes)
     simpropnet train --config simpropnet:fold=2,gpu --workdir runs/fold2   (one GPU, minutes)
 
+The word all_classes trains on all classes, for use on photographs; then no class is left to evaluate on.
 The words baseline, dpr, fbaf and dpr_fbaf give rows of the paper's Table 4. The default has all three parts.
 """
 
@@ -18,11 +19,11 @@ def get_config(argument: str = '') -> ConfigDict:
     config.model.dropout = 0.5  # dropout of whole channels, as in CANet; the paper does not say
     config.model.fbaf = True  # attentive fusion (FBAF); False: CANet's dense comparison
     config.model.fbaf_activation = 'none'  # ReLU in Eq. 3: 'none' (paper), 'relu' (norms), 'block'
-    config.model.attention_gain = 1.0  # spreads A^f, A^b around 1/2; see docs/CHOICES.md
+    config.model.attention_gain = 1.0  # spreads A^f, A^b around 1/2, see docs/explanation
 
     config.train.dual_prediction = True  # DPr
     config.train.ica = 0.25  # ICA; SimPropNet, 3.6
-    words = {'cpu': cpu, 'gpu': gpu, **ROWS}
+    words = {'cpu': cpu, 'gpu': gpu, 'all_classes': common.all_classes, **ROWS}
     return common.apply(config, argument, words)
 
 

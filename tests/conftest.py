@@ -5,7 +5,10 @@ import contextlib
 import logging
 import os
 import re
+import runpy
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -25,14 +28,42 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jax.sharding import AxisType  # noqa: E402
 
+# A worker takes whole files; the longest come first, so that no worker waits for another at the end.
+LONGEST_FIRST = (
+    'tests/test_notebook.py',
+    'tests/test_wheel.py',
+    'tests/models/test_bfloat16.py',
+    'tests/test_fuzz.py',
+    'tests/test_readme.py',
+    'tests/training/test_hosts.py',
+    'tests/app/test_app_page.py',
+    'tests/test_same_bytes.py',
+    'tests/training/test_nothing_lost.py',
+    'tests/test_running_benchmarks.py',
+    'tests/export/test_export.py',
+    'tests/evaluation/test_oracle.py',
+    'tests/test_commands.py',
+    'tests/training/test_phases.py',
+    'tests/training/test_state.py',
+    'tests/analysis/test_hierarchy.py',
+    'tests/backbones/test_weights.py',
+    'tests/sweeps/test_sweep.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Bring the longest files forward; `make test` keeps workers from sorting files by their number of tests."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition('::')[0], len(place)))
+
 
 @pytest.fixture(autouse=True)
 def _log_as_before():
-    """A command that runs in this process sends the package's messages to its own handler: only while it runs."""
+    """Commands send the package's messages to a handler of their own; no test begins with another test's handler."""
     package = logging.getLogger('simpropnet_jax')
-    before = package.level, package.propagate, list(package.handlers)
-    yield
-    package.level, package.propagate, package.handlers[:] = before
+    package.handlers.clear()
+    package.propagate = True
+    package.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -50,11 +81,38 @@ def refused(capsys):
 
 
 @pytest.fixture
+def run_here(capsys, monkeypatch):
+    """run_here(words): what `python` does with the words, in this process, which has imported all that it needs."""
+    monkeypatch.chdir(Path(__file__).parent.parent)
+
+    def call(*words):
+        first, *rest = map(str, words)
+        monkeypatch.setattr(sys, 'argv', rest if first == '-m' else [first, *rest])
+        run = runpy.run_module if first == '-m' else runpy.run_path
+        try:
+            run(sys.argv[0], run_name='__main__')
+            status = 0
+        except SystemExit as ended:
+            status = ended.code or 0
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
 def mesh_of():
     """mesh_of(n): a mesh over the first n devices."""
     return lambda n: jax.make_mesh(
         (n,), ('data',), axis_types=(AxisType.Auto,), devices=jax.devices()[:n]
     )
+
+
+@pytest.fixture
+def one_device(mesh_of, monkeypatch):
+    """Commands of this process run on one device, for which a network compiles in two thirds of the time."""
+    from simpropnet_jax.runtime import sharding
+
+    monkeypatch.setattr(sharding, 'make_mesh', lambda: mesh_of(1))
 
 
 @pytest.fixture(scope='session')

@@ -39,7 +39,10 @@ def small(name, **changes) -> ConfigDict:
     module, own = METHODS[name]
     config = module.get_config('fold=1')
     config.update_from_flattened_dict(
-        SMALL | {'model.width': 8, 'model.features': 16} | own | changes
+        SMALL
+        | {'model.encoder': 'resnet50', 'model.width': 8, 'model.features': 16}
+        | own
+        | changes
     )
     return config
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOK = Path(__file__).parent.parent / 'docs' / 'segment_your_pictures.ipynb'
-LESS = {'pictures': 200, 'backbone_steps': 120, 'steps': 40, 'side': 65}
+LESS = {'pictures': 150, 'backbone_steps': 100, 'steps': 30, 'side': 65}
 
 
 def test_it_changes_no_folder():
@@ -27,6 +27,10 @@ def test_from_zero_to_a_mask(tmp_path):
     (parameters,) = (cell for cell in notebook.cells if cell.source.startswith('folder = '))
     parameters.source = '\n'.join(f'{name} = {value!r}' for name, value in LESS.items())
     parameters.source += f'\nfolder = Path({str(tmp_path / "notebook")!r})'
+    # TensorFlow takes seconds to import, and a deep network to compile.
+    faster = 'episodes=10 --config.data.loader=threads --config.model.encoder=resnet14'
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('episodes=10', faster)
     notebook.cells.append(nbformat.v4.new_code_cell('print(score, everything, len(written))'))
     client = nbclient.NotebookClient(
         notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}}
@@ -36,8 +40,9 @@ def test_from_zero_to_a_mask(tmp_path):
     # The command `simpropnet` of this environment, activated or not.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get('PATH', '')])
     client.execute(env=environment | {'PATH': path})
-    score, everything, written = map(float, notebook.cells[-1].outputs[0].text.split())
-    assert score > 1.5 * everything
+    said = ''.join(one.text for one in notebook.cells[-1].outputs if one.name == 'stdout')
+    score, everything, written = map(float, said.split())
+    assert score > 1.3 * everything
     assert written == 6  # a mask and an overlay of three pictures
     pictures = [
         output for cell in notebook.cells for output in cell.get('outputs', ()) if 'data' in output

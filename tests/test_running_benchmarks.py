@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import everything, long_run, memory, startup
+from benchmarks import everything, long_run, memory, quantisation, sizes, startup
 from configs import prototype
+from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
-from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.runtime import checkpoint, records
 from tests.small_checkpoint import write_checkpoint
+from tests.training import tiny
 
 
 @pytest.mark.slow
@@ -28,6 +30,7 @@ def test_memory_and_checkpoints_of_a_long_run_are_watched(
         return small_config(**changes)
 
     monkeypatch.setattr(long_run, 'tiny', smaller)
+    monkeypatch.setattr(models, 'build', tiny.build)
     record = long_run.main(tmp_path / 'run', steps=80, every=20, out=tmp_path / 'long.json')
     assert json.loads((tmp_path / 'long.json').read_text()) == record
     steps, memory = np.array(record['memory']).T
@@ -53,8 +56,9 @@ def test_growth_is_the_slope_of_the_second_half():
 
 @pytest.mark.slow
 def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
-    prepared_data, tmp_path, capsys
+    prepared_data, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setenv('XLA_FLAGS', '')  # one device, for which a step compiles sooner
     method, _ = write_checkpoint(tmp_path / 'run')
     method.config.data.dir = str(prepared_data)
     checkpoint.write_json(tmp_path / 'run' / 'config.json', config_rules.plain(method.config))
@@ -63,11 +67,25 @@ def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
     assert all(
         len(found['runs']) == 1 and found['cold'] > 0 for found in record['seconds'].values()
     )
+    assert record['seconds_to_load'] > 0
     assert '| segment, one query |' in capsys.readouterr().out
     with pytest.raises(
         ValueError, match='segment failed, so there is nothing to time: .*no file or folder'
     ):
         startup.predict(tmp_path / 'run', tmp_path, ('a', 'b'), ['nowhere.jpg'], tmp_path)
+
+
+@pytest.mark.slow
+def test_what_smaller_weights_cost_is_measured_on_the_same_episodes(small_config, tmp_path, capsys):
+    write_checkpoint(tmp_path)
+    config = config_rules.stored_config(tmp_path)
+    config.data.dir = small_config().data.dir
+    record = quantisation.main(tmp_path, folds=(0, 1), config=config, out=tmp_path / 'loss.json')
+    assert records.read(tmp_path / 'loss.json', dict, 'Measure again') == record
+    sizes = list(record['bytes'].values())
+    assert sizes == sorted(sizes, reverse=True) and record['folds'] == [0, 1]
+    assert {len(values) for found in record['miou'].values() for values in found.values()} == {2}
+    assert '| weights | MB | shots | mIoU, folds 0, 1 | mean | loss |' in capsys.readouterr().out
 
 
 def test_the_memory_of_an_evaluation_is_stated(tmp_path, capsys):
@@ -80,6 +98,20 @@ def test_the_memory_of_an_evaluation_is_stated(tmp_path, capsys):
     assert 'features of an image 0.01 MB, of all 50' in capsys.readouterr().out
     with pytest.raises(ValueError, match='--images must be 40 or more'):
         memory.main(config, images=3)
+
+
+def test_views_are_scored_by_class_and_presence_by_rank():
+    assert sizes.shape_of('', 225)[:3] == (225, 'stretch', 1)
+    assert sizes.shape_of('size=321,fit=pad,tiles=2', 225)[:3] == (321, 'pad', 2)
+    for wrong in ('large', 'zoom=2'):
+        with pytest.raises(ValueError, match='--view takes size=, fit= and tiles='):
+            sizes.shape_of(wrong, 225)
+    # Class, share, intersection, union: class 1 has 5/20, class 2 has 8/10.
+    table = np.array([(1, 0.1, 4, 10), (1, 0.1, 1, 10), (2, 0.1, 8, 10)], float)
+    assert sizes.mean_iou(table) == pytest.approx((0.25 + 0.8) / 2)
+    assert sizes.area_under_curve([0.9, 0.5], [0.5, 0.1]) == pytest.approx(0.875)
+    record = {'cycle': {'with': [0.5] * 19 + [0.1], 'without': [0.05, 0.6]}}
+    assert '| cycle | 0.500 | 0.480 | 50% |' in sizes.presence_table(record)
 
 
 @pytest.mark.slow

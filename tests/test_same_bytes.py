@@ -1,4 +1,4 @@
-"""Training and evaluation of every method give the bytes that they gave: a change of structure changes no number.
+"""Training and evaluation give the bytes that they gave: a change of structure changes no number.
 
     SIMPROPNET_RECORD=1 python -m pytest tests/test_same_bytes.py      rewrites tests/records/same_bytes.json
 
@@ -18,21 +18,16 @@ import numpy as np
 import pytest
 
 from simpropnet_jax.evaluation.run import evaluate_run
-from simpropnet_jax.runtime import sharding
 from simpropnet_jax.training.loop import train_and_evaluate
 from tests.fakes import SMALL
 
 RECORD = Path(__file__).parent / 'records' / 'same_bytes.json'
-# name -> recipe, its words, fields
+# One of each kind of training: name -> recipe, its words, fields. The tests of models compare every method with its
+# reference.
 METHODS = {
     'simpropnet': ('simpropnet', 'fold=1,tpc_mixed', {'model.attention_gain': 50.0}),
-    'simpropnet_crc': ('simpropnet', 'fold=1,crc', {'model.fbaf_activation': 'relu'}),
     'canet': ('canet', 'fold=1,crc', {'train.initial_gain': 1.0}),
-    'panet': ('panet', 'fold=1', {}),
-    'sgone': ('sgone', 'fold=1', {}),
-    'cofcn': ('cofcn', 'fold=1', {}),
     'amp': ('amp', 'fold=1,crc', {}),
-    'oslsm': ('oslsm', 'fold=1', {}),
     'prototype': ('prototype', 'fold=1', {}),
     'deeplab': ('deeplabv3plus', '', {'model.depths': (1, 1, 1, 1)}),
 }
@@ -89,10 +84,7 @@ def numbers(name, data_dir, workdir) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', METHODS)
-def test_every_method_gives_the_bytes_that_it_gave(
-    name, prepared_data, tmp_path, mesh_of, monkeypatch
-):
-    monkeypatch.setattr(sharding, 'make_mesh', lambda: mesh_of(1))  # compiles faster than eight
+def test_a_method_gives_the_bytes_that_it_gave(name, prepared_data, tmp_path, one_device):
     found = numbers(name, prepared_data, tmp_path)
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if os.environ.get('SIMPROPNET_RECORD'):

@@ -81,6 +81,10 @@ def test_the_wheel_has_the_recipes_and_complete_metadata(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob('simpropnet_jax/**/*.py')}
     assert modules <= names
     assert {'simpropnet_jax/py.typed', 'simpropnet_jax/datasets/pascal5i/counts.json'} <= names
+    assert {f'simpropnet_jax/samples/{one}' for one in ('cat.jpg', 'LICENSES.md')} <= names
+    for model in (ROOT / 'simpropnet_jax' / 'pretrained').glob('*'):
+        assert f'simpropnet_jax/pretrained/{model.name}' in names
+        assert model.stat().st_size < 25e6
     assert {name.partition('/')[0] for name in names} == {
         'simpropnet_jax',
         metadata.partition('/')[0],

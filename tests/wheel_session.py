@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 HEAVY = {'jax', 'flax', 'tensorflow', 'gradio', 'matplotlib', 'scipy'}
+SLOW = {'tensorflow', 'gradio', 'orbax', 'scipy', 'matplotlib'}  # no picture needs them
 RECIPE = """
 from simpropnet_jax.config import recipes
 
@@ -29,6 +30,7 @@ def main(path: str) -> None:
     session = json.loads(Path(path).read_text())
     importing(Path(session['environment']))
     helping()
+    first_masks()
     draw_data()
     demo(session['small'])
     train_evaluate_segment(session['small'])
@@ -74,10 +76,24 @@ def helping() -> None:
         assert not HEAVY & set(sys.modules), (name, HEAVY & set(sys.modules))
 
 
-def draw_data() -> None:
-    from simpropnet_jax import Segmenter
+def first_masks() -> None:
+    """Masks of sample photographs by the model that is in the wheel, without a network."""
+    import numpy as np
+    from PIL import Image
 
-    assert Segmenter and not {'tensorflow', 'gradio'} & set(sys.modules)
+    from simpropnet_jax.samples import samples
+
+    printed = simpropnet('demo', '--photos')
+    assert 'runs/photos/sheet_001.jpg' in printed and Path('runs/photos/sheet_001.jpg').exists()
+    by_name = {sample.name: sample for sample in samples()}
+    for class_id, sample in ((1, by_name['person_2']), (2, by_name['rocket'])):
+        found = np.asarray(Image.open(f'runs/photos/{sample.name}_mask.png')) == class_id
+        truth = np.asarray(Image.open(sample.mask)) > 0
+        assert (found & truth).sum() > 0.45 * (found | truth).sum(), sample.name
+    assert not SLOW & set(sys.modules), SLOW & set(sys.modules)
+
+
+def draw_data() -> None:
     from simpropnet_jax.datasets import shapes5i
     from simpropnet_jax.datasets.source import open_source
 
@@ -93,6 +109,8 @@ def demo(small: list[str]) -> None:
     # 0: the label size of the protocol.
     printed = simpropnet('demo', *small, '--config.select.every=6', '--config.eval.label_size=0')
     assert 'prototype on the same encoder' in printed
+    assert 'simpropnet eval --checkpoint runs/demo@latest' in printed
+    assert any(Path('runs/demo/figures/latest').iterdir())
 
 
 def train_evaluate_segment(small: list[str]) -> None:

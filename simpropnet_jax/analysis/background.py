@@ -23,7 +23,7 @@ from simpropnet_jax.episodes.loader import BACKENDS, own_labels
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.runtime import checkpoint, paths
+from simpropnet_jax.runtime import paths, records
 from simpropnet_jax.setup.weights import backbone_weights
 
 logger = logging.getLogger(__name__)
@@ -217,5 +217,5 @@ def measure_and_draw(config: ConfigDict, out: Path) -> dict[str, Any]:
     extractor = load_extractor(how.network, backbone_weights(how.weights), levels=tuple(how.levels))
     record = measure(config, extractor, source)
     draw(record, out)
-    checkpoint.write_json(out.with_suffix('.json'), record)
+    records.write(out.with_suffix('.json'), record)
     return record

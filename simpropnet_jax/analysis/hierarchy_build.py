@@ -61,7 +61,7 @@ def build(config: ConfigDict, out: Path) -> dict[str, Any]:
         )
 
     pairs = {fold: list_pairs(fold) for fold in config.folds}
-    oracle = Path(config.oracle).expanduser()
+    oracle = paths.expanded(config.oracle)
     scores = {fold: oracle_iou(oracle, source, one) for fold, one in pairs.items()}
     quality = oracle_quality(oracle, source)
     extractor = load_extractor(config.features.network, backbone_weights(config.features.weights))

@@ -15,9 +15,9 @@ SPACE = 8  # pixels between pairs
 
 
 def draw(
-    source, partitions: Mapping[str, Sequence[Episode]], size: int = 129, backend: str = 'auto'
+    source, partitions: Mapping[str, Sequence[Episode]], size: int = 257, backend: str = 'auto'
 ) -> np.ndarray:
-    """Draw a row per partition with each class's first pair: support, query, objects in green; u8 [H, W, 3].
+    """Draw a row per partition with each class's first pair: support, query, objects in blue; u8 [H, W, 3].
 
     Args:
       source: source of the images.
@@ -35,7 +35,7 @@ def draw(
     def picture(number, class_id):
         row = bank.positions([number])[0]
         label = binary_label(bank.labels[row], class_id)
-        return overlay.overlay(bank.images[row], label == 1, overlay.TRUTH, label == VOID)
+        return overlay.tinted(bank.images[row], label == 1, overlay.TRUTH, label == VOID)
 
     space = np.full((size, SPACE, 3), 255, np.uint8)
 

@@ -1,40 +1,33 @@
 """What one user of the page has: examples, pictures, and what the network says of them; nothing of the page itself."""
 
-import contextlib
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from simpropnet_jax.inference import Segmenter, read_support
-from simpropnet_jax.io import formats, images
+from simpropnet_jax.app.outline import Marks
+from simpropnet_jax.app.uploads import (
+    PageSupport,
+    UploadedPicture,
+    drawn_support,
+    read_picture,
+)
+from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.io import overlay as visualize
-from simpropnet_jax.io.labels import FOREGROUND, VOID
 
-SIDE = 800  # pixels: the longer side of what is kept, shown and given to the network, whose own input is smaller
-MOST_PIXELS = 120_000_000  # of a picture; reading it takes some fifteen bytes each, for a moment
+DETAIL = {
+    'As trained': {},
+    'Keep proportions': {'fit': 'pad'},
+    'Larger input': {'scale': 1.5},
+    '2 x 2 tiles': {'tiles': 2},
+    '3 x 3 tiles': {'tiles': 3},
+}
+"""How pictures may be looked at: as the page was started, or else; `scale` is times the size of the network's input."""
 MOST_SUPPORTS, MOST_QUERIES = 10, 50  # of one user: all are kept in memory
-
-
-class UploadedPicture(NamedTuple):
-    """A picture that was given, made smaller where it is larger than `SIDE`."""
-
-    name: str  # of the file, without its folder
-    image: UInt8[np.ndarray, 'h w 3']
-    size: tuple[int, int]  # height and width in the file, as it is shown
-
-
-class PageSupport(NamedTuple):
-    """An example: a picture and its label, both at the smaller size."""
-
-    name: str
-    image: UInt8[np.ndarray, 'h w 3']
-    label: UInt8[np.ndarray, 'h w']  # 1 foreground, 0 background, 255 void
 
 
 class Session:
@@ -44,16 +37,29 @@ class Session:
       supports: the examples.
       queries: the pictures to be segmented.
       probabilities: of the foreground, float32 [h, w] of the first queries: of those that are segmented already.
-      draft: the picture whose mask is being painted.
+      draft: the picture that is being marked.
+      way: how it is made: 'paint', 'marks' or 'file'.
+      marks: in the draft, and `cut`: the mask that they give, or None.
+      detail: how pictures are looked at, one of `DETAIL`.
+      chosen: number of the example and of the picture that are selected, or None.
     """
 
     def __init__(self, segmenter: Segmenter):
         self.supports: list[PageSupport] = []
         self.queries: list[UploadedPicture] = []
         self.probabilities: list[Float32[np.ndarray, 'h w']] = []
-        self.draft: UploadedPicture | None = None
-        self._segmenter = segmenter
+        self._given = self._segmenter = segmenter
+        self.detail = next(iter(DETAIL))
         self._probe = None
+        self.chosen: dict[str, int | None] = {'example': None, 'picture': None}
+        self.way = 'paint'
+        self.set_draft(None)
+
+    def set_draft(self, picture: UploadedPicture | None) -> None:
+        """Begin a new example, or none."""
+        self.draft = picture
+        self.marks = Marks()
+        self.cut: Bool[np.ndarray, 'h w'] | None = None
 
     def set_supports(self, supports: Sequence[PageSupport]) -> None:
         """Takes these examples in place of those before, and looks at them; `segment` is to follow.
@@ -70,24 +76,87 @@ class Session:
                 [(support.image, support.label) for support in supports]
             )
         self.supports, self.probabilities = list(supports), []
+        self._choose_no_more()
+
+    def look(self, detail: str) -> None:
+        """Looks at examples and pictures in another way, one of `DETAIL`; `segment` is to follow.
+
+        Raises:
+          ValueError: the network cannot see the object of an example so.
+        """
+        before, given = self._segmenter, self._given
+        changes = dict(DETAIL[detail])
+        size = given.geometry.grid.nearest(given.size * changes.pop('scale', 1))
+        view = {'size': size, 'fit': given.fit, 'tiles': given.tiles} | changes
+        self._segmenter = given.with_view(**view)
+        try:
+            self.set_supports(self.supports)
+        except ValueError:
+            self._segmenter = before
+            raise
+        self.detail = detail
+
+    def remove_support(self) -> None:
+        """Forgets the chosen example; without one, nothing."""
+        number = self.chosen['example']
+        if number is not None:
+            self.set_supports([*self.supports[:number], *self.supports[number + 1 :]])
 
     def add_queries(self, paths: Sequence[str | os.PathLike]) -> list[str]:
-        """Adds the pictures in files; `segment` is to follow. Returns a sentence on each file that is left out."""
-        mistakes, room = [], MOST_QUERIES - len(self.queries)
+        """Adds the pictures in files; `segment` is to follow.
+
+        Returns a sentence on each file that is left out, or read in part.
+        """
+        said, room = [], MOST_QUERIES - len(self.queries)
         for path in paths[:room]:
             try:
-                self.queries.append(read_picture(path))
+                picture = read_picture(path)
             except ValueError as error:
-                mistakes.append(str(error))
+                said.append(str(error))
+                continue
+            self.queries.append(picture)
+            said += [f'{picture.name} {note}' for note in picture.notes]
         if len(paths) > room:
-            mistakes.append(
+            said.append(
                 f'{MOST_QUERIES} pictures are the most at once: {len(paths) - room} are left out'
             )
-        return mistakes
+        return said
 
     def clear_queries(self) -> None:
         """Forgets the pictures, and keeps the examples."""
         self.queries, self.probabilities = [], []
+        self._choose_no_more()
+
+    def remove_query(self) -> None:
+        """Forgets the chosen picture; without one, nothing."""
+        number = self.chosen['picture']
+        if number is not None:
+            del self.queries[number]
+            del self.probabilities[number : number + 1]
+        self._choose_no_more()
+
+    def _choose_no_more(self):
+        """Let go of what was removed; the next one takes its number, as in the galleries."""
+        counts = {'example': len(self.supports), 'picture': len(self.queries)}
+        for kind, number in self.chosen.items():
+            if number is not None and number >= counts[kind]:
+                self.chosen[kind] = None
+
+    def result_as_support(self, threshold: float) -> PageSupport:
+        """Returns the chosen picture with its mask, as an example.
+
+        Raises:
+          ValueError: none is chosen or segmented, or its mask is empty.
+        """
+        number = self.chosen['picture']
+        if number is None or number >= len(self.probabilities):
+            raise ValueError('select a picture with a mask first')
+        picture, found = self.queries[number], self.probabilities[number] > threshold
+        if not found.any():
+            raise ValueError(
+                f'the mask of {picture.name} is empty at this threshold: it shows no object'
+            )
+        return drawn_support(picture, found)
 
     def segment(self) -> Iterator[int]:
         """Segments what is not yet, once there is an example; says after each picture how many are left."""
@@ -104,6 +173,18 @@ class Session:
             visualize.overlay(query.image, probability > threshold, visualize.PREDICTION)
             for query, probability in self._segmented()
         ]
+
+    def shown(self, threshold: float) -> list[tuple[UInt8[np.ndarray, 'h w 3'], str]]:
+        """All pictures with their names: those that are segmented with their masks, then the others."""
+        waiting = [query.image for query in self.queries[len(self.probabilities) :]]
+        # The probability is zero everywhere if the presence score is below --absent_below.
+        absent = [not probability.any() for probability in self.probabilities]
+        absent += [False] * len(waiting)
+        names = [
+            f'{query.name}: no object found' if none else query.name
+            for query, none in zip(self.queries, absent, strict=True)
+        ]
+        return list(zip([*self.overlays(threshold), *waiting], names, strict=True))
 
     def masks(self, threshold: float) -> Iterator[Bool[np.ndarray, 'H W']]:
         """The mask of each segmented picture, at the size of its file."""
@@ -135,109 +216,6 @@ class Session:
 
     def _segmented(self):
         return zip(self.queries, self.probabilities, strict=False)
-
-
-def read_picture(path: str | os.PathLike) -> UploadedPicture:
-    """A file that a user gave; its content says what it is, not its ending.
-
-    Raises:
-      ValueError: it is no picture, is damaged, or has more than `MOST_PIXELS`; names the file without its folder.
-    """
-    with _plain_names(path):
-        _check(path)
-        image = images.read_image(path)
-    return UploadedPicture(Path(path).name, _smaller(image, Image.BILINEAR), image.shape[:2])
-
-
-def read_support_files(image: str | os.PathLike, mask: str | os.PathLike) -> PageSupport:
-    """An example whose mask is a file, of whatever kind `images` reads.
-
-    Raises:
-      ValueError: one cannot be read, they differ in size, or nothing is foreground.
-    """
-    with _plain_names(image, mask):
-        _check(image)
-        _check(mask)
-        pixels, label = read_support(image, mask)
-    return PageSupport(
-        Path(image).name, _smaller(pixels, Image.BILINEAR), _smaller(label, Image.NEAREST)
-    )
-
-
-def painted_support(
-    picture: UploadedPicture, layers: Sequence[UInt8[np.ndarray, '_ _ 4']]
-) -> PageSupport:
-    """An example whose mask was painted: where a layer of paint is at least half as opaque as it is at most.
-
-    Args:
-      layers: RGBA, of the picture's smaller size, or near to it.
-    Raises:
-      ValueError: nothing is painted.
-    """
-    mask = np.zeros(picture.image.shape[:2], bool)
-    for layer in layers:
-        alpha = np.asarray(Image.fromarray(layer[..., 3]).resize(mask.shape[::-1], Image.NEAREST))
-        mask |= alpha > alpha.max() // 2  # strokes have soft edges
-    if not mask.any():
-        raise ValueError(
-            'nothing is painted yet: paint over the object, or give a mask of it, then add the example'
-        )
-    return PageSupport(picture.name, picture.image, mask.astype(np.uint8))
-
-
-def support_overlay(support: PageSupport) -> UInt8[np.ndarray, 'h w 3']:
-    """An example as it is shown: its foreground tinted, void in gray."""
-    return visualize.overlay(
-        support.image,
-        support.label == FOREGROUND,
-        visualize.TRUTH,
-        support.label == VOID,
-    )
-
-
-@contextlib.contextmanager
-def _plain_names(*paths):
-    """Errors name the files as the user knows them, and not where they were put."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        sentence = str(error)
-        for path in paths:
-            sentence = sentence.replace(str(path), Path(path).name)
-        raise ValueError(sentence) from error
-    except MemoryError as error:
-        raise ValueError(
-            f'there is not enough memory for {Path(paths[0]).name}: make it smaller'
-        ) from error
-
-
-def _check(path):
-    """Refuses what is no picture, and by the file's first bytes alone what is too large."""
-    try:
-        with Image.open(path, formats=formats.pictures()) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        raise ValueError(
-            f'{path} has too many pixels: {MOST_PIXELS // 10**6} million are the most'
-        ) from None
-    except Exception:
-        raise ValueError(
-            f'{path} is not a picture of a known format ({", ".join(formats.pictures())}), or damaged'
-        ) from None
-    if width * height > MOST_PIXELS:
-        raise ValueError(
-            f'{path} has {width} x {height} pixels: {MOST_PIXELS // 10**6} million are the most'
-        )
-
-
-def _smaller(array, method):
-    """The array with its longer side at most `SIDE` pixels."""
-    height, width = array.shape[:2]
-    shrink = SIDE / max(height, width)
-    if shrink >= 1:
-        return array
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    return np.asarray(Image.fromarray(array).resize(size, method))
 
 
 def _names(pictures):

@@ -7,8 +7,9 @@ import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ def start(
     folder: Path | None = None,
     max_storage: int = 4000,
     allowed: Sequence[str] = (),
+    view: Mapping[str, Any] | None = None,
 ) -> None:
     """Serve the page of a trained run until the program is stopped.
 
@@ -39,6 +41,7 @@ def start(
       folder: for uploads; None: a temporary one.
       max_storage: MB of all uploads; one visitor may use a quarter.
       allowed: more names that the page goes by.
+      view: size, fit, tiles and absent_below, see `Segmenter`.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
@@ -61,14 +64,15 @@ def start(
         os.environ |= dict.fromkeys(('GRADIO_TEMP_DIR', 'HF_HOME', 'MPLCONFIGDIR'), str(uploads))
         os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
         tempfile.tempdir = str(uploads)
-        from simpropnet_jax.app import page
+        from simpropnet_jax.app import about, page, serve
         from simpropnet_jax.inference import Segmenter
 
-        page.check_free(host, port)
-        segmenter = Segmenter.from_checkpoint(run, which)
+        serve.check_free(host, port)
+        segmenter = Segmenter.from_checkpoint(run, which, **(view or {}))
         _compile(segmenter)
         storage = Storage(uploads, max_storage * 2**20)
-        page.serve(segmenter, host, port, max_upload, storage, allowed)
+        built = page.build(segmenter, about.trained_on(run))
+        serve.serve(built, host, port, max_upload, storage, allowed)
 
 
 def _compile(segmenter):

@@ -87,7 +87,7 @@ def _locked_folder() -> tuple[Path, int]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Delete the folders of this user whose programs do not run any more: nobody holds their lock."""
+    """Delete this user's folders that ended programs left behind: no process holds their lock."""
     for folder in parent.glob(f'{PREFIX}*'):
         with contextlib.suppress(
             OSError

@@ -128,4 +128,10 @@ def _resnet(backbone, depths, **fields) -> ResNet:
             f'{backbone.source} has stages of {backbone.depths} blocks, but the named feature network needs '
             f'{depths}: name the matching network'
         )
-    return ResNet(CONVENTIONS[backbone.convention].stride_on, backbone.width, depths, **fields)
+    return ResNet(
+        CONVENTIONS[backbone.convention].stride_on,
+        backbone.width,
+        depths,
+        deep_stem=backbone.deep_stem,
+        **fields,
+    )

@@ -89,6 +89,7 @@ class ResNet(nn.Module):
     strides: tuple[int, ...] = STRIDES  # of the first block of each stage
     dilations: tuple[int, ...] = DILATIONS  # of all 3x3 convolutions of each stage
     dtype: DTypeLike = jnp.float32
+    deep_stem: bool = False  # three 3x3 convolutions in place of one of 7x7
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b h w 3']) -> dict[str, Float[Array, 'b _ _ _']]:
@@ -96,7 +97,7 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"stride_on must be '1x1' (Keras' weights) or '3x3' (torchvision's), got {self.stride_on!r}"
             )
-        x = nn.relu(BackboneConv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x))
+        x = self._stem(x)
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         features = {}
         for i, depth in enumerate(self.depths):
@@ -112,6 +113,13 @@ class ResNet(nn.Module):
                 )(x)
             features[STAGES[i]] = x
         return features
+
+    def _stem(self, x: Float[Array, 'b h w 3']) -> Float[Array, 'b h2 w2 c']:
+        if not self.deep_stem:
+            return nn.relu(BackboneConv(self.width, 7, 2, dtype=self.dtype, name='conv1')(x))
+        x = nn.relu(BackboneConv(self.width, 3, 2, dtype=self.dtype, name='conv1')(x))
+        x = nn.relu(BackboneConv(self.width, 3, dtype=self.dtype, name='stem2')(x))
+        return nn.relu(BackboneConv(2 * self.width, 3, dtype=self.dtype, name='stem3')(x))
 
 
 def parameter_shapes(**fields) -> dict:

@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from simpropnet_jax.backbones.resnet import BackboneConv
-from simpropnet_jax.backbones.weights import Backbone, download, read_weights, sha256
+from simpropnet_jax.backbones.weight_files import read_weights, sha256
+from simpropnet_jax.backbones.weights import Backbone, download
 from simpropnet_jax.ops.bias import add_bias
 from simpropnet_jax.ops.convolve_gpu import LAYOUT
 
@@ -115,6 +116,11 @@ class FullyConnected(nn.Module):
         bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
         x = jax.lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=LAYOUT)
         return add_bias(x, bias, self.dtype)
+
+
+def load_network(path: str | Path, network: VGG16, fully_connected: int = 0) -> Backbone:
+    """Load weights for this VGG-16, with its classifier if it has fully connected layers; see `load_vgg16`."""
+    return load_vgg16(path, network.width, classifier=fully_connected > 0)
 
 
 def load_vgg16(path: str | Path, width: int = 64, classifier: bool = False) -> Backbone:

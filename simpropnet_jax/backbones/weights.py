@@ -4,7 +4,6 @@ Each source has its convention (normalise.CONVENTIONS). Its name travels with th
 normalised and the network strides in the way the weights were trained.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from flax import traverse_util
 
 from simpropnet_jax.backbones.normalise import get_convention
 from simpropnet_jax.backbones.resnet import DEPTHS, STAGES, parameter_shapes
+from simpropnet_jax.backbones.weight_files import read_weights, sha256
 from simpropnet_jax.runtime.download import Remote, fetch
 
 DEPTHS_50, DEPTHS_101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -37,7 +37,7 @@ KERAS_FILES = {
 class Backbone:
     """Weights and what is needed to use them."""
 
-    params: dict  # nested, float32 numpy, as the 'params' of ResNet or VGG16
+    params: dict  # nested, float32 numpy, as the 'params' of ResNet, VGG16 or ViT
     convention: str  # key of normalise.CONVENTIONS
     source: str  # file name and sha256, for checkpoints and result files
 
@@ -47,9 +47,19 @@ class Backbone:
         return 'conv1_1' in self.params
 
     @property
+    def resnet(self) -> bool:
+        """Whether they are a ResNet's."""
+        return 'layer1_0' in self.params
+
+    @property
     def width(self) -> int:
-        """Filters of the first layer."""
+        """Filters of the first layer of a ResNet or VGG-16."""
         return self.params['conv1_1' if self.vgg else 'conv1']['kernel'].shape[-1]
+
+    @property
+    def deep_stem(self) -> bool:
+        """Whether a ResNet begins with three 3x3 convolutions."""
+        return 'stem3' in self.params
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -81,6 +91,8 @@ def _keras_names(place: str) -> tuple[str, str]:
 
 
 def _torchvision_names(place: str) -> tuple[str, str]:
+    if place in ('stem2', 'stem3'):
+        return f'conv{place[-1]}', f'bn{place[-1]}'
     place = re.sub(r'^(layer\d)_(\d+)/', r'\1.\2.', place)
     if place.endswith('downsample'):
         return f'{place}.0', f'{place}.1'
@@ -109,8 +121,17 @@ TORCHVISION = _Layout(
 )
 
 
+def load_resnet(path: str | os.PathLike, network, fully_connected: int = 0) -> Backbone:
+    """Load weights for this ResNet; see `load_backbone`."""
+    del fully_connected  # of a VGG-16
+    return load_backbone(path, network.width, network.depths, network.deep_stem)
+
+
 def load_backbone(
-    path: str | os.PathLike, width: int = 64, depths: tuple[int, ...] = DEPTHS
+    path: str | os.PathLike,
+    width: int = 64,
+    depths: tuple[int, ...] = DEPTHS,
+    deep_stem: bool = False,
 ) -> Backbone:
     """Load ResNet weights from a file or from Keras' download: ResNet-50 up to layer3, or as `depths` says.
 
@@ -120,6 +141,7 @@ def load_backbone(
         hash).
       width: filters of the stem, 64 in every published file.
       depths: blocks of layer1, layer2, ...; entries of later stages are ignored.
+      deep_stem: whether it begins with three 3x3 convolutions, as resnet50_v2.pth of PFENet and others.
 
     Raises:
       FileNotFoundError: no such file.
@@ -130,9 +152,24 @@ def load_backbone(
     """
     path = download(*_keras_file(depths)) if str(path) == 'keras' else Path(path)
     entries, convention = read_weights(path, 'backbone')
+    _check_stem(entries, deep_stem, path)
     layout = {layout.convention: layout for layout in (_KERAS, TORCHVISION)}[convention]
-    params = fold(entries, layout, width, path, depths)
+    params = fold(entries, layout, width, path, depths, deep_stem)
     return Backbone(params, convention, f'{path.name} sha256:{sha256(path)}')
+
+
+def _check_stem(entries, deep_stem: bool, path: Path) -> None:
+    """Refuse weights of another stem, which would only be called incomplete."""
+    found = 'conv3.weight' in entries
+    if found and not deep_stem:
+        raise ValueError(
+            f'{path} has a deep stem, of three 3x3 convolutions: add the word deep_stem to --config, as in '
+            'simpropnet:fold=2,deep_stem'
+        )
+    if deep_stem and not found:
+        raise ValueError(
+            f'{path} has no deep stem, of three 3x3 convolutions: leave out the word deep_stem'
+        )
 
 
 def _keras_file(depths) -> tuple[str, str]:
@@ -157,102 +194,19 @@ def download(url: str, md5: str) -> Path:
         ) from error
 
 
-def read_weights(path: Path, of: str) -> tuple[dict[str, np.ndarray], str]:
-    """Return the arrays of a Keras or torchvision file by their names there, and the convention of the weights.
-
-    Args:
-      of: the network, for error messages.
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: the file is of another kind, or damaged.
-      ImportError: the library that reads this kind of file is not installed.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'{of} weights not found: {path} '
-            "(give a Keras .h5, a torchvision .pth or .safetensors, or 'keras' to download them)"
-        )
-    readers = {
-        '.h5': ('keras', read_h5),
-        '.hdf5': ('keras', read_h5),
-        '.pth': ('torchvision', read_pth),
-        '.safetensors': ('torchvision', read_safetensors),
-    }
-    if path.suffix not in readers:
-        raise ValueError(f'{of} weights must end in {", ".join(readers)}, got {path}')
-    convention, read = readers[path.suffix]
-    return read(path), convention
-
-
-def read_h5(path: Path) -> dict[str, np.ndarray]:
-    """Return arrays by 'layer/array', from layouts with and without `model_weights` around the layers."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(f'reading {path} needs h5py: pip install h5py') from error
-    entries = {}
-    try:
-        file = h5py.File(path, 'r')
-    except OSError as error:
-        raise ValueError(
-            f'{path} is not a readable HDF5 file ({error}); download it again'
-        ) from error
-    with file:
-        for layer, group in file.get('model_weights', file).items():
-
-            def collect(name, item, layer=layer):
-                if isinstance(item, h5py.Dataset):
-                    entries[f'{layer}/{name.split("/")[-1].removesuffix(":0")}'] = item[()]
-
-            group.visititems(collect)
-    return entries
-
-
-def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """Read the state dict of a .pth file as torchvision publishes it, by name."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f'reading {path} needs PyTorch: pip install torch, or give the same weights as .safetensors'
-        ) from error
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        return {name: tensor.numpy() for name, tensor in state.items()}
-    except (
-        Exception
-    ) as error:  # zip, pickle and attribute errors alike: the file is not a state dict
-        reason = str(error).split('\n')[0]
-        raise ValueError(
-            f'{path} is not a state dict as torchvision publishes them ({reason})'
-        ) from error
-
-
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a .safetensors file, by name."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise ImportError(f'reading {path} needs safetensors: pip install safetensors') from error
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f'{path} is not a readable safetensors file ({error}); download it again'
-        ) from error
-
-
 def fold(
     entries: dict[str, np.ndarray],
     layout: _Layout,
     width: int,
     path: Path,
     depths: tuple[int, ...] = DEPTHS,
+    deep_stem: bool = False,
 ) -> dict:
     """Return ResNet's params from the file's entries; each must be known, present and of the right shape."""
     convention = get_convention(layout.convention)
-    shapes = parameter_shapes(stride_on=convention.stride_on, width=width, depths=depths)
+    shapes = parameter_shapes(
+        stride_on=convention.stride_on, width=width, depths=depths, deep_stem=deep_stem
+    )
     shapes = traverse_util.flatten_dict(shapes, sep='/')
     left = {name for name in entries if not re.fullmatch(layout.unused, name)}
     network = f'ResNet-{101 if 23 in depths else 50} of {layout.convention}'
@@ -288,9 +242,3 @@ def fold(
             f'{path} has an entry {min(left)} that a {network} does not have ({len(left)} such entries)'
         )
     return traverse_util.unflatten_dict(params, sep='/')
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()

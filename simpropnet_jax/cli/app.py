@@ -12,13 +12,14 @@ people may use it at once: each has their own examples and pictures, and the net
 
 from pathlib import Path
 
-from simpropnet_jax.cli import run_folder
+from simpropnet_jax.cli import run_folder, view_flags
 from simpropnet_jax.config import command_line
 
 
 def add_arguments(parser: command_line.Parser) -> None:
     """Add the command's flags."""
     run_folder.add_checkpoint(parser)
+    view_flags.add(parser)
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen at (default: this machine alone)'
     )
@@ -62,4 +63,5 @@ def main(args) -> None:
         args.folder,
         args.max_storage,
         args.allow_host,
+        view_flags.options(args),
     )

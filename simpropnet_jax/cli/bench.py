@@ -24,7 +24,7 @@ def add_arguments(parser: command_line.Parser) -> None:
 
 
 def main(args) -> None:
-    """List the benchmarks, or run one in a process of its own."""
+    """List the benchmarks, or run one in a separate process."""
     folder = recipes.PACKAGE.parent / 'benchmarks'
     if not folder.is_dir():
         raise FileNotFoundError(

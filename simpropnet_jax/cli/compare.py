@@ -3,8 +3,8 @@
     simpropnet compare runs/canet2/eval/A.json runs/fold2/eval/B.json
     simpropnet compare A.json B.json --shot 5 --label_size own
 
-Both results must be of the same episodes. Query images are drawn again and again, with replacement, as many as there
-are. An image brings all its episodes, of every class and seed, with both methods' counts. Each time mIoU is computed
+Both results must be of the same episodes. Query images are resampled many times with replacement, to the same
+number. An image brings all its episodes, of every class and seed, with both methods' counts. Each time mIoU is computed
 for A and for B. The interval holds the middle 95 % of their differences; if it holds 0, the result is undecided. A draw
 that leaves a class without a pixel is repeated. Numbers are percent. mIoU is the mean over the classes of (sum of
 intersections / sum of unions), and over the seeds, as in the result files.

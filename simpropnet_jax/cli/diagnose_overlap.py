@@ -10,7 +10,7 @@ left out:
 
   FN overlap   IoU of G without P and G without D: what both miss, of what either misses
   FP overlap   IoU of P without G and D without G: what both take for the object, of what either does
-  mIoU gap     mIoU of D less that of P: "Prediction mIoU Gap" (Improved Similarity Propagation)
+  mIoU gap     mIoU of D minus mIoU of P: "Prediction mIoU Gap" (Improved Similarity Propagation)
   TP gap       share of G that D finds less the share that P finds: "overall gap in true prediction" (SimPropNet);
                both papers print the same numbers, which the first reading fits (D would have 78 to 79 %)
 

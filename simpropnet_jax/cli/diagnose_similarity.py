@@ -10,9 +10,9 @@ region mispredicted (missed or added, void left out),
     ratio = cos(Z^e(A), Z^e(B)) / cos(Z^g(A), Z^g(B))
 
 both papers find 0.87 +- 0.25 over 1,000 pairs for CANet, with VGG-16. (Improved Similarity Propagation says cosine;
-SimPropNet writes inner products, whose ratio would also tell how strong the features are.) Each image is predicted as
+SimPropNet writes inner products, which also depend on the norms of the features.) Each image is predicted as
 the query of its first episode with the class, in the first set that config.eval says. Pairs are drawn from these, the
-same number of each class, none twice. Masked averages are those of SG-One: features resized to the mask. A pair in
+same number of each class, none twice. Masked averages follow SG-One: features are resized to the mask. A pair in
 which an image has too few mispredicted pixels is skipped, and counted.
 """
 

@@ -1,10 +1,13 @@
-"""Writes the episodes of an evaluation to a JSON file: the same ones for every method, in any language.
+"""Writes the episodes of an evaluation to files: the same ones for every method, in any language.
 
     simpropnet episodes --config simpropnet:fold=2 --out fold2.json
+    simpropnet episodes --config simpropnet:fold=2 --out fold2      (a folder: images, masks of the supports, one JSON)
+    simpropnet episodes --config simpropnet --published --out episodes      (every protocol and fold, seeds 0 to 4)
     simpropnet episodes --config simpropnet:fold=2 --hpascal hpascal.json --out hard2.json
 
 --config.eval.protocol=hsnet draws them by the rules of that protocol. --config.eval.episodes_file=fold2.json evaluates
-on the file. It tells others what to segment; `simpropnet eval --predictions` scores their masks. --hpascal lists the
+on the file. It tells others what to segment; `simpropnet eval --predictions` scores their masks. A folder is for
+programs that cannot read the prepared data; it has everything but the truth of the queries. --hpascal lists the
 episodes of an H-PASCAL-5i file, from L0 to L7; `simpropnet hpascal eval --predictions` scores masks of these.
 """
 
@@ -19,14 +22,20 @@ def add_arguments(parser: command_line.Parser) -> None:
     parser.add_argument(
         '--out',
         required=True,
-        metavar='FILE.json',
-        help='file to write; its folder is created if missing',
+        metavar='FILE.json|DIR',
+        help='file to write; its folder is created if missing. Another ending: a folder for plain files',
     )
     parser.add_argument(
         '--hpascal',
         type=Path,
         metavar='FILE.json',
         help='file of `simpropnet hpascal build`: list its episodes',
+    )
+    parser.add_argument(
+        '--published',
+        action='store_true',
+        help='write a file for every protocol and fold of the data to the folder --out, with seeds 0 to 4, and their '
+        'hashes',
     )
     parser.add_argument(
         '--shot',
@@ -36,7 +45,21 @@ def add_arguments(parser: command_line.Parser) -> None:
 
 
 def main(args) -> None:
-    """Write the file."""
+    """Write the files."""
+    if args.published:
+        _write_published(args)
+        return
     from simpropnet_jax.evaluation.external.episode_list import list_episodes
 
     list_episodes(args.config, args.out, args.hpascal, args.shot)
+
+
+def _write_published(args) -> None:
+    from simpropnet_jax.evaluation.external.published import write_published
+    from simpropnet_jax.runtime.progress import ProgressBar
+
+    if args.hpascal or args.shot:
+        raise ValueError(
+            '--published writes the episodes of protocols: leave out --hpascal and --shot'
+        )
+    print(write_published(args.config, Path(args.out), ProgressBar()), end='')

@@ -55,6 +55,12 @@ def add_arguments(parser: command_line.Parser) -> None:
         '`simpropnet episodes` lists them) or by image (2007_000033.png, of class ids). The name of the folder is the '
         "method's name",
     )
+    parser.add_argument(
+        '--mask_threshold',
+        type=float,
+        metavar='T',
+        help='for --predictions that are probability maps: pixels of this value and above are the object (128 of 255)',
+    )
 
 
 def main(args) -> None:
@@ -63,6 +69,8 @@ def main(args) -> None:
 
     run = run_folder.given_run(args)
     hosts.start()
+    if args.mask_threshold is not None and args.predictions is None:
+        raise ValueError('--mask_threshold is for --predictions: give the folder of maps')
     if args.predictions is not None:
         _evaluate_predictions(args, run)
     elif args.protocols:
@@ -82,11 +90,13 @@ def _evaluate_predictions(args, run) -> None:
             '--predictions are scored as config.eval says: give neither --protocols nor --inputs'
         )
     config = run_folder.given_config(args, run.folder) or run_folder.stored(run.folder)
-    evaluate_predictions(config, run.folder, args.predictions, ProgressBar())
+    evaluate_predictions(
+        config, run.folder, args.predictions, ProgressBar(), threshold=args.mask_threshold
+    )
 
 
 def _evaluate_protocols(args, run) -> None:
-    from simpropnet_jax.episodes.protocols import OF_PAPERS
+    from simpropnet_jax.episodes.presets import of_papers
     from simpropnet_jax.evaluation.run import evaluate_protocols
 
     config = args.config
@@ -94,5 +104,7 @@ def _evaluate_protocols(args, run) -> None:
         config = run_folder.stored(run.folder)
         config.eval.update(episodes=0, seeds=(), label_size=0)  # the protocols' own, unless changed
         command_line.change(config, args.changes)
-    names = list(OF_PAPERS) if args.protocols == ['all'] else args.protocols
+    names = args.protocols
+    if names == ['all']:
+        names = list(of_papers((config or run_folder.stored(run.folder)).data.name))
     evaluate_protocols(config, run.folder, names, run.which, args.inputs)

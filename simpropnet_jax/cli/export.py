@@ -6,7 +6,7 @@
 encode, probe and decode are separate, so that a server looks at the examples once. JAX runs exported/*.jaxexport on
 CPU, CUDA and TPU. With --onnx, onnxruntime (which must be installed) runs exported/*.onnx. Each file holds its weights;
 the numbers of pictures and of examples are left open. exported/manifest.json has types, shapes and origin.
-docs/HOWTO.md, "Serve a model", has a server of a few lines.
+docs/how_to/export.md has a server of a few lines.
 """
 
 from pathlib import Path

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simpropnet_jax.config import command_line, field_help, recipes
+from simpropnet_jax.published import locate, table
+from simpropnet_jax.runtime import paths
 
 LIBRARIES = (
     'simpropnet-jax',
@@ -47,7 +49,8 @@ def main(args) -> None:
     for title, rows in (
         ('Versions', _versions()),
         ('Devices', _devices()),
-        (f'Prepared data in {args.data_dir}', _data(args.data_dir.expanduser())),
+        (f'Prepared data in {args.data_dir}', _data(paths.expanded(args.data_dir))),
+        ('Models', _models()),
         ('Recipes', [('folder', str(recipes.folder())), ('names', ', '.join(recipes.names()))]),
         ('Caches', _caches()),
     ):
@@ -94,9 +97,17 @@ def _data(folder: Path) -> list[tuple[str, str]]:
     return rows or [('nothing', '`simpropnet prepare` prepares data')]
 
 
+def _models() -> Iterator[tuple[str, str]]:
+    for name, source in table.MODELS.items():
+        try:
+            yield name, locate.describe(locate.find(name)) if source == table.BUNDLED else source
+        except (OSError, ValueError) as error:
+            yield name, str(error)
+
+
 def _caches() -> Iterator[tuple[str, str]]:
     said = os.environ.get('SIMPROPNET_CACHE')
-    folder = Path(said or '~/.cache/simpropnet_jax').expanduser()
+    folder = paths.cache()
     yield 'folder', f'{folder}{" (SIMPROPNET_CACHE)" if said else ""}'
     parts = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for part in parts:

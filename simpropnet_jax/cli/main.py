@@ -1,8 +1,8 @@
 """simpropnet: few-shot segmentation, from data to tables.
 
+    simpropnet segment --support cat.jpg cat.png --query photos --out masks      with the model of the package
     simpropnet train --config simpropnet:fold=2 --workdir runs/fold2
     simpropnet eval --workdir runs/fold2
-    simpropnet segment --checkpoint runs/fold2 --support cat.jpg cat.png --query photos --out masks
 
 `simpropnet COMMAND --help` explains a command.
 """
@@ -18,6 +18,8 @@ from simpropnet_jax.runtime import errors
 # Each command is a module of this folder, with _ in place of the space: `hpascal build` is hpascal_build.py.
 COMMANDS = {
     'prepare pascal5i': 'prepare PASCAL-5i, from nothing or from files that you have',
+    'prepare coco20i': 'prepare COCO-20i from the official archives or folders',
+    'prepare fss1000': 'prepare FSS-1000 from the released folder',
     'prepare folder': 'check your own images and masks, and prepare them to train and evaluate on',
     'prepare packed': 'pack prepared data into a few files that need no TensorFlow',
     'train': 'train a method',
@@ -25,16 +27,18 @@ COMMANDS = {
     'segment': 'segment your pictures from a few images with masks',
     'app': 'open a page in the browser that segments pictures',
     'export': 'write a trained method for servers and other programs',
+    'publish': 'write a trained method as a folder that others load by name',
     'masks': 'write the masks of an evaluation as PNG files',
     'sweep': 'train and evaluate several recipes, and compare them',
     'tables': 'print result files as tables',
     'compare': 'say whether one result is better than another',
     'report': 'write a folder of results as one page',
+    'board': 'write a leaderboard of results on the same episodes',
     'curves': 'draw validation scores over the training',
     'pictures similar': 'draw queries with supports of growing similarity',
     'pictures side_by_side': 'draw two methods on the same episodes',
     'pictures pairs': 'draw transformed pairs (TPC)',
-    'episodes': 'list the episodes of an evaluation in a JSON file',
+    'episodes': 'write the episodes of an evaluation to files, for other programs',
     'hpascal build': 'build H-PASCAL-5i',
     'hpascal eval': 'evaluate a method on H-PASCAL-5i',
     'hpascal table': 'print results on H-PASCAL-5i as one table',

@@ -2,9 +2,11 @@
 
 from simpropnet_jax.config import command_line
 
+NAMES = ('mask_value', 'mask_threshold', 'invert', 'crowds')
+
 
 def add(parser: command_line.Parser) -> None:
-    """Add --mask_value, --mask_threshold and --invert."""
+    """Add --mask_value, --mask_threshold, --invert and --crowds; see `options`."""
     parser.add_argument(
         '--mask_value',
         type=float,
@@ -22,3 +24,15 @@ def add(parser: command_line.Parser) -> None:
         action='store_true',
         help='swap object and background of every mask (black objects on white)',
     )
+    parser.add_argument(
+        '--crowds',
+        choices=('object', 'void'),
+        default='void',
+        help='what annotations with iscrowd 1 are (default: void). Datumaro, supervision and CVAT mark masks that way, '
+        'which are objects',
+    )
+
+
+def options(args) -> dict:
+    """Return the flags as arguments."""
+    return {name: getattr(args, name) for name in NAMES}

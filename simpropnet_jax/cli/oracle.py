@@ -15,7 +15,7 @@ from simpropnet_jax.config import command_line
 
 def add_arguments(parser: command_line.Parser) -> None:
     """Add the command's flags."""
-    run_folder.add_checkpoint(parser)
+    run_folder.add_checkpoint(parser, required=True)
     parser.add_argument(
         '--out',
         type=Path,
@@ -28,4 +28,5 @@ def main(args) -> None:
     """Evaluate, write the label maps and print the table."""
     from simpropnet_jax.evaluation.oracle import evaluate_run
 
-    evaluate_run(None, args.checkpoint.folder, args.checkpoint.which, args.out)
+    run, which = run_folder.with_results(args.checkpoint)
+    evaluate_run(None, run, which, args.out)

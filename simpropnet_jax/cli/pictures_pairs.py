@@ -1,10 +1,10 @@
-"""Draws transformed pairs: the training's supports, each beside what transformed-pair conditioning makes of it.
+"""Draws transformed pairs: the training's supports, each next to what transformed-pair conditioning makes of it.
 
     simpropnet pictures pairs --config simpropnet:fold=2 --out pairs.png
     simpropnet pictures pairs --config shapes --out pairs.png --config.tpc.rotation=90
 
 The first pairs show one transform of config.tpc each. The others show all of them as in a training, each with its
-probability. Masks are green; gray is void, where no loss is taken.
+probability. Masks are blue; gray is void, where no loss is taken.
 """
 
 from simpropnet_jax.cli import picture_flags

@@ -2,9 +2,9 @@
 
     simpropnet pictures side_by_side --checkpoint runs/canet2 runs/fold2 --out ab.jpg
 
-As Figure 5 of SimPropNet; a row for each novel class of the fold. Truth is green, predictions are red; IoU is that of
-the picture, at the network's input size. The best, median and worst episodes of one method are drawn by `simpropnet
-eval`, in RUN/figures/. Pictures in that folder come into the page of `simpropnet report`.
+As Figure 5 of SimPropNet; a row for each novel class of the fold. Truth is blue, predictions are orange; IoU is
+measured in the picture, at the network's input size. The best, median and worst episodes of one method are drawn by
+`simpropnet eval`, in RUN/figures/. Pictures in that folder come into the page of `simpropnet report`.
 """
 
 from simpropnet_jax.cli import picture_flags, run_folder

@@ -2,8 +2,9 @@
 
     simpropnet pictures similar --checkpoint runs/fold2 --out runs/fold2/figures/similar.jpg
 
-As Figure 4 of SimPropNet; a row for each novel class of the fold. Truth is green, predictions are red; IoU is that of
-the picture, at the network's input size. Pictures in RUN/figures/ come into the page of `simpropnet report`.
+As Figure 4 of SimPropNet; a row for each novel class of the fold. Truth is blue, predictions are orange; IoU is
+measured in the picture, at the network's input size. Pictures in RUN/figures/ come into the page of
+`simpropnet report`.
 """
 
 from simpropnet_jax.cli import picture_flags, predictor_flags, run_folder

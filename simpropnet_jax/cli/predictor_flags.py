@@ -67,15 +67,17 @@ def write_numbers(out: Path | None, record: dict[str, Any]) -> None:
     """Write a record as JSON, on the first host."""
     import jax
 
-    from simpropnet_jax.runtime import checkpoint
+    from simpropnet_jax.runtime import records
 
     if out is not None and jax.process_index() == 0:
-        checkpoint.write_json(out, record)
+        records.write(out, record)
 
 
 def _runs(args) -> tuple[list, str]:
     if args.checkpoint:
         return run_folder.of_one_kind(args.checkpoint)
+    if args.config is None and not args.predictions:
+        return run_folder.of_one_kind([run_folder.Checkpoint(None)])
     if args.config is None or not args.predictions:
         raise ValueError(
             'give --checkpoint RUN; or --config and --predictions, masks of any program'

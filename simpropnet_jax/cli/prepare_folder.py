@@ -3,18 +3,28 @@
     simpropnet prepare folder photos                       (checks, writes nothing)
     simpropnet prepare folder photos --out prepared
     simpropnet prepare folder photos --coco photos/instances.json --out prepared
+    simpropnet prepare folder photos --classes cat,dog --out prepared
 
-photos holds images/NAME.jpg (or any usual format) and masks/CLASS/NAME.png, at the size of the image as it is shown. An
-image may have masks of several classes. `simpropnet segment --help` says what a mask may be. --mask_value,
---mask_threshold and --invert say how to read masks with shades, ids or black objects. With --coco, the masks
-come from polygons and run lengths in COCO's JSON; iscrowd is void. photos may also hold:
+photos holds images/NAME.jpg (or any usual format) and masks, at the size of the image as it is shown:
+  masks/CLASS/NAME.png   a mask for each class. `simpropnet segment --help` says what a mask may be. --mask_value,
+                         --mask_threshold and --invert say how to read shades, ids or black objects
+  masks/NAME.png         with --classes: an index mask of all classes. --classes names them: cat,dog for 1 and 2;
+                         8=cat,15=person; or a file with such lines. 255 is void
+  --coco FILE ...        polygons and run lengths in COCO's JSON, as CVAT, Label Studio, Roboflow, supervision and
+                         Datumaro export it, or labelme's JSON; a folder means all JSON files in it. Without images/,
+                         the images of photos and its subfolders are used. They are found by file_name, whatever
+                         folders, URL, percent signs or upload prefix it has; the output says how. --crowds says what
+                         iscrowd means
+
+Files of annotations that are called train, val (valid) and test, or lie in folders called so, make the lists: train to
+train, the others to evaluate on. photos may also hold:
 
   train.txt, val.txt   names of images, one a line: which to train and which to evaluate on. Without them each class
                        gives a fifth (--val) of its images, and at least two, to val
   folds.json           [["cat", "dog"], ["car"]]: the classes that fold 0 holds out, the classes of fold 1, ... Without
                        it there is one fold, of all classes: train with --config.train.classes=all
 
-Where masks of several classes overlap, the one with the smaller area is on top. The command prints what is odd. If
+Where masks of several classes overlap, the smaller area is on top. The command prints what is odd. If
 something is wrong, nothing is written, and the exit status is 2.
 """
 
@@ -34,13 +44,20 @@ Prepared in {out}. Next:
 def add_arguments(parser: command_line.Parser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        'folder', type=Path, help='folder with images/, and masks/CLASS/ if there is no --coco'
+        'folder', type=Path, help='folder with images/, and masks/ if there is no --coco'
     )
     parser.add_argument(
         '--coco',
         type=Path,
+        nargs='+',
+        action='extend',
         metavar='FILE.json',
-        help="annotations in COCO's JSON, in place of masks/",
+        help="annotations in COCO's or labelme's JSON, or folders of them, in place of masks/",
+    )
+    parser.add_argument(
+        '--classes',
+        metavar='NAMES',
+        help='names of the classes in index masks, masks/NAME.png: cat,dog or 8=cat,15=person or a file',
     )
     mask_flags.add(parser)
     parser.add_argument(
@@ -75,9 +92,8 @@ def main(args) -> None:
         args.out,
         args.val,
         args.longest_side,
-        mask_value=args.mask_value,
-        mask_threshold=args.mask_threshold,
-        invert=args.invert,
+        classes=args.classes,
+        **mask_flags.options(args),
     )
     print(findings, end='')
     if findings.mistakes:

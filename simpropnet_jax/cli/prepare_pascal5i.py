@@ -16,7 +16,9 @@ Every image and label is checked, and so are the counts. --subset takes a part o
 
 from pathlib import Path
 
+from simpropnet_jax.cli import prepare_flags
 from simpropnet_jax.config import command_line
+from simpropnet_jax.runtime import paths
 
 
 def add_arguments(parser: command_line.Parser) -> None:
@@ -41,12 +43,7 @@ def add_arguments(parser: command_line.Parser) -> None:
     parser.add_argument(
         '--subset', action='store_true', help='take a part of the data, without checking counts'
     )
-    parser.add_argument(
-        '--data_dir',
-        required=True,
-        metavar='DIR',
-        help='folder for the prepared data; created if missing',
-    )
+    prepare_flags.add_data_dir(parser)
 
 
 def main(args) -> None:
@@ -77,4 +74,4 @@ def check(args) -> None:
 
 
 def _download_dir(args) -> Path:
-    return Path(args.download_dir or Path(args.data_dir, 'downloads')).expanduser()
+    return paths.expanded(args.download_dir or Path(args.data_dir, 'downloads'))

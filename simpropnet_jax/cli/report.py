@@ -2,9 +2,9 @@
 
     simpropnet report runs/ --out report/
 
-writes report/report.md, report/report.html and report/figures/, which need nothing else. The tables are those of both
+writes report/report.md, report/report.html and report/figures/, which need nothing else. The tables follow both
 papers: folds by method, the parts of SimPropNet (its Table 4), identical inputs, empty support masks, the partitions of
-H-PASCAL-5i, studies; one method under several protocols; and, beside the papers' numbers, what `simpropnet diagnose`
+H-PASCAL-5i, studies; one method under several protocols; and, next to the papers' numbers, what `simpropnet diagnose`
 wrote into the folder (--out runs/overlap.json). Results stand in one table only if they can be compared. Files that are
 damaged, or come from another program, are named at the end of the page.
 """

@@ -1,18 +1,27 @@
-"""Flags that name a trained run, the same ones in every command: --checkpoint RUN[@WHICH] and --workdir."""
+"""Flags that name trained weights, the same ones in every command: --checkpoint RUN[@WHICH] and --workdir."""
 
 import argparse
+import functools
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from simpropnet_jax.config import command_line
+from simpropnet_jax.published import header, locate, table
 from simpropnet_jax.runtime import paths
 
-WHICH = ('best', 'latest')
+WHICH = locate.WHICH
 CHECKPOINT = 'RUN[@WHICH]'
-HELP = 'run folder of `simpropnet train`, or its gs:// URL; @best (the default), @latest or @STEP choose its weights'
+HELP = (
+    'run folder of `simpropnet train`, or its gs:// URL; @best (the default), @latest or @STEP choose its weights. Or '
+    f'a published model: its folder or file, its name ({", ".join(table.MODELS)}), hf://owner/name@revision, or '
+    'https://HOST/FILE#sha256=HASH'
+)
+BUNDLED = f'{HELP} (default: {table.DEFAULT}, which comes with the package)'
+RESULTS = 'runs'  # the folder of the results of published models
 # Beginnings of the fields that may differ from those of the training: what --help of eval and others lists.
 MAY_DIFFER = (
     'data.dir',
@@ -34,16 +43,26 @@ class _Strict(argparse.Action):
         setattr(namespace, self.dest, True)
 
 
-class Checkpoint(NamedTuple):
-    """A trained run and which of its weights.
+@dataclass(frozen=True)
+class Checkpoint:
+    """Trained weights as they were typed: `folder, which = checkpoint`.
 
     Attributes:
-      folder: of the run.
+      name: run folder, published model, or address; None: the bundled model.
       which: 'best', 'latest' or a step.
     """
 
-    folder: paths.AnyPath
+    name: str | None
     which: str = 'best'
+
+    @functools.cached_property
+    def folder(self) -> paths.AnyPath:
+        """The run folder, or the folder or file of a published model; see `locate.find`, which may download it."""
+        return locate.find(self.name)
+
+    def __iter__(self) -> Iterator:
+        yield self.folder
+        yield self.which
 
 
 def checkpoint(text: str) -> Checkpoint:
@@ -53,13 +72,10 @@ def checkpoint(text: str) -> Checkpoint:
       argparse.ArgumentTypeError: another word stands after the @.
     """
     try:
-        folder, at, which = text.rpartition('@')
-        if at and (which in WHICH or which.isdecimal()):
-            return Checkpoint(paths.parse(folder), which)
-        whole = paths.parse(text)
-        if at and not whole.exists() and '/' not in which:
-            raise ValueError(f'after {folder}@ must come best, latest or a step, got {which!r}')
-        return Checkpoint(whole)
+        name, which = locate.split(text)
+        if not locate.is_address(name):
+            paths.parse(name)
+        return Checkpoint(name, which)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -86,10 +102,15 @@ def folder(text: str) -> paths.AnyPath:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def add_checkpoint(parser: command_line.Parser, help: str = HELP) -> None:
-    """Add --checkpoint RUN[@WHICH]."""
+def add_checkpoint(parser: command_line.Parser, required: bool = False) -> None:
+    """Add --checkpoint RUN[@WHICH]; if it is not required, the bundled model is the default."""
     parser.add_argument(
-        '--checkpoint', type=checkpoint, required=True, metavar=CHECKPOINT, help=help
+        '--checkpoint',
+        type=checkpoint,
+        required=required,
+        default=None if required else Checkpoint(None),
+        metavar=CHECKPOINT,
+        help=HELP if required else BUNDLED,
     )
     _add_strict(parser)
 
@@ -123,31 +144,38 @@ def of_one_kind(checkpoints: Sequence[Checkpoint]) -> tuple[list[paths.AnyPath],
 
 
 def add_run(parser: command_line.Parser, results: str) -> None:
-    """Add --checkpoint and --workdir, of which one is needed; see `given_run`.
+    """Add --checkpoint and --workdir; see `given_run`.
 
     Args:
       results: what goes into the folder.
     """
-    parser.add_argument('--checkpoint', type=checkpoint, metavar=CHECKPOINT, help=HELP)
+    parser.add_argument('--checkpoint', type=checkpoint, metavar=CHECKPOINT, help=BUNDLED)
     _add_strict(parser)
     parser.add_argument(
         '--workdir',
         type=folder,
         metavar='DIR',
-        help=f'run folder; {results}. The same as --checkpoint DIR@best. Give one of the two',
+        help=f'run folder; {results}. The same as --checkpoint DIR@best. Give one of the two; with a published model, '
+        f'it names another folder for the results (default: {RESULTS}/NAME)',
     )
 
 
 def given_run(args: argparse.Namespace) -> Checkpoint:
-    """Return the run that --checkpoint and --workdir name.
+    """Return the run that --checkpoint and --workdir name; the bundled model if neither is given.
+
+    A published model is copied to a folder of its own, because results go there.
 
     Raises:
-      ValueError: neither is given, or they name different folders.
+      ValueError: they name different folders, or --config or --predictions needs a folder.
     """
     if args.checkpoint is None and args.workdir is None:
-        raise ValueError('give --workdir DIR or --checkpoint RUN; --help says what they are')
+        if args.config is not None or getattr(args, 'predictions', None):
+            raise ValueError('give --workdir DIR or --checkpoint RUN; --help says what they are')
+        return with_results(Checkpoint(None))
     if args.checkpoint is None:
-        return Checkpoint(args.workdir)
+        return Checkpoint(os.fspath(args.workdir))
+    if header.of(args.checkpoint.folder):
+        return with_results(args.checkpoint, args.workdir)
     if args.workdir is not None and not _same(args.workdir, args.checkpoint.folder):
         hint = ''
         if str(args.checkpoint.folder) in WHICH or str(args.checkpoint.folder).isdecimal():
@@ -156,6 +184,26 @@ def given_run(args: argparse.Namespace) -> Checkpoint:
             f'--checkpoint {args.checkpoint.folder} and --workdir {args.workdir} name different folders{hint}'
         )
     return args.checkpoint
+
+
+def with_results(given: Checkpoint, workdir: paths.AnyPath | None = None) -> Checkpoint:
+    """Return a folder that results can go to: of a published model a copy, made once; a run folder itself.
+
+    Args:
+      workdir: folder of the copy; None: one of the model's name.
+    Raises:
+      ValueError: the folder has other weights.
+    """
+    file = header.of(given.folder)
+    if file is None:
+        return given
+    to = workdir or Path(RESULTS) / header.read_about(file)['name']
+    if paths.is_url(to):
+        raise ValueError(
+            f'--workdir must be a folder on this machine for a published model, got {to}'
+        )
+    header.copy(file, to)
+    return Checkpoint(os.fspath(to), given.which)
 
 
 def given_config(args: argparse.Namespace, run: paths.AnyPath) -> ConfigDict | None:

@@ -19,17 +19,17 @@ Named rows are compared with the row that they change, by a paired bootstrap ove
                    SimPropNet, with the cycle, with both; CANet with five supports, averaged or weighed by attention
     methods        all methods that both papers compare, and the training-free prototype
     cycles         the cycle and the transformed pairs on PANet and AMP
-    readings       nine readings of SimPropNet's Eq. 3 (docs/CHOICES.md); use --recipe cpu --config.select.on=base_val
+    readings       nine readings of SimPropNet's Eq. 3; use --recipe cpu --config.select.on=base_val
 
 Other rows are recipes with words and fields: simpropnet:fold=1,seed=2,model.fbaf_activation=relu,epochs=60, or your own
-mine.py:fold=1. They have no verdict. Their words and fields come after those of all rows.
+mine.py:fold=1. They have no verdict. Their words and fields come after the shared ones.
 
 With --seeds 3 each row is trained three times. The table has the mean and the standard deviation over trainings, and
 the interval of a difference covers query images and trainings.
 
 With --recipe cpu, --config.train.steps=N or --epochs N all rows train equally long. Without, each method has its
 paper's recipe: CANet 200 epochs in batches of 4, SimPropNet 180 in batches of 8; conditioning adds 30 epochs before, or
-10 after. The second paper's batch and rate are CANet's, whose rate_factor is 10; SimPropNet's is 1:
+10 after. The second paper's batch and rate are CANet's. CANet's rate_factor is 10, SimPropNet's is 1:
 
     --rows canet,crc,tpc,crc_tpc,tpc_mixed,tpc_after --config.train.batch=24 --config.train.learning_rate=2.5e-5
     --rows simpropnet,simpropnet_crc,simpropnet_crc_tpc --config.train.batch=24 --config.train.learning_rate=2.5e-4

@@ -2,9 +2,9 @@
 
     simpropnet tables runs/*/eval/*.json
 
-Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The 95 % interval is that of mIoU
+Numbers are percent; ± is the standard deviation over the seeds' sets of episodes. The 95 % interval is of mIoU
 over other query images of the same classes: see `simpropnet compare`. Results of several kinds (protocol, data, void
-rule, inputs, number of episodes) stand in tables of their own.
+rule, inputs, number of episodes) stand in separate tables.
 """
 
 from simpropnet_jax.config import command_line

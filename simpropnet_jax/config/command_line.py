@@ -13,13 +13,12 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from ml_collections import ConfigDict
 
 from simpropnet_jax.config import field_help, recipes
-from simpropnet_jax.runtime import errors
+from simpropnet_jax.runtime import errors, paths
 
 # TensorFlow only decodes and writes here: no start-up notes.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -46,7 +45,7 @@ class Command(Protocol):
 
 
 class Script:
-    """A command that is not a module: a benchmark, whose `main` takes more than flags."""
+    """A command that is not a module: a benchmark with a `main` that takes more than flags."""
 
     def __init__(
         self,
@@ -63,9 +62,9 @@ class Shown(NamedTuple):
     """The config fields that --help lists.
 
     Attributes:
-      recipe: whose fields are listed where --config is not given.
+      recipe: --help lists its fields if --config is not given.
       only: beginnings of the fields that are listed then.
-      default: whether the recipe is taken where --config is not given.
+      default: whether the recipe is used if --config is not given.
     """
 
     recipe: str
@@ -153,10 +152,10 @@ def add_config(
 
     Args:
       required: whether --config must be given.
-      default: the recipe where it is not given.
-      shown: the recipe whose fields --help lists where none is given and there is no default.
+      default: the recipe if --config is not given.
+      shown: --help lists its fields if no recipe is given and there is no default.
       only: beginnings of the fields that --help lists then.
-      help: what the recipe is for, where that is not obvious.
+      help: what the recipe is for, if not obvious.
     """
     words = 'recipe and, after a colon, its words: simpropnet:fold=2,cpu, or the path of your own .py file'
     parser.add_argument(
@@ -260,7 +259,7 @@ def guarded(main: Callable[[], None], verbose: bool = False) -> None:
 
 
 def show_log(verbose: bool = False) -> None:
-    """Show the package's own messages, with the time; other libraries' only where they warn."""
+    """Show the package's own messages with the time, and only the warnings of other libraries."""
     logging.getLogger('absl').setLevel(logging.DEBUG if verbose else logging.WARNING)
     package = logging.getLogger('simpropnet_jax')
     package.setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -272,12 +271,11 @@ def show_log(verbose: bool = False) -> None:
 
 
 def _keep_compiled() -> None:
-    """Keep on disk what takes long to compile, in JAX's own folder for it where one is named."""
+    """Keep compiled code on disk, in JAX's own cache folder if one is set."""
     import jax
 
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-        cache = Path(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax').expanduser()
-        jax.config.update('jax_compilation_cache_dir', str(cache / 'compiled'))
+        jax.config.update('jax_compilation_cache_dir', str(paths.cache() / 'compiled'))
     if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
         # Many programs take less than JAX's default of one second.
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)

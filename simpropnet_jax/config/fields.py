@@ -8,6 +8,7 @@ that they have in the recipe. So a new method needs no entry here.
 from typing import Any, NamedTuple
 
 from simpropnet_jax.backbones.conventions import CONVENTIONS
+from simpropnet_jax.backbones.registry import ENCODERS
 from simpropnet_jax.config.allowed import (
     AMOUNT,
     ANY,
@@ -22,7 +23,7 @@ from simpropnet_jax.config.allowed import (
     number,
     one_of,
 )
-from simpropnet_jax.datasets.options import TINY_RULES, TRAINING_LISTS
+from simpropnet_jax.datasets.options import FOLDS, TINY_RULES, TRAINING_LISTS
 from simpropnet_jax.episodes.options import BACKENDS, ORDERS, RESIDENCY
 from simpropnet_jax.episodes.presets import PRESETS
 
@@ -57,7 +58,13 @@ DATA = {
     'name': Field(
         'pascal5i/sbd',
         ANY,
-        'pascal5i/sbd, /aug or /subset (prepared), shapes5i (built in), folder (your own images)',
+        'pascal5i/sbd, /aug or /subset, coco20i/complete, fss1000/complete, shapes5i, folder',
+    ),
+    'folds': Field(
+        'own',
+        one_of(*FOLDS),
+        "'own'; COCO-20i: 'blocks' of 20 classes (PANet); PASCAL-5i: 'coco', unseen in COCO-20i",
+        before='own',
     ),
     'dir': Field(
         '~/tensorflow_datasets',
@@ -99,32 +106,47 @@ DATA = {
 # `common.base` gives these to every method; `name` is checked against the registry when the method is built.
 MODEL = {
     'name': Field('', ANY, 'method; the other fields of model are its own'),
+    'encoder': Field(
+        'resnet50',
+        Rule(lambda value: value in ENCODERS, f'an encoder: {", ".join(ENCODERS)}'),
+        'backbone, see backbones/registry.py; the word encoder=NAME also sets what depends on it',
+        before='resnet50',
+    ),
+    'levels': Field(
+        (),
+        Rule(
+            lambda value: all(isinstance(item, str) for item in value),
+            "names of levels, such as ('block9', 'block12')",
+        ),
+        "levels of the encoder that are concatenated; (): layer2 and layer3, or a ViT's blocks 9 and 12",
+        before=(),
+    ),
     'weights': Field(
         'keras',
         ANY,
-        "backbone: 'keras' (ImageNet, download), .h5, .pth, .safetensors; a run; '': random",
+        "backbone: 'keras', 'download' (ImageNet), .h5, .pth, .safetensors; a run; '': random",
     ),
     'convention': Field(
         'auto',
         one_of('auto', *CONVENTIONS),
         "input and strides of the backbone; 'auto': as its weights; 'canet': as CANet's code",
     ),
-    'width': Field(64, POSITIVE, "filters of the backbone's first layer"),
+    'width': Field(64, POSITIVE, "filters of the backbone's first layer; of a ViT: of a head"),
     'dtype': Field(
         'float32',
-        one_of('float32', 'bfloat16'),
-        "type of the computation: 'float32', or 'bfloat16' on accelerators; parameters: float32",
+        one_of('auto', 'float32', 'bfloat16'),
+        "type of the computation; 'auto': the faster one on this machine; parameters: float32",
     ),
 }
 
 # Rules of fields that a method's recipe declares. A field without a rule here keeps its type.
 METHOD_RULES = {
     'trained': ANY,
-    'encoder': one_of('resnet50', 'vgg16'),
     'depths': Rule(
         lambda value: len(value) in (3, 4) and each(POSITIVE).holds(value),
         'three or four whole numbers, 1 or more',
     ),
+    'deep_stem': FLAG,
     'features': POSITIVE,
     'dropout': number(0, 0.99, whole=False),
     'fbaf': FLAG,
@@ -151,7 +173,7 @@ TRAIN = {
     'classes': Field(
         'base',
         one_of('base', 'all'),
-        "classes to train on: 'base' (of the fold), 'all' (supervised oracle; your own images)",
+        "classes to train on: 'base' (of the fold), 'all' (for use, or a supervised oracle)",
         before='base',
     ),
     'sampling': Field(

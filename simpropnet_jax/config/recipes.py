@@ -1,7 +1,7 @@
 """Recipes: the config files that come with the package, and the user's own.
 
 A recipe is a Python file with a function `get_config(words)`. The recipes of the package lie in configs/ at the top of
-a checkout; an installed package carries the same files beside this module's parent.
+a checkout; an installed package carries the same files next to this module's parent.
 """
 
 import difflib
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
+
+from simpropnet_jax.runtime import paths
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -76,7 +78,7 @@ def find(name: str) -> Path:
     Raises:
       ValueError: there is none.
     """
-    path = Path(name).expanduser()
+    path = paths.expanded(name)
     if not name.endswith('.py') and path.name == name:
         if name not in names():
             near = difflib.get_close_matches(name, names(), n=1)

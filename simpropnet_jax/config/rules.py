@@ -8,9 +8,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from simpropnet_jax.backbones import registry
 from simpropnet_jax.config.allowed import ANY, PLAIN, Rule, each, number, one_of
 from simpropnet_jax.config.fields import FIELDS, NAMES, SECTIONS, rule_of, values_before
-from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.datasets import declared
+from simpropnet_jax.published import header
+from simpropnet_jax.runtime import records
 from simpropnet_jax.runtime.paths import AnyPath
 
 __all__ = [
@@ -72,13 +75,13 @@ def validate(config: ConfigDict, devices: int, hosts: int = 1) -> None:
             raise ValueError(unknown_field(name, NAMES))
         if not rule.holds(value):
             raise ValueError(f'config.{name} must be {rule.allowed}, got {value!r}')
-    if config.data.name != 'folder':  # the folds of a folder are known when it is opened
-        novel_classes(config.fold)
+    declared.check_fold(config.data.name, config.data.folds, config.fold)
     if config.model.get('shots') == 'attention' and config.train.shot == 1:
         raise ValueError(
             "config.model.shots='attention' learns nothing from one support. Set config.train.shot to 2 or more, or "
             "use 'average'"
         )
+    _check_sizes(config)
     if config.train.crc and config.train.alignment:
         raise ValueError(
             'config.train.crc and config.train.alignment are the same cycle, with a soft and with a hard mask. Set one '
@@ -125,7 +128,7 @@ def plain(config: ConfigDict) -> dict:
 
 
 def load(path: AnyPath) -> ConfigDict:
-    """Read a config that `plain` and `checkpoint.write_json` wrote: lists become tuples.
+    """Read a config that `plain` and `records.write` wrote: lists become tuples.
 
     Fields that are newer than the file get the values that older runs were trained with (`Field.before`).
 
@@ -133,21 +136,32 @@ def load(path: AnyPath) -> ConfigDict:
       ValueError: the file is not JSON, or a field is missing or has a value that it cannot have; names the field.
     """
     try:
-        stored = _with_tuples(json.loads(path.read_text()))
-    except (ValueError, RecursionError) as error:  # also where it is not UTF-8
-        raise ValueError(f'{path} is damaged ({error}). {RECREATE}') from error
+        stored = _with_tuples(_stored(path))
+    except RecursionError as error:
+        raise ValueError(f'{path} is damaged: it is nested too deeply. {RECREATE}') from error
+    told = stored.pop(records.CHECKSUM, None) if isinstance(stored, dict) else None
     if not isinstance(stored, dict):
         raise ValueError(
             f'{path} is damaged: it must be a JSON object of sections, got {_short(stored)}. {RECREATE}'
         )
+    written = {**stored, records.CHECKSUM: told}
     for section in SECTIONS:
         added = values_before(section)
-        if added and isinstance(stored.get(section, {}), dict):
+        older = {} if section != 'model' else None  # no run is older than its method
+        if added and isinstance(stored.get(section, older), dict):
             stored[section] = {**added, **stored.get(section, {})}
     problem = _problem(stored)
     if problem:
         raise ValueError(f'{path} is damaged: {problem}. {RECREATE}')
-    return ConfigDict(stored)
+    records.verify(written, path, RECREATE)
+    return ConfigDict(stored | {'model': _named_encoder(stored['model'])})
+
+
+def _stored(path: AnyPath) -> Any:
+    """Return a stored config as JSON data; also of a published model's file."""
+    if path.suffix == header.ENDING:
+        return header.read_config(path)
+    return records.parse(path, RECREATE)
 
 
 def _problem(stored: dict) -> str:
@@ -228,14 +242,18 @@ def check_same_run(
       ValueError: names each field that differs, with both values, and says what to do.
     """
     now, before = dict(fields(config)), dict(fields(stored))
-    if now.get('model.convention') == 'auto':
-        now['model.convention'] = before.get('model.convention')
+    for name in ('model.convention', 'model.dtype'):
+        if now.get(name) == 'auto':
+            now[name] = before.get(name)
     fixed = _why_length_is_fixed(now)
     free = FREE if fixed else (*FREE, *LENGTH)
     if evaluates:
         free = (*free, *FREE_IN_EVALUATION)
+        free = (*free, *_free_of_published(stored, workdir))
     if now.get('train.shot') == 1:  # one support is combined with nothing
         free = (*free, 'model.shots')
+    if evaluates:
+        _check_unseen(now, before)
     differing = [
         name
         for name in sorted(now.keys() | before.keys())
@@ -255,6 +273,28 @@ def check_same_run(
     raise ValueError(f'{message}. Use a new --workdir or restore the old values')
 
 
+def _check_unseen(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Refuse to evaluate a training on COCO-20i on classes of PASCAL-5i that it has seen."""
+    sets = now['data.name'].partition('/')[0], before['data.name'].partition('/')[0]
+    unseen = now['data.folds'] == 'coco' and before['data.folds'] == declared.OWN
+    if sets == ('pascal5i', 'coco20i') and not unseen and before['train.classes'] == 'base':
+        raise ValueError(
+            f"config.data.folds must be 'coco' to evaluate a training on COCO-20i on {now['data.name']}, and 'own' in "
+            'the training: else the training has seen classes of the fold'
+        )
+
+
+def _free_of_published(stored: ConfigDict, workdir: AnyPath) -> tuple[str, ...]:
+    """Return what may differ where a published model is evaluated, which is not trained there.
+
+    Its classes are known as those of another fold only if it was trained on all of them.
+    """
+    if not header.of(workdir):
+        return ()
+    free = ('data.name', 'data.folds')
+    return (*free, 'fold') if stored.train.classes == 'all' else free
+
+
 def _why_length_is_fixed(now: dict[str, Any]) -> str:
     """Why a run cannot train for more or fewer steps than it was started for; '' if it can."""
     if now.get('train.poly_power'):
@@ -264,6 +304,35 @@ def _why_length_is_fixed(now: dict[str, Any]) -> str:
     if now.get('tpc.when') == 'after':
         return 'its transformed pairs follow after just these steps'
     return ''
+
+
+def _check_sizes(config: ConfigDict) -> None:
+    """Refuse images of which an encoder's patches do not cover all."""
+    encoder = config.model.get('encoder', 'resnet50')
+    grid = registry.find(encoder).grid
+    for section in ('train', 'eval'):
+        size = config[section].size
+        if grid.half_pixel and not grid.fits(size):
+            raise ValueError(
+                f'config.{section}.size must be {grid.sizes} for {encoder}, got {size}. Take '
+                f'{grid.nearest(size)}'
+            )
+
+
+def _named_encoder(model: dict) -> dict:
+    """Return a stored `config.model` with its encoder by name, where older runs have fields of a ResNet."""
+    model = dict(model)
+    if model.get('encoder') != 'resnet50':
+        return model
+    depths, deep = tuple(model.get('depths', ())), model.get('deep_stem') is True
+    if depths[:3] == registry.ENCODERS['resnet101'].fields['depths']:
+        model['encoder'] = 'resnet101'
+        if len(depths) == 3 and model.get('name') != 'deeplab':  # whose recipe has them
+            del model['depths']
+    if deep:
+        model['encoder'] += '_v2'
+        del model['deep_stem']
+    return model
 
 
 def _check_batch(batch: int, devices: int, hosts: int) -> None:
@@ -314,6 +383,7 @@ def stored_config(workdir: AnyPath) -> ConfigDict:
     Raises:
       ValueError: there is none, or it is damaged.
     """
-    if not (workdir / 'config.json').exists():
+    file = header.config_file(workdir)
+    if not file.exists():
         raise ValueError(f'{workdir} has no config.json. Train there first, or give --config')
-    return load(workdir / 'config.json')
+    return load(file)

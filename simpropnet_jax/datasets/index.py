@@ -13,6 +13,8 @@ import numpy as np
 from simpropnet_jax.datasets import folds
 from simpropnet_jax.datasets.folds import CLASS_NAMES, PASCAL, HeldOut
 from simpropnet_jax.datasets.options import TINY_RULES
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime.arrays import read_npz
 
 _LISTS_MEANING = {
     'trainaug': 'SBD and VOC 2012 train, less VOC 2012 val',
@@ -20,6 +22,8 @@ _LISTS_MEANING = {
     'noval': "SBD less VOC 2012 val, plus VOC 2012 train; it needs SBD's own lists dataset/train.txt and "
     "dataset/val.txt, which SegmentationClassAug lacks: prepare 'pascal5i/sbd' with --sbd benchmark_RELEASE",
 }
+
+TABLE = ('pixels', 'hits', 'height', 'width')
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,7 @@ class Index:
       lists: name ('trainaug', 'val' and, if known, 'noval') -> bool [N], true for images on the list.
       class_names: name of each class id, from 0; not stored.
       held_out: the class ids that each fold holds out; not stored.
+      validation: class ids that are neither trained on nor held out, to select a checkpoint (FSS-1000); not stored.
       name: name of the data set, for messages; not stored.
     """
 
@@ -46,6 +51,7 @@ class Index:
     lists: dict[str, np.ndarray]
     class_names: tuple[str, ...] = CLASS_NAMES
     held_out: HeldOut = PASCAL
+    validation: tuple[int, ...] = ()
     name: str = 'this data'
 
     def novel_classes(self, fold: int) -> tuple[int, ...]:
@@ -54,7 +60,8 @@ class Index:
 
     def base_classes(self, fold: int) -> tuple[int, ...]:
         """Return the class ids to train on: all others except background. ValueError if there is no such fold."""
-        return folds.base_classes(fold, self.held_out, self.class_names)
+        base = folds.base_classes(fold, self.held_out, self.class_names)
+        return tuple(c for c in base if c not in set(self.validation)) if self.validation else base
 
     @classmethod
     def build(
@@ -99,16 +106,39 @@ class Index:
             np.savez_compressed(file, ids=np.array(self.ids), **table, **lists)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> 'Index':
-        """Read the file that `save` wrote."""
-        with np.load(path, allow_pickle=False) as npz:
-            table = {name: npz[name] for name in ('pixels', 'hits', 'height', 'width')}
-            lists = {
-                name.removeprefix('list_'): npz[name]
-                for name in npz.files
-                if name.startswith('list_')
-            }
-            return cls(ids=tuple(npz['ids'].tolist()), lists=lists, **table)
+    def load(
+        cls,
+        path: str | os.PathLike,
+        again: str = 'Prepare the data again',
+        classes: int = len(CLASS_NAMES),
+    ) -> 'Index':
+        """Read the file that `save` wrote.
+
+        Args:
+          path: the file.
+          again: how to get it back, as a sentence.
+          classes: number of classes, with the background.
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: it is damaged.
+        """
+        arrays = read_npz(paths.parse(path), again, ('ids', *TABLE))
+        lists = {
+            name.removeprefix('list_'): member
+            for name, member in arrays.items()
+            if name.startswith('list_')
+        }
+        count = len(np.atleast_1d(arrays['ids']))
+        shapes = dict(zip(TABLE, ((count, classes),) * 2 + ((count,),) * 2, strict=True))
+        shapes |= {f'list_{name}': (count,) for name in lists}
+        wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
+        if wrong or not lists or arrays['ids'].dtype.kind != 'U':
+            name = (wrong or ['ids'])[0]
+            raise ValueError(
+                f'{path} is damaged: {name} has the shape {list(arrays[name].shape)}. {again}'
+            )
+        table = {name: arrays[name] for name in TABLE}
+        return cls(ids=tuple(arrays['ids'].tolist()), lists=lists, **table)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,23 +10,48 @@
     episodes    a list: name (of the episode's prediction, without .png), shot, seed, class_id, class, query, supports
     file_hash   sha256 in hexadecimal of all of the above as JSON in ASCII, keys sorted, without blanks
 
-Query and supports are image ids.
+Query and supports are image ids. An episode of several classes (`protocols`: ways) is as many in turn, one for each
+class, with the same query; each has a mask of its own.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes.protocols import Protocol, named_hash
 from simpropnet_jax.episodes.sampler import Episode
+from simpropnet_jax.runtime import records
 
 FORMAT = 2
-FIELDS = {'data', 'fold', 'hash', 'protocol', 'episodes', 'file_hash'}
+AGAIN = 'Write it again with `simpropnet episodes`'
+
+
+class OneEpisode(TypedDict):
+    """An episode in the file; its name and class are for people."""
+
+    shot: int
+    seed: int
+    class_id: int
+    query: str
+    supports: list[str]
+
+
+class EpisodesContent(TypedDict):
+    """Content of the file."""
+
+    format: int
+    data: str
+    fold: int
+    hash: str
+    protocol: dict[str, Any]
+    episodes: list[OneEpisode]
+    file_hash: str
+
 
 Sets = dict[tuple[int, int], list[Episode]]
 """{(shot, seed): episodes}."""
@@ -47,12 +72,14 @@ def write_episodes(
     fold: int,
     episodes: Mapping[tuple[int, int], Sequence],
     index: Index,
+    more: Callable[[Episode], Mapping[str, Any]] | None = None,
 ) -> str:
     """Write the episodes of an evaluation to a file atomically.
 
     Args:
       episodes: {(shot, seed): episodes}.
       index: index of their data set.
+      more: further entries of an episode.
     Returns:
       Their hash.
     """
@@ -65,6 +92,7 @@ def write_episodes(
             'class': index.class_names[episode.class_id],
             'query': index.ids[episode.query],
             'supports': [index.ids[support] for support in episode.supports],
+            **(more(episode) if more else {}),
         }
         for (shot, seed), drawn in episodes.items()
         for number, episode in enumerate(drawn)
@@ -149,21 +177,8 @@ def _read(path) -> dict[str, Any]:
         raise FileNotFoundError(
             f'there is no file of episodes {path}: write one with `simpropnet episodes`'
         )
-    try:
-        read = json.loads(Path(path).read_text())
-        format_, found = (
-            read['format'],
-            {'hash': _hash(read['episodes']), 'file_hash': _file_hash(read)},
-        )
-        complete = read.keys() >= FIELDS and all(
-            one.keys() >= {'shot', 'seed'} for one in read['episodes']
-        )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path} is not a readable file of episodes ({error!r}): write it again'
-        ) from error
-    if format_ != FORMAT or not complete:
-        raise ValueError(f'{path} is not a file of episodes of format {FORMAT}: write it again')
+    read = records.read(Path(path), EpisodesContent, AGAIN, FORMAT)
+    found = {'hash': _hash(read['episodes']), 'file_hash': _file_hash(read)}
     for name, value in found.items():
         if value != read[name]:
             raise ValueError(

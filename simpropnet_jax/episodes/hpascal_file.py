@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -22,11 +22,44 @@ from simpropnet_jax.datasets.index import Pairs
 from simpropnet_jax.episodes.hpascal import Parameters, Partition, Split, cell_counts, describe
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
 from simpropnet_jax.episodes.sampler import Episode
-from simpropnet_jax.runtime.checkpoint import write_json
+from simpropnet_jax.runtime import records
+from simpropnet_jax.runtime.records import write_json
 
 FORMAT, NAME = 2, 'H-PASCAL-5i'
 PROTOCOL = 'hpascal'  # name of the protocol in the names of masks and results
 PAPERS_NETWORK = 'resnet101'
+AGAIN = 'Build it again with `simpropnet hpascal build`'
+
+
+class PartitionContent(TypedDict):
+    """A partition of a fold."""
+
+    what: str
+    queries: dict[str, int]
+    fewest_supports: int
+    hash: str
+    episodes: list[str]
+
+
+class FoldContent(TypedDict):
+    """A fold."""
+
+    classes: dict[str, dict[str, Any]]
+    partitions: dict[str, PartitionContent]
+
+
+class HPascalContent(TypedDict):
+    """Content of the file."""
+
+    format: int
+    name: str
+    data: str
+    image_list: str
+    tiny_rule: str
+    parameters: dict[str, Any]
+    oracle: dict[str, Any]
+    features: dict[str, Any]
+    folds: dict[str, FoldContent]
 
 
 def fold_record(
@@ -112,18 +145,14 @@ def read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f'there is no {NAME} file {path}: `simpropnet hpascal build` makes one'
         )
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f'{path} is not a readable {NAME} file ({error}): build it again'
-        ) from error
+    record = records.parse(path, AGAIN)
     if not isinstance(record, dict) or record.get('name') != NAME:
         raise ValueError(f'{path} is not an {NAME} file: `simpropnet hpascal build` makes one')
     if record.get('format') != FORMAT:
         raise ValueError(
             f'{path} has format {record.get("format")}, of another version, not {FORMAT}: build it again'
         )
+    records.check(record, HPascalContent, path, AGAIN)
     if record.get('sha256') != _sha256(record):
         raise ValueError(
             f'{path} is damaged or was changed by hand (its sha256 is another): build it again'

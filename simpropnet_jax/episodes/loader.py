@@ -19,14 +19,15 @@ from PIL import Image
 
 from simpropnet_jax.episodes.options import BACKENDS
 from simpropnet_jax.io import formats
-from simpropnet_jax.io.labels import VOID
+from simpropnet_jax.io.labels import VOID, label_value
 
 BATCHES_AHEAD = 2  # decoded in advance: bounds the memory, and is enough to keep the workers busy
 
 
 def binary_label(label: np.ndarray, class_id: int) -> np.ndarray:
     """Return uint8 of the same shape: 1 for the class, 255 for void (255), 0 elsewhere."""
-    return np.where(label == VOID, np.uint8(VOID), (label == class_id).astype(np.uint8))
+    shown = label == label_value(class_id)
+    return np.where(label == VOID, np.uint8(VOID), shown.astype(np.uint8))
 
 
 def train_batches(
@@ -211,6 +212,11 @@ def image_batches(
 
     images = _read(source, requests, backend, workers, BATCHES_AHEAD * batch)
     return _collate_images(images, numbers, batch)
+
+
+def own_images(source, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """Read images (u8, RGB) at their original sizes, [height, width, 3] each."""
+    return [np.asarray(_open_image(source.example(int(number))[0])) for number in numbers]
 
 
 def own_labels(source, numbers: Sequence[int] | np.ndarray) -> list[np.ndarray]:

@@ -32,6 +32,8 @@ class Protocol:
     """Side in pixels of the squares on which masks are compared, or 'own': each query label's original size."""
     void: str
     """Pixels labelled 255: 'ignore' in mask and metric, 'background', or 'as trained': as config.data.void says."""
+    ways: int = 1
+    """Classes of an episode. With several (order 'random'), a class counts only in queries that show it."""
 
 
 PRESETS = {
@@ -118,6 +120,53 @@ PRESETS = {
         resolution=417,
         void='ignore',
     ),
+    # kaixin96/PANet, dataloaders/customized.py and util/metric.py, n_ways 2: two classes at random, one of them the
+    # query's; a class counts only where the query shows it; of other classes' pixels, all are background.
+    'panet_2way': Protocol(
+        'panet_2way',
+        image_list='trainaug',
+        tiny_rule='none',
+        order='random',
+        episodes=1000,
+        seeds=(1234, 1235, 1236, 1237, 1238),
+        resolution=417,
+        void='ignore',
+        ways=2,
+    ),
+    # juhongm999/hsnet, data/coco.py: 1,000, class and image at random of the lists in data/splits/coco, seed 0, 400 x
+    # 400. Its masks do not show crowds: they are background.
+    'hsnet_coco': Protocol(
+        'hsnet_coco',
+        image_list='val',
+        tiny_rule='px2048',
+        order='random',
+        episodes=1000,
+        seeds=(0,),
+        resolution=400,
+        void='background',
+    ),
+    # dvlab-research/PFENet, test.py and util/dataset.py with use_coco and use_split_coco: as for PASCAL, but 20,000.
+    'pfenet_coco': Protocol(
+        'pfenet_coco',
+        image_list='val',
+        tiny_rule='px2048',
+        order='images',
+        episodes=20000,
+        seeds=(321,),
+        resolution='own',
+        void='background',
+    ),
+    # juhongm999/hsnet, data/fss.py: every image of the 240 test classes once, seed 0, 400 x 400.
+    'hsnet_fss': Protocol(
+        'hsnet_fss',
+        image_list='val',
+        tiny_rule='none',
+        order='pairs',
+        episodes=2400,
+        seeds=(0,),
+        resolution=400,
+        void='ignore',
+    ),
     # Ours, for a user's own images: every object, however small, and fewer episodes, as there are few images.
     'folder': Protocol(
         'folder',
@@ -132,5 +181,16 @@ PRESETS = {
 }
 
 
-OF_PAPERS = tuple(name for name in PRESETS if name != 'folder')
-"""For PASCAL-5i."""
+OF_OTHER_DATA = {'coco20i': ('hsnet_coco', 'pfenet_coco'), 'fss1000': ('hsnet_fss',)}
+"""Presets for other benchmarks than PASCAL-5i, by the first part of the data set's name."""
+
+
+def of_papers(data_name: str) -> tuple[str, ...]:
+    """Return the presets of papers for a data set, such as 'coco20i/complete'; by default PASCAL-5i's."""
+    others = {name for names in OF_OTHER_DATA.values() for name in names}
+    pascal = tuple(name for name in OF_PAPERS if name not in others)
+    return OF_OTHER_DATA.get(data_name.partition('/')[0], pascal)
+
+
+OF_PAPERS = tuple(name for name, one in PRESETS.items() if name != 'folder' and one.ways == 1)
+"""For PASCAL-5i, with one class in an episode."""

@@ -60,12 +60,14 @@ def episodes(
     several shots are paired. `Episode.pair` is a position in the pairs listed for these classes; it is -1 if the query
     shows too little of the class to be listed.
 
+    An episode of several classes is as many of these in turn, with one query and each class's own supports.
+
     Args:
       classes: by default the fold's five novel classes; pass its base classes to select a checkpoint without novel
         classes.
 
     Raises:
-      ValueError: a class has fewer than shot + 1 listed images.
+      ValueError: a class has fewer than shot + 1 listed images, or there are fewer classes than an episode has.
     """
     classes = tuple(index.novel_classes(fold) if classes is None else classes)
     pairs = listed_pairs(index, protocol.image_list, classes, protocol.tiny_rule)
@@ -74,6 +76,8 @@ def episodes(
         pair: i
         for i, pair in enumerate(zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True))
     }
+    if protocol.ways > 1:
+        return _of_several_classes(protocol, pairs, members, position, (shot, seed, fold))
     query = _query_order(protocol.order, index, pairs, members, seed, fold)
     drawn = []
     for i in range(protocol.episodes):
@@ -82,6 +86,42 @@ def episodes(
         bits = random_bits(1 + len(members[class_id]), seed, fold, EVALUATION, i)
         supports = draw_supports(pairs, members[class_id], pair, shot, bits[1:])
         drawn.append(Episode(image, supports, class_id, pair))
+    return drawn
+
+
+def _of_several_classes(
+    protocol: Protocol,
+    pairs: Pairs,
+    members: dict[int, np.ndarray],
+    position: dict[tuple[int, int], int],
+    place: tuple[int, int, int],
+) -> list[Episode]:
+    """Draw episodes of several classes in random order; the query shows at least one of them, drawn among them.
+
+    No support is the query, not even of another class, which PANet's code does not exclude.
+
+    Args:
+      position: (image, class) -> position in `pairs`.
+      place: shot, seed and fold.
+    """
+    shot, seed, fold = place
+    classes, drawn = tuple(members), []
+    if len(classes) < protocol.ways:
+        raise ValueError(
+            f'protocol {protocol.name!r} has {protocol.ways} classes in an episode, but fold {fold} holds out '
+            f'{len(classes)}'
+        )
+    for i in range(protocol.episodes):
+        bits = random_bits(len(classes) + 2, seed, fold, QUERIES, i)
+        order = np.argsort(bits[: len(classes)], kind='stable')[: protocol.ways]
+        chosen = [classes[number] for number in order]
+        of_class = members[chosen[int(bits[-2] % protocol.ways)]]
+        image = int(pairs.image[of_class[int(bits[-1] % len(of_class))]])
+        for way, class_id in enumerate(chosen):
+            pair = position.get((image, class_id), -1)
+            bits = random_bits(len(members[class_id]), seed, fold, QUERIES + 1 + way, i)
+            supports = draw_supports(pairs, members[class_id], pair, shot, bits)
+            drawn.append(Episode(image, supports, class_id, pair))
     return drawn
 
 

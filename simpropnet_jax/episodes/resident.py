@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from simpropnet_jax.episodes.loader import image_batches
-from simpropnet_jax.io.labels import VOID
+from simpropnet_jax.io.labels import VOID, label_value
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
 
@@ -159,4 +159,6 @@ def _square(images, size, numbers):
 
 def _binary(label, class_id):
     """Compute `loader.binary_label` on the device."""
-    return jnp.where(label == VOID, jnp.uint8(VOID), (label == class_id).astype(jnp.uint8))
+    return jnp.where(
+        label == VOID, jnp.uint8(VOID), (label == label_value(class_id)).astype(jnp.uint8)
+    )

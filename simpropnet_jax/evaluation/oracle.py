@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from simpropnet_jax.evaluation.engine.device_functions import resize_own_size
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.results.text_table import aligned
 from simpropnet_jax.io.labels import VOID
-from simpropnet_jax.runtime import checkpoint, sharding
+from simpropnet_jax.runtime import records, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.run import Run, prepare
 from simpropnet_jax.setup.weights import restore
@@ -30,6 +30,20 @@ logger = logging.getLogger(__name__)
 VAL = 'val'
 WEAK = 0.5  # an oracle with a lower val mIoU is called weak: it misses much for reasons unrelated to few-shot learning
 BATCHES_IN_FLIGHT = 2
+
+
+class OracleContent(TypedDict):
+    """Content of a result on whole images."""
+
+    method: str
+    data: str
+    size: int
+    images: int
+    list: str
+    miou: float
+    pixel_accuracy: float
+    per_class: dict[str, float | None]
+    weak_oracle: bool
 
 
 class LabelPredictor:
@@ -200,7 +214,7 @@ def evaluate(run: Run, which: str = 'best', out: Path | None = None) -> dict:
     }
     path = workdir / 'supervised' / f'{which}_{config.eval.size}px.json'
     if jax.process_index() == 0:
-        checkpoint.write_json(path, record)
+        records.write(path, record)
     print(table(record), end='')
     logger.info('result: %s', path)
     return record

@@ -1,4 +1,4 @@
-"""Episodes as pictures: support, truth, the method's attention maps, prediction."""
+"""Episodes as pictures: support, truth, the method's attention maps, prediction; with headings, class and IoU."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simpropnet_jax.backbones.normalise import normalise
+from simpropnet_jax.datasets.folds import CLASS_NAMES
 from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank, nearest
 from simpropnet_jax.io import overlay
@@ -16,7 +17,7 @@ from simpropnet_jax.ops.resize import resize_bilinear
 
 
 class SegmentedEpisode(NamedTuple):
-    """An episode and its prediction for `visualize.panel`, all at the input's size S.
+    """An episode and its prediction for `overlay.panel`, all at the input's size S.
 
     Attributes:
       support, query: uint8 [S, S, 3]; the first of several supports.
@@ -36,8 +37,15 @@ class SegmentedEpisode(NamedTuple):
 class PanelMaker:
     """Draw episodes of a bank; compiles once, at the first call."""
 
-    def __init__(self, module, bank: ImageBank, convention: str, void: str = 'ignore'):
-        self.bank = bank
+    def __init__(
+        self,
+        module,
+        bank: ImageBank,
+        convention: str,
+        void: str = 'ignore',
+        class_names: Sequence[str] = CLASS_NAMES,
+    ):
+        self.bank, self.void, self.class_names = bank, void, class_names
 
         def forward(variables, supports, support_labels, query):
             def run(method, *args):
@@ -50,17 +58,25 @@ class PanelMaker:
             features = run('encode', normalise(supports, convention))
             probe = run('probe', jax.tree.map(lambda x: x[None], features), masks[None], valid)
             query_features = run('encode', normalise(query[None], convention))
-            logits = resize_bilinear(run('decode', query_features, probe), query.shape[:2])
+            logits = run('decode', query_features, probe)
+            logits = resize_bilinear(logits, query.shape[:2], module.grid.half_pixel)
             maps = {name: values[0] for name, values in run('maps', query_features, probe).items()}
             return logits[0, ..., 1] > logits[0, ..., 0], maps
 
         self._forward = jax.jit(forward)
 
-    def __call__(self, variables, episodes: Sequence) -> np.ndarray:
-        """Draw a row per episode, u8 [H, W, 3], with the first of several supports."""
-        return overlay.below(
-            [overlay.panel(*self.segment(variables, episode)) for episode in episodes]
-        )
+    def __call__(self, variables, episodes: Sequence, scale: int = 1) -> np.ndarray:
+        """Draw a row per episode, u8 [H, W, 3], with the first of several supports.
+
+        Args:
+          scale: factor on the side of every picture.
+        """
+        found = [self.segment(variables, episode) for episode in episodes]
+        titles = [
+            f'{self.class_names[episode.class_id]}: IoU {100 * iou(one, self.void):.1f} %'
+            for episode, one in zip(episodes, found, strict=True)
+        ]
+        return overlay.headed([overlay.panel(*one, scale) for one in found], titles)
 
     def segment(self, variables, episode) -> SegmentedEpisode:
         """Segment one episode of the bank with all its supports."""
@@ -78,6 +94,14 @@ class PanelMaker:
         return SegmentedEpisode(
             images[supports[0]], support_labels[0], images[query], query_label, prediction, maps
         )
+
+
+def iou(one: SegmentedEpisode, void: str = 'ignore') -> float:
+    """Compute the foreground IoU in a picture; 1 if neither truth nor prediction has foreground."""
+    known = np.ones_like(one.prediction) if void == 'background' else one.query_label != VOID
+    truth, predicted = (one.query_label == 1) & known, one.prediction & known
+    union = int((truth | predicted).sum())
+    return float((truth & predicted).sum() / union) if union else 1.0
 
 
 def cases(scored: Sequence[tuple], classes: Sequence[int]) -> dict[str, list]:

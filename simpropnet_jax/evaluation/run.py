@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.episodes.protocols import Protocol, get_protocol, protocol_hash
-from simpropnet_jax.evaluation import oracle
+from simpropnet_jax.evaluation import oracle, shared_pictures
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator
 from simpropnet_jax.evaluation.engine.image_bank import load_bank
 from simpropnet_jax.evaluation.panels import PanelMaker, cases
@@ -24,6 +24,7 @@ from simpropnet_jax.evaluation.results.naming import (
     weights_word,
 )
 from simpropnet_jax.io import overlay
+from simpropnet_jax.published.header import config_file
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.progress import Progress, ProgressBar
@@ -65,7 +66,7 @@ def evaluate_run(
     run = prepare(config, workdir)
     if inputs == 'episodes' and not run.method.few_shot:
         return oracle.evaluate(run, which)
-    return evaluate(with_episodes(run, inputs), which, pictures)
+    return evaluate(with_episodes(run, inputs, several=True), which, pictures)
 
 
 def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> dict:
@@ -98,8 +99,9 @@ def evaluate(run: EvaluationRun, which: str = 'best', pictures: bool = True) -> 
     )
     print(tables.class_table(record))
     # PanelMaker segments like an ordinary evaluation.
-    if pictures and not evaluation_words(config.eval, inputs):
-        _draw_cases(evaluator, variables, run, workdir / 'figures' / weights)
+    if pictures and not evaluation_words(config.eval, inputs) and run.protocol.ways == 1:
+        shared = shared_pictures.folder_beside(workdir / 'eval' / name)
+        _draw_cases(evaluator, variables, run, workdir / 'figures' / weights, shared)
     logger.info('result: %s', workdir / 'eval' / name)
     return record
 
@@ -134,7 +136,7 @@ def evaluate_protocols(
         get_protocol(name)
         one = ConfigDict(config.to_dict())
         one.eval.update({'protocol': name, **as_they_are})
-        with_episodes(replace(run, method=replace(run.method, config=one)), inputs)
+        with_episodes(replace(run, method=replace(run.method, config=one)), inputs, several=True)
         configs.append(one)
     records = [evaluate_run(one, workdir, which, inputs, pictures=False) for one in configs]
     print('\n' + tables.protocol_table(records), end='')
@@ -174,6 +176,7 @@ def prepare_evaluator(
         progress=progress,
         scales=config.eval.scales,
         random_supports=config.eval.random_support,
+        grid=run.method.module.grid,
     )
     return Evaluator(
         run.method.module,
@@ -191,11 +194,12 @@ def prepare_evaluator(
         self_support=config.eval.self_support,
         memory=config.eval.memory,
         support_class=run.support_class,
+        ways=run.protocol.ways,
     )
 
 
 def _trained_dtype(workdir: AnyPath) -> str | None:
-    return stored_config(workdir).model.dtype if (workdir / 'config.json').exists() else None
+    return stored_config(workdir).model.dtype if config_file(workdir).exists() else None
 
 
 def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, ...], int]:
@@ -208,12 +212,20 @@ def label_sizes(evaluation: ConfigDict, protocol: Protocol) -> tuple[tuple[str, 
     return ('square', 'own') if evaluation.own_size else ('square',), protocol.resolution
 
 
-def _draw_cases(evaluator, variables, run, folder):
-    """Draw the best, median and worst episode of each class, at the fewest shots evaluated."""
+def _draw_cases(evaluator, variables, run, folder, shared):
+    """Draw the best, median and worst episode of each class, at the fewest shots evaluated.
+
+    And the first of each class, which every method draws, in the folder `shared`.
+    """
     shot, convention = min(evaluator.episode_iou), run.config.model.convention
-    make = PanelMaker(run.method.module, evaluator.bank, convention, run.protocol.void)
+    names = run.source.class_names
+    make = PanelMaker(run.method.module, evaluator.bank, convention, run.protocol.void, names)
     for name, chosen in cases(evaluator.episode_iou[shot], evaluator.classes).items():
-        picture = make(variables, chosen)
+        picture = make(variables, chosen, scale=2)
         if jax.process_index() == 0:
             overlay.save(picture, folder / f'{shot}shot_{name}.jpg')
+    for one in shared_pictures.choose(run.protocol, run.config.fold, run.episodes):
+        prediction = make.segment(variables, one.episode).prediction
+        if jax.process_index() == 0:
+            shared_pictures.write(shared, run.source, one, prediction)
     logger.info('pictures of the best, median and worst episode of each class: %s', folder)

@@ -12,6 +12,7 @@ from simpropnet_jax.episodes.loader import binary_label
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.image_bank import load_bank
+from simpropnet_jax.io.labels import label_value
 
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -76,7 +77,7 @@ def score(
     for episode in episodes:
         query, supports = bank.positions([episode.query])[0], bank.positions(episode.supports)
         label = binary_label(bank.labels[query], episode.class_id)
-        masks = bank.labels[supports] == episode.class_id
+        masks = bank.labels[supports] == label_value(episode.class_id)
         for name, predict in PREDICTORS.items():
             prediction = predict(bank.images[query], bank.images[supports], masks)
             found[name].append(metrics.counts(prediction, label))

@@ -81,7 +81,7 @@ def entry_points(method: Method, variables: dict) -> dict[str, EntryPoint]:
         logits = run(
             'decode', from_names(of_query, given, 'features'), from_names(own, given, 'probe')
         )
-        logits = resize_bilinear(logits.astype(jnp.float32), (size, size))
+        logits = resize_bilinear(logits.astype(jnp.float32), (size, size), module.grid.half_pixel)
         return {'logits': logits, 'probability': jax.nn.sigmoid(logits[..., 1] - logits[..., 0])}
 
     batch, shots = symbolic_shape(', '.join(OPEN))

@@ -21,6 +21,7 @@ import numpy as np
 import simpropnet_jax
 from simpropnet_jax.config import command_line
 from simpropnet_jax.export.entry_points import EntryPoint
+from simpropnet_jax.runtime import paths
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,8 @@ SAMPLE = {'batch': 2, 'shots': 3}
 
 def environment() -> Path:
     """Return the folder of the converter's packages; it may not exist yet."""
-    cache = Path(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax').expanduser()
     version = hashlib.sha256(repr((PACKAGES, sys.version_info[:2])).encode()).hexdigest()[:8]
-    return cache / f'onnx_converter_{version}'
+    return paths.cache() / f'onnx_converter_{version}'
 
 
 def prepare() -> Path:

@@ -11,7 +11,7 @@ from jax import export
 from simpropnet_jax.export import artifact, onnx
 from simpropnet_jax.export.entry_points import EntryPoint, entry_points, in_float32, load_method
 from simpropnet_jax.ops.convolve import tracing_for
-from simpropnet_jax.runtime import checkpoint, paths
+from simpropnet_jax.runtime import paths, records
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ def write(
             'largest_difference': differences,
         }
         logger.info('ONNX: at most %.1e from the JAX functions', max(differences.values()))
-    checkpoint.write_json(out / artifact.MANIFEST, manifest)
+    files = sorted(path for path in out.iterdir() if path.is_file())
+    manifest['files'] = {path.name: artifact.sha256(path) for path in files}
+    records.write(out / artifact.MANIFEST, manifest)
     return manifest
 
 

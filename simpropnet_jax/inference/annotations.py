@@ -1,97 +1,133 @@
-"""The masks of supports in COCO's JSON: which annotations belong to an image and a class."""
+"""The masks of supports in a file of annotations: which annotations belong to an image and a class."""
 
-from pathlib import Path, PurePosixPath
+import collections
+import functools
+import logging
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from simpropnet_jax.io import coco
+from simpropnet_jax.io import annotation_files, coco
+from simpropnet_jax.io.file_names import FileNames
 from simpropnet_jax.io.labels import FOREGROUND, VOID
+
+logger = logging.getLogger(__name__)
+
+EMPTY = 'empty annotation (not used)'
+
+
+def read(path: Path) -> 'Annotations':
+    """Return the annotations of a file; the file that was read last stays in memory, as a large one takes seconds.
+
+    Raises:
+      FileNotFoundError, ValueError: it cannot be read, see `annotation_files.read`.
+    """
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read(path, changed)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path, changed):
+    return Annotations(path)
 
 
 class Annotations:
-    """A file in COCO's JSON.
+    """A file of annotations, in COCO's JSON or labelme's.
 
     Raises:
-      FileNotFoundError, ValueError: it cannot be read, see `coco.read`, or names an image outside its folder.
+      FileNotFoundError, ValueError: it cannot be read, see `annotation_files.read`.
     """
 
     def __init__(self, path: Path):
-        self.path, self._content = path, coco.read(path)
-        self._places = {
-            key: _place(picture.file, path) for key, picture in self._content.images.items()
-        }
+        self.path, self._content = path, annotation_files.read(path)
+        names = {key: picture.file for key, picture in self._content.images.items()}
+        self._names = FileNames(names, dict.fromkeys(names, path.absolute().parent))
+        self._of_image: dict[coco.Id, list[coco.Annotation]] = {}
+        for one in self._content.annotations:
+            self._of_image.setdefault(one.image, []).append(one)
 
     def label(
-        self, image: Path, category: str | None, size: tuple[int, int]
+        self, image: Path, category: str | None, size: tuple[int, int], crowds: str = 'void'
     ) -> UInt8[np.ndarray, 'H W']:
-        """The annotations of an image as a label: 1 foreground, 0 background, 255 void (those that are `iscrowd`).
+        """Return the annotations of an image as a label: 1 foreground, 0 background, 255 void.
+
+        Logs how the image was found, and warns of annotations that are not used.
 
         Args:
-          image: whose last name, and as much of its folders as it needs, is the `file_name`.
+          image: found by its name, see `file_names`.
           category: name of the annotations' category; None: all of them.
           size: height and width of the image.
+          crowds: what annotations with `iscrowd` are, 'void' or 'object'.
         Raises:
-          ValueError: image or category are not annotated, the size is another, or an annotation cannot be read.
+          ValueError: image or category are not annotated, the size is another, an annotation cannot be read, or no
+            object is left.
         """
-        key = self._find(image)
-        picture = self._content.images[key]
-        if (picture.height, picture.width) != size:
-            there = f'{picture.width} x {picture.height}'
+        keys, how = self._find(image)
+        try:
+            picture = coco.sized(self._content.images[keys[0]], size)
+        except ValueError as error:
+            raise ValueError(f'{self.path} does not fit {image}: {error}') from error
+        wanted = self._of_category(keys, image, category)
+        logger.info(
+            '%s: %d annotation%s%s in %s, found %s',
+            image.name,
+            len(wanted),
+            's' * (len(wanted) != 1),
+            '' if category is None else f' of {category}',
+            self.path.name,
+            how,
+        )
+        label, counts = self._drawn(wanted, picture, crowds == 'void')
+        left = [f'{count} x {what}' for what, count in counts.items()]
+        if not (label == FOREGROUND).any():
+            why = f'what is there: {"; ".join(left)}' if left else 'mark the object'
+            raise ValueError(f'{self.path} has no object for {image} ({why})')
+        for phrase in left:
+            logger.warning('%s: %s', image.name, phrase)
+        return label
+
+    def _find(self, image) -> tuple[list[coco.Id], str]:
+        """Return the entries of an image, and how they were found; one name may have several entries."""
+        matches = self._names.find(image)
+        names = {self._content.images[match.key].file for match in matches}
+        if len(names) != 1:
+            what = f'{len(matches)} images' if matches else 'no image'
             raise ValueError(
-                f'{self.path} has {image} as {there} pixels, but it is {size[1]} x {size[0]}'
+                f'{self.path} has {what} called {image.name}: just one file_name must fit {image}'
             )
-        found = [one for one in self._content.annotations if one.image == key]
+        return [match.key for match in matches], matches[0].how
+
+    def _of_category(self, keys, image, category) -> list[coco.Annotation]:
+        found = [one for key in keys for one in self._of_image.get(key, [])]
         names = [self._content.categories[one.category] for one in found]
         wanted = [one for one, name in zip(found, names, strict=True) if category in (None, name)]
         if not wanted:
             others = ', '.join(sorted(set(names))) or 'none at all'
             what = 'annotation' if category is None else f'annotation of {category!r}'
             raise ValueError(f'{self.path} has no {what} for {image} (those it has: {others})')
-        label = np.zeros(size, np.uint8)
-        for one in sorted(wanted, key=lambda one: not one.crowd):  # objects over crowds
-            label[self._mask(one, picture)] = VOID if one.crowd else FOREGROUND
-        if not (label == FOREGROUND).any():
-            raise ValueError(
-                f'{self.path} has only empty annotations, or crowds, for {image}: mark the object'
-            )
-        return label
+        return wanted
 
-    def _find(self, image):
-        own = image.absolute().parts
-        named = [
-            (_shared_end(own, parts), key)
-            for key, parts in self._places.items()
-            if parts[-1] == image.name
-        ]
-        best = [key for shared, key in named if shared == max(shared for shared, _ in named)]
-        if len(best) != 1:
-            what = f'{len(best)} images' if best else 'no image'
-            raise ValueError(
-                f'{self.path} has {what} called {image.name}: just one file_name must fit {image}'
-            )
-        return best[0]
+    def _drawn(self, wanted, picture, void_crowds) -> tuple[np.ndarray, collections.Counter]:
+        """Draw annotations, objects over void; and count by phrase what is unusual."""
+        regions = {value: np.zeros(picture[1:], bool) for value in (FOREGROUND, VOID)}
+        counts = collections.Counter()
+        for one in wanted:
+            outline, phrases = coco.outline(one)
+            counts.update(phrases)
+            if outline is None:
+                continue
+            void = one.crowd and void_crowds
+            if not self._draw(one, picture, regions[VOID if void else FOREGROUND]):
+                counts[EMPTY] += 1
+            elif one.crowd:
+                counts[coco.CROWD_AS_VOID if void else coco.CROWD_AS_OBJECT] += 1
+        label = np.where(regions[VOID], np.uint8(VOID), np.uint8(0))
+        label[regions[FOREGROUND]] = FOREGROUND
+        return label, counts
 
-    def _mask(self, annotation, picture):
+    def _draw(self, annotation, picture, region) -> bool:
         try:
-            return coco.mask(annotation, picture)
+            return coco.draw(annotation, picture, region)
         except ValueError as error:
             raise ValueError(f'{self.path}: {error}') from error
-
-
-def _place(file_name, path):
-    """The parts of an image's path below its folder."""
-    place = PurePosixPath(file_name.replace('\\', '/'))
-    if not place.parts or place.is_absolute() or '..' in place.parts or ':' in place.parts[0]:
-        raise ValueError(
-            f'{path} names an image outside its folder, {file_name}: give it by its name alone'
-        )
-    return place.parts
-
-
-def _shared_end(one, other):
-    """How many of their last parts are the same."""
-    shared = 0
-    while shared < min(len(one), len(other)) and one[-1 - shared] == other[-1 - shared]:
-        shared += 1
-    return shared

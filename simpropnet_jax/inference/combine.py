@@ -1,8 +1,8 @@
-"""Several classes on one picture: whose is a pixel?
+"""Several classes on one picture: which class gets a pixel?
 
-Each class has a probability of its own, of being there rather than not; they do not sum to one. A pixel goes to the
-class with the highest one where that is above the threshold, and to the background where none is; where two are equal,
-to the class that was named first.
+Each class has its own probability of being present; the probabilities do not sum to one. A pixel goes to the class
+with the highest probability if it exceeds the threshold, and to the background otherwise. Of equal classes, the one
+named first wins.
 """
 
 import math
@@ -21,7 +21,7 @@ BAND = (
 def winners(
     log_odds: Float32[np.ndarray, 'N h w'], size: tuple[int, int], threshold: float = 0.5
 ) -> tuple[UInt8[np.ndarray, 'H W'], Float64[np.ndarray, ' N']]:
-    """The class of each pixel, and how sure each class is where it won.
+    """Return the class of each pixel, and the mean probability of each class over its pixels.
 
     Args:
       log_odds: of each class, as `Segmenter.log_odds` has them.
@@ -29,7 +29,7 @@ def winners(
       threshold: probability that a class must exceed, between 0 and 1.
     Returns:
       The label, 0 background, 1 the first class and so on; and for each class the mean of its probability over its
-      pixels, 0 where it has none.
+      pixels, 0 without pixels.
     """
     least = math.log(threshold) - math.log1p(-threshold)
     rows, columns = (

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from simpropnet_jax.io import images
+from simpropnet_jax.io import images, opening
 
 AHEAD = 2  # pictures that are read or being read while the network has another: more would only take memory
+LARGE = 30_000_000  # pixels
 LONGEST = (
     200  # bytes of a file's name that the names of its output take over; file systems allow 255
 )
@@ -61,15 +62,17 @@ def _expanded(value, several, out) -> Iterator[tuple[Path, Path]]:
     elif path.exists():
         base, found = path.parent, [path]
     elif glob.has_magic(value):
-        base = Path(*_before_wildcards(path))
-        matches = (Path(match) for match in glob.iglob(value, recursive=True))
-        found = sorted(
-            one for one in matches if images.is_picture(one) and out not in one.resolve().parents
-        )
+        base = _before_wildcards(path)
+        pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
+        matches = {Path(match) for match in _matches(pattern)}
+        found = sorted(one for one in matches if images.is_picture(one) and not _inside(one, out))
         if not found:
+            hint = '; for a bracket itself write [[]' if '[' in value else ''
             raise ValueError(
-                f'no picture fits {value}: no file that it means ends in {", ".join(images.ENDINGS)}'
+                f'no picture fits {value}: no file that it means ends in {", ".join(images.ENDINGS)}{hint}'
             )
+    elif path.is_symlink():
+        raise FileNotFoundError(f'{value} is a link to {os.readlink(path)}, which does not exist')
     else:
         raise FileNotFoundError(f'there is no file or folder {value} to segment')
     named = base.resolve().name if several and found != [path] else ''
@@ -78,11 +81,47 @@ def _expanded(value, several, out) -> Iterator[tuple[Path, Path]]:
         yield one, Path(named, place.name if '..' in place.parts else place)
 
 
-def _before_wildcards(path):
-    for part in path.parts[:-1]:
-        if glob.has_magic(part):
-            return
-        yield part
+def _before_wildcards(path) -> Path:
+    """The folder that precedes the first wildcard; a name with brackets is none if a folder has it."""
+    base = Path(path.anchor)
+    for part in path.relative_to(base).parts[:-1]:
+        if glob.has_magic(part) and not (base / part).is_dir():
+            break
+        base /= part
+    return base
+
+
+def _inside(path, folder) -> bool:
+    return folder in Path(os.path.realpath(path)).parents  # `resolve` fails for links in a circle
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Yield what fits a pattern; glob would follow links that lead back to a folder above, again and again."""
+    parts = Path(pattern).parts
+    if '**' not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index('**')
+    rest = parts[place + 1 :] or ('*',)
+    for top in glob.iglob(os.path.join(*parts[:place])) if place else ['.']:
+        for folder in _folders(top):
+            yield from _matches(os.path.join(glob.escape(folder), *rest))
+
+
+def _folders(folder: str, above: frozenset = frozenset()) -> Iterator[str]:
+    """Yield a folder and all below it but hidden ones, also through links that do not lead back to one above."""
+    try:
+        found = os.stat(folder)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # no folder, or not to be read: glob leaves it out, too
+        return
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        return
+    yield folder
+    for entry in entries:
+        if not entry.name.startswith('.') and os.path.isdir(entry.path):
+            yield from _folders(entry.path, above | {here})
 
 
 def output_names(
@@ -93,7 +132,7 @@ def output_names(
     Args:
       places: of the queries, each another one.
       kept: names of places that have output already, and keep it.
-      others: names that nobody gets.
+      others: names that no query may get.
     """
     kept = kept or {}
 
@@ -123,18 +162,30 @@ def output_names(
 
 
 def read_ahead(paths: Sequence[Path]) -> Iterator[UInt8[np.ndarray, 'H W 3'] | Exception]:
-    """Each picture, or why it cannot be read; threads read those that come next."""
+    """Each picture, or why it cannot be read; threads read those that come next, but a large one alone."""
     with ThreadPoolExecutor(2) as pool:
         reading = collections.deque()
         try:
             for path in paths:
+                ahead = 0 if _is_large(path) else AHEAD
+                while len(reading) > ahead:
+                    yield _result(reading.popleft())
                 reading.append(pool.submit(images.read_image, path))
-                if len(reading) > AHEAD:
+                while len(reading) > ahead:
                     yield _result(reading.popleft())
             while reading:
                 yield _result(reading.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_large(path) -> bool:
+    """Whether a picture takes so much memory that no other one is read meanwhile."""
+    try:
+        with opening.checked(path) as image:  # a pipe would never end
+            return image.width * image.height > LARGE
+    except Exception:  # reading says why
+        return False
 
 
 def _result(future):

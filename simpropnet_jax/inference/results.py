@@ -1,27 +1,48 @@
 """The books of an output folder: what made its masks (run.json), and which pictures are finished (done.jsonl).
 
-A line is added to done.jsonl when all files of a picture are written, so that a run that was killed goes on there.
+A line is added to done.jsonl when all files of a picture are written, so that a killed run resumes there.
 """
 
+import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from simpropnet_jax.inference import outputs
 from simpropnet_jax.inference.queries import Query
-from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.runtime import records
 
 ONE_CLASS = 'object'  # its name in COCO's JSON where --support gave none
 MADE_BY = {  # entries of run.json on which masks depend, in the words of the error
     'weights': 'another checkpoint',
-    'size': 'another checkpoint',
+    'size': 'another --size',
+    'fit': 'another --fit',
+    'tiles': 'another --tiles',
+    'absent_below': 'another --absent_below',
     'supports': 'other supports or classes',
     'threshold': 'another --threshold',
     'self_support': 'another --self_support',
     'write': 'another --write',
+    'coco': 'another --polygons or --components',
 }
+
+
+AGAIN = 'Give another --out, or --overwrite to start over'
+
+
+class Line(TypedDict):
+    """A line of done.jsonl."""
+
+    path: str
+    name: str
+    file_name: str
+    stamp: tuple[int, int]
+    height: int
+    width: int
+    annotations: list[dict[str, Any]]
 
 
 class Finished(NamedTuple):
@@ -58,16 +79,15 @@ class Results:
                     f'{path} is missing, which says what made the masks beside it: add --overwrite'
                 )
             return
-        try:
-            earlier = {
-                'self_support': 0,
-                **json.loads(path.read_text()),
-            }  # which earlier versions had not
-            other = [words for key, words in MADE_BY.items() if earlier.get(key) != self.run[key]]
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f'{path} is damaged: give another --out, or --overwrite to make all anew'
-            ) from error
+        earlier = {
+            'self_support': 0,
+            'fit': 'stretch',
+            'tiles': 1,
+            'absent_below': None,
+            'coco': [False, False],
+            **records.read(path, dict[str, Any], AGAIN),
+        }  # which earlier versions had not
+        other = [words for key, words in MADE_BY.items() if earlier.get(key) != self.run[key]]
         if other:
             raise ValueError(
                 f'{self.out} has masks made with {" and ".join(dict.fromkeys(other))}: give another --out, or '
@@ -81,11 +101,9 @@ class Results:
         with self._lines.open('rb') as file:
             start = 0
             for line in file:
-                try:
-                    one = json.loads(line)
+                with contextlib.suppress(ValueError):
+                    one = records.check(records.of_line(line), Line, self._lines, AGAIN)
                     yield one['path'], Finished(one['name'], one['stamp'], start)
-                except (ValueError, KeyError, TypeError):
-                    pass
                 start += len(line)
 
     @property
@@ -94,7 +112,7 @@ class Results:
         return {Path(path): one.name for path, one in self._done.items()}
 
     def begin(self) -> None:
-        """Makes the folder and writes run.json, after removing what is to be overwritten."""
+        """Make the folder and write run.json, after removing results that --overwrite replaces."""
         self.out.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             for one in self._done.values():
@@ -108,7 +126,7 @@ class Results:
             ):
                 path.unlink(missing_ok=True)
             self._done = {}
-        checkpoint.write_json(self.out / 'run.json', self.run)
+        records.write(self.out / 'run.json', self.run)
         with self._lines.open('a+b') as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -128,12 +146,20 @@ class Results:
             path.exists() for path in outputs.files_of(self.out, name, self.run['write']).values()
         )
 
-    def add(self, query: Query, name: str, size: tuple[int, int], annotations: list[dict]) -> None:
+    def add(
+        self,
+        query: Query,
+        name: str,
+        size: tuple[int, int],
+        annotations: list[dict],
+        presence: Mapping[str, float] | None = None,
+    ) -> None:
         """Notes that all files of a picture are written.
 
         Args:
           size: height and width.
           annotations: entries of COCO's JSON but for ids of image and annotation.
+          presence: score of each class, if there is one.
         """
         line = {
             'path': _key(query),
@@ -144,9 +170,11 @@ class Results:
             'width': size[1],
             'annotations': annotations,
         }
+        if presence is not None:
+            line['presence'] = presence
         with self._lines.open('a') as file:
             start = file.tell()
-            file.write(json.dumps(line) + '\n')
+            file.write(records.line(line))
         self._done[line['path']] = Finished(name, line['stamp'], start)
 
     def overlays(self) -> list[tuple[str, Path]]:
@@ -161,6 +189,7 @@ class Results:
         """Writes predictions.json from done.jsonl, picture by picture, by name."""
         names = [name or ONE_CLASS for name, _ in self.run['supports']]
         categories = [{'id': number, 'name': name} for number, name in enumerate(names, 1)]
+        counts = Counter(line['file_name'] for line in self._ordered())
         with (
             outputs.replacing(self.out / 'predictions.json') as unfinished,
             unfinished.open('w') as file,
@@ -169,7 +198,15 @@ class Results:
             _write_list(
                 file,
                 (
-                    {'id': number, **{key: line[key] for key in ('file_name', 'height', 'width')}}
+                    {
+                        'id': number,
+                        # Of two runs in one folder, both may have had a 1.jpg.
+                        'file_name': line[
+                            'file_name' if counts[line['file_name']] == 1 else 'path'
+                        ],
+                        'height': line['height'],
+                        'width': line['width'],
+                    }
                     for number, line in enumerate(self._ordered(), 1)
                 ),
             )
@@ -189,7 +226,7 @@ class Results:
         with self._lines.open('rb') as file:
             for one in sorted(self._done.values()):
                 file.seek(one.start)
-                yield json.loads(file.readline())
+                yield records.of_line(file.readline())
 
 
 def _write_list(file, entries):

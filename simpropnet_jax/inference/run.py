@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simpropnet_jax.inference import combine, outputs, supports
+from simpropnet_jax.inference import combine, outputs, presence, supports
+from simpropnet_jax.inference.annotate import Style, annotations
+from simpropnet_jax.inference.geometry import SMALLEST, Geometry
 from simpropnet_jax.inference.queries import Query, find, output_names, read_ahead
-from simpropnet_jax.inference.results import Results
+from simpropnet_jax.inference.results import ONE_CLASS, Results
 from simpropnet_jax.inference.segmenter import Segmenter
-from simpropnet_jax.io import coco, images
+from simpropnet_jax.io import images
 from simpropnet_jax.io.masks import MaskOptions
-from simpropnet_jax.runtime.checkpoint import write_json
+from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime.records import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +38,22 @@ def predict(
     mask_value: float | int | None = None,
     mask_threshold: float | int | None = None,
     invert: bool = False,
+    crowds: str = 'void',
+    size: int | None = None,
+    fit: str = 'stretch',
+    tiles: int = 1,
+    absent_below: float | None = None,
+    polygons: bool = False,
+    components: bool = False,
 ) -> list[Path]:
-    """Writes masks and what else is asked for, of pictures, folders and patterns; goes on with a folder half done.
+    """Write masks and other outputs for pictures, folders and patterns; resume an unfinished folder.
 
     Args:
       checkpoint: the run folder.
       given: the supports, (image, mask) or (class, image, mask) files; see `supports`.
       query: pictures, folders (without their subfolders) or patterns; see `queries`.
       which: checkpoint, 'best', 'latest' or a step.
-      out: made if it is not there; what is in it: `outputs.KINDS`, and the books that `results` keeps.
+      out: created if missing; it holds `outputs.KINDS`, and the books that `results` keeps.
       write: kinds of output, of `outputs.KINDS`.
       threshold: probability that a class must exceed, between 0 and 1.
       self_support: rounds in which a query's confident pixels are its own support.
@@ -51,6 +61,10 @@ def predict(
       mask_value: pixels of this value are the object, in every mask of a support.
       mask_threshold: pixels of this value and above are the object.
       invert: object and background of every mask change places.
+      crowds: what annotations with iscrowd 1 are, 'void' or 'object'.
+      size: side in pixels of the network's square; None: the training's.
+      fit, tiles, absent_below: see `Segmenter`.
+      polygons, components: of COCO's annotations, see `annotate.Style`.
     Returns:
       The pictures that could not be read; they are logged at the end.
     Raises:
@@ -63,16 +77,26 @@ def predict(
         raise ValueError(
             f'--self_support must be a number of rounds, 0 or more, got {self_support}'
         )
-    options = MaskOptions(mask_value, mask_threshold, invert).check()
+    options = MaskOptions(mask_value, mask_threshold, invert, crowds).check()
+    style = Style(polygons, components).check(kinds)
+    Geometry(SMALLEST, fit, tiles).check()  # the size depends on the checkpoint
+    presence.check(absent_below)
     _check_folder(out, query)
     queries = find(query, out)
     if len(queries) == 1:
         images.read_image(queries[0].path)
-    segmenter = Segmenter.from_checkpoint(checkpoint, which=which, self_support=self_support)
-    squares = supports.read_all(named_supports, segmenter.size, options)
-    results = Results(
-        out, _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds), overwrite
+    segmenter = Segmenter.from_checkpoint(
+        checkpoint,
+        which=which,
+        self_support=self_support,
+        size=size,
+        fit=fit,
+        tiles=tiles,
+        absent_below=absent_below,
     )
+    squares = supports.read_all(named_supports, segmenter.geometry, options)
+    made_by = _made_by(checkpoint, segmenter, squares, threshold, self_support, kinds)
+    results = Results(out, made_by | {'coco': list(style)}, overwrite)
     named = _named(queries, results)
     _check_inputs(
         out,
@@ -92,6 +116,7 @@ def predict(
     probes = [segmenter.probe(squares[one]) for one in classes] if todo else []
     unreadable = segment_all(segmenter, probes, todo, results, threshold, len(named))
     _finish(results, kinds)
+    _mention_earlier(queries, results, kinds)
     for error in unreadable.values():
         logger.error('left out: %s', error)
     print(
@@ -117,7 +142,7 @@ def segment_all(
     Returns: the pictures that cannot be read, and why.
     """
     kinds, named = results.run['write'], results.run['supports'][0][0] is not None
-    unreadable = {}
+    style, unreadable = Style(*results.run.get('coco', ())), {}
     with contextlib.closing(read_ahead([query.path for query, _ in todo])) as reading:
         for (query, name), image in _progress(
             zip(todo, reading, strict=True), len(todo), total or len(todo)
@@ -126,29 +151,35 @@ def segment_all(
                 unreadable[query.path] = image
                 continue
             size = image.shape[:2]
-            label, scores = combine.winners(segmenter.log_odds(probes, image), size, threshold)
+            found = segmenter.look(probes, image)
+            label, scores = combine.winners(found.log_odds, size, threshold)
+            present = _presence(segmenter, results, name, found.presence)
             files = outputs.files_of(results.out, name, kinds)
             if 'mask' in files:
                 outputs.write_mask(label, files['mask'], named)
             if 'overlay' in files:
                 outputs.write_overlay(image, label, files['overlay'], named)
-            results.add(
-                query, name, size, list(_annotations(label, scores)) if 'coco' in kinds else []
-            )
+            rows = list(annotations(label, scores, style)) if 'coco' in kinds else []
+            results.add(query, name, size, rows, present)
     return unreadable
 
 
-def _annotations(label, scores):
-    """One a class that is there: without its image, which has no number yet."""
-    for number, score in enumerate(scores.tolist(), 1):
-        mask = label == number
-        if mask.any():
-            yield {
-                'category_id': number,
-                'iscrowd': 0,
-                'score': round(score, 4),
-                **coco.run_lengths(mask),
-            }
+def _presence(segmenter, results, name, scores):
+    """Return the presence scores by class, rounded, and say which classes are not in the picture; None without."""
+    if scores is None:
+        return None
+    classes = [category or ONE_CLASS for category, _ in results.run['supports']]
+    found = dict(zip(classes, (round(score, 3) for score in scores), strict=True))
+    for category, score in zip(classes, scores, strict=True):
+        if score < segmenter.absent_below:
+            logger.info(
+                '%s: no %s found (presence %.3f is below --absent_below %g)',
+                name,
+                category,
+                score,
+                segmenter.absent_below,
+            )
+    return found
 
 
 def _made_by(path, segmenter, squares, threshold, self_support, kinds):
@@ -157,7 +188,8 @@ def _made_by(path, segmenter, squares, threshold, self_support, kinds):
         'checkpoint': os.fspath(path),
         'step': segmenter.step,
         'weights': segmenter.weights_hash(),
-        'size': segmenter.size,
+        **segmenter.geometry._asdict(),
+        'absent_below': segmenter.absent_below,
         'supports': [[name, supports.fingerprint(pairs)] for name, pairs in squares.items()],
         'threshold': threshold,
         'self_support': self_support,
@@ -197,11 +229,24 @@ def _write_legend(classes, out):
 
 
 def _finish(results, kinds):
-    """What is made of all pictures, once they are there."""
+    """Write what is made of all pictures, after the last one."""
     if 'coco' in kinds:
         results.write_coco()
     if 'sheet' in kinds:
         outputs.write_sheets(results.overlays(), results.out)
+
+
+def _mention_earlier(queries, results, kinds):
+    """Say that what is made of all pictures has those of earlier runs in the folder, too."""
+    earlier = results.names.keys() - {Path(os.path.abspath(query.path)) for query in queries}
+    joint = [kind for kind in ('coco', 'sheet') if kind in kinds]
+    if earlier and joint:
+        logger.info(
+            '%s in %s also have %d pictures of earlier runs: --overwrite starts over',
+            _said(joint),
+            results.out,
+            len(earlier),
+        )
 
 
 def _said(kinds):
@@ -215,7 +260,7 @@ def _check_folder(out, given):
     if out.exists() and not out.is_dir():
         raise ValueError(f'{out} is a file: the output needs a folder')
     for value in given:
-        if out.resolve() == Path(value).expanduser().resolve():
+        if out.resolve() == paths.expanded(value).resolve():
             raise ValueError(f'{out} is the folder of the queries: the output needs another one')
 
 
@@ -233,7 +278,7 @@ def _check_inputs(out, inputs, named):
 
 
 def _progress(steps, count, total):
-    """The steps, with a bar and the time left where there are several."""
+    """Yield the steps; several get a progress bar with the time left."""
     from tqdm import tqdm
 
     pause = 0.1 if sys.stderr.isatty() else 30  # seconds between two updates; a log file needs few

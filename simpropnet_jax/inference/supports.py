@@ -8,17 +8,19 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from simpropnet_jax.inference.annotations import Annotations
+from simpropnet_jax.inference import annotations
 from simpropnet_jax.inference.combine import MOST_CLASSES
+from simpropnet_jax.inference.geometry import Geometry
 from simpropnet_jax.inference.segmenter import Square, stretched_support
-from simpropnet_jax.io import images
+from simpropnet_jax.io import annotation_files, images
 from simpropnet_jax.io.masks import DEFAULT, MaskOptions
+from simpropnet_jax.runtime import paths
 
 logger = logging.getLogger(__name__)
 
 
 class Support(NamedTuple):
-    """An image and its mask; the mask may be a COCO JSON file, which holds those of many images."""
+    """An image and its mask; the mask may be a COCO JSON file, which holds masks of many images."""
 
     category: str | None  # None: there is one class, without a name
     image: Path
@@ -43,7 +45,7 @@ def parse(given: Sequence[Sequence[str | PathLike]]) -> list[Support]:
         category = str(values[0]).strip() if len(values) == 3 else None
         if category == '':
             raise ValueError('a class of --support has no name')
-        image, mask = (Path(value).expanduser() for value in values[-2:])
+        image, mask = (paths.expanded(value) for value in values[-2:])
         supports.append(Support(category, image, mask))
     if len({one.category is None for one in supports}) > 1:
         unnamed = next(one for one in supports if one.category is None)
@@ -61,7 +63,7 @@ def categories(supports: Sequence[Support]) -> list[str | None]:
 
 
 def read_all(
-    supports: Sequence[Support], size: int, options: MaskOptions = DEFAULT
+    supports: Sequence[Support], size: int | Geometry, options: MaskOptions = DEFAULT
 ) -> dict[str | None, list[Square]]:
     """The supports of each class, in the order of `categories`, as the network sees them.
 
@@ -69,22 +71,15 @@ def read_all(
 
     Args:
       supports: images with masks.
-      size: side in pixels of the square that the network sees.
+      size: how the network sees pictures; an integer is the side of the square that they are stretched to.
       options: how to read masks of pixels; annotations need none.
     Raises:
       FileNotFoundError, ValueError: one cannot be read, image and mask differ in size, or nothing is foreground.
     """
-    files: dict[Path, Annotations] = {}  # a large one takes seconds to read
     squares = {category: [] for category in categories(supports)}
     for one in supports:
-        if one.mask.suffix.lower() == '.json':
-            if options != DEFAULT:
-                raise ValueError(
-                    f'{one.mask} holds annotations: --mask_value, --mask_threshold and --invert are for masks of pixels'
-                )
-            if one.mask not in files:
-                files[one.mask] = Annotations(one.mask)
-            pair = _annotated(files[one.mask], one, size)
+        if annotation_files.is_meant(one.mask):
+            pair = _annotated(one, size, options)
         else:
             pair = stretched_support(one.image, one.mask, size, options)
         squares[one.category].append(pair)
@@ -100,9 +95,10 @@ def _warn_of_twins(squares):
             logger.warning('%s and %s have the same mask', one, other)
 
 
-def _annotated(file, support, size):
-    pixels = images.read_image(support.image)
-    label = file.label(support.image, support.category, pixels.shape[:2])
+def _annotated(support, size, options):
+    options.check_annotations(support.mask)
+    file, pixels = annotations.read(support.mask), images.read_image(support.image)
+    label = file.label(support.image, support.category, pixels.shape[:2], options.crowds)
     try:
         return stretched_support(pixels, label, size, name=support.image.name)
     except ValueError as error:
@@ -112,6 +108,6 @@ def _annotated(file, support, size):
 def fingerprint(squares: Sequence[Square]) -> str:
     """SHA-256 of what the network sees of a class, in hexadecimal."""
     result = hashlib.sha256()
-    for image, label in squares:
-        result.update(image.tobytes() + label.tobytes())
+    for square in squares:
+        result.update(square.image.tobytes() + square.label.tobytes())
     return result.hexdigest()

@@ -1,25 +1,32 @@
-"""Annotations in COCO's JSON: polygons and run lengths (RLE), as masks, and masks as run lengths.
+"""Annotations in COCO's JSON as masks.
 
-    annotated = coco.read('instances.json')
+    annotated = coco.parse(json.loads(text), 'instances.json')
     for annotation in annotated.annotations:
         mask = coco.mask(annotation, annotated.images[annotation.image])
 
+`annotation_files.read` reads the file. What tools write that is no mask (boxes, two points) is told by `outline`.
 https://cocodataset.org/#format-data
 """
 
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 from pycocotools import mask as library
 
+from simpropnet_jax.io import run_lengths
+
 Id = int | str
 MOST_SIDE = 1_000_000  # pixels
 MOST_PIXELS = 200_000_000  # of a mask; as of a picture
+NO_MASK = 'annotation without a mask, but perhaps with a box (not used)'
+TOO_SHORT = 'polygon of fewer than three points (not used)'
+CROWD_AS_VOID = 'crowd (iscrowd 1), read as void: --crowds object reads it as an object'
+CROWD_AS_OBJECT = 'crowd (iscrowd 1), read as an object'
+FLAT = 'flat list of numbers (read as one polygon)'
 FORM = (
     'It has images (id, file_name, height, width), categories (id, name) and annotations (image_id, category_id, '
     'segmentation)'
@@ -27,11 +34,16 @@ FORM = (
 
 
 class AnnotatedPicture(NamedTuple):
-    """An entry of "images": a file, as a path below the folder of pictures, and its size in pixels."""
+    """An entry of "images": a file, as a path below the folder of pictures or a URL, and its size.
+
+    Attributes:
+      file: see `file_names` for what tools write.
+      height, width: in pixels; None: not said.
+    """
 
     file: str
-    height: int
-    width: int
+    height: int | None = None
+    width: int | None = None
 
 
 class Annotation(NamedTuple):
@@ -39,7 +51,7 @@ class Annotation(NamedTuple):
 
     Attributes:
       id, image, category: ids, as the file has them.
-      crowd: iscrowd: a region with several objects that nobody told apart.
+      crowd: iscrowd: a region with several objects, not told apart.
       segmentation: polygons [[x, y, x, y, ...], ...] or {'size': [height, width], 'counts': run lengths}.
     """
 
@@ -58,19 +70,16 @@ class Annotated(NamedTuple):
     annotations: list[Annotation]
 
 
-def read(path: str | os.PathLike) -> Annotated:
-    """The images, categories and annotations of a file; masks are decoded by `mask`.
+def parse(content: Any, path: str | os.PathLike) -> Annotated:
+    """Return the images, categories and annotations of a file's content; masks are decoded by `mask`.
 
+    Args:
+      content: what the JSON holds.
+      path: of the file, for messages.
     Raises:
-      FileNotFoundError, ValueError: there is no such file, it is not COCO's JSON (names the entry), an id is there
-        twice, or an annotation names an image or a category that is not there.
+      ValueError: it is not COCO's JSON (names the entry), an id occurs twice, or an annotation names a missing image
+        or category.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no file {path}')
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as COCO's JSON ({error})") from error
     try:
         rows = {part: _rows(content, part) for part in ('images', 'categories', 'annotations')}
         images = [_image(row, f'images[{place}]') for place, row in enumerate(rows['images'])]
@@ -83,15 +92,20 @@ def read(path: str | os.PathLike) -> Annotated:
             f"{path} cannot be read as COCO's JSON: {error}. {FORM}; export the file again"
         ) from error
     result = Annotated(dict(images), dict(categories), annotations)
-    for kind, found, unique in (
+    _check_ids(result, path, len(images), len(categories))
+    return result
+
+
+def _check_ids(result, path, images, categories):
+    for kind, count, unique in (
         ('image', images, result.images),
         ('category', categories, result.categories),
     ):
-        if len(unique) < len(found):
+        if len(unique) < count:
             raise ValueError(
-                f'{path} has {len(found)} entries of {kind} ids, but only {len(unique)} different ids'
+                f'{path} has {count} entries of {kind} ids, but only {len(unique)} different ids'
             )
-    for one in annotations:
+    for one in result.annotations:
         for kind, key, known in (
             ('image', one.image, result.images),
             ('category', one.category, result.categories),
@@ -100,7 +114,6 @@ def read(path: str | os.PathLike) -> Annotated:
                 raise ValueError(
                     f'{path}: annotation {one.id} names the {kind} {key!r}, which the file lacks'
                 )
-    return result
 
 
 class _WrongError(Exception):
@@ -153,8 +166,10 @@ def _id(row: dict, name: str, where: str) -> Id:
     return _field(row, name, where, int | str, 'a whole number or text')
 
 
-def _side(row: dict, name: str, where: str) -> int:
-    """Return a height or width; some programs write 480.0."""
+def _side(row: dict, name: str, where: str) -> int | None:
+    """Return a height or width; some programs write 480.0, or null without the picture."""
+    if row.get(name) is None:
+        return None
     side = _field(row, name, where, int | float, 'a whole number')
     if not 1 <= side <= MOST_SIDE or side != int(side):
         raise _WrongError(
@@ -178,46 +193,110 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f'{text[:60]}...'
 
 
-def mask(annotation: Annotation, picture: AnnotatedPicture) -> Bool[np.ndarray, 'H W']:
-    """Where the annotated object is, as COCO's own tools draw it; several polygons are one object.
+def outline(annotation: Annotation) -> tuple[Any, list[str]]:
+    """Return what can be drawn of a segmentation, and what is unusual about it.
+
+    Returns:
+      Polygons or run lengths, or None; and phrases: `NO_MASK`, `TOO_SHORT`, `FLAT`.
+    """
+    given = annotation.segmentation
+    if not given:
+        return None, [NO_MASK]
+    if not isinstance(given, list):
+        return given, []
+    flat = all(type(x) in (int, float) for x in given)
+    polygons = [given] if flat else given
+    long = [one for one in polygons if not isinstance(one, list) or len(one) >= 6]
+    if len(long) < len(polygons):
+        return long or None, [TOO_SHORT]
+    return long, [FLAT] if flat else []
+
+
+def sized(picture: AnnotatedPicture, size: tuple[int, int]) -> AnnotatedPicture:
+    """Return the annotated picture with the size of its file, which takes the place of one that is not said.
 
     Args:
-      picture: the annotation's; polygons have no size of their own.
+      size: height and width.
+    Raises:
+      ValueError: the annotations are of another size.
+    """
+    result = AnnotatedPicture(picture.file, picture.height or size[0], picture.width or size[1])
+    if result[1:] != size:
+        raise ValueError(
+            f'it is annotated as {result.width} x {result.height} pixels, but it is {size[1]} x {size[0]}'
+        )
+    return result
+
+
+def mask(annotation: Annotation, picture: AnnotatedPicture) -> Bool[np.ndarray, 'H W']:
+    """Return where the annotated object is, as COCO's own tools draw it; several polygons are one object.
+
+    Args:
+      picture: the annotation's, with its size: polygons have none; see `sized`.
+    Raises:
+      ValueError: as `draw`.
+    """
+    _check_pixels(annotation, picture)
+    found = np.zeros((picture.height, picture.width), bool)
+    draw(annotation, picture, found)
+    return found
+
+
+def draw(annotation: Annotation, picture: AnnotatedPicture, into: Bool[np.ndarray, 'H W']) -> bool:
+    """Add an annotated object to a mask, and return whether it has any pixel; see `mask`.
+
     Raises:
       ValueError: names the annotation, which has no outline (but a box, perhaps), or a broken one, or run lengths of
         another size than the picture's.
     """
-    height, width, outline = picture.height, picture.width, annotation.segmentation
-    name = f'annotation {annotation.id} of {picture.file}'
-    if height * width > MOST_PIXELS:
+    _check_pixels(annotation, picture)
+    drawn, _ = outline(annotation)
+    if drawn is None:
         raise ValueError(
-            f'{name} has a picture of {width} x {height} pixels; at most {MOST_PIXELS // 10**6} million are read'
-        )
-    if not outline:
-        raise ValueError(
-            f'{name} has no segmentation; a box is not enough, give polygons or run lengths'
+            f'{_name(annotation, picture)} has no segmentation; a box is not enough, give polygons or run lengths'
         )
     try:
-        if isinstance(outline, dict):
-            return _from_runs(outline, height, width)
-        if not isinstance(outline, list):
+        if isinstance(drawn, dict):
+            found = run_lengths.decode(drawn, *into.shape)
+            into |= found
+            return bool(found.any())
+        if not isinstance(drawn, list):
             raise TypeError('it must be a list of polygons or an object with size and counts')
-        polygons = _polygons(outline, 10 * max(height, width))
-        return library.decode(library.merge(library.frPyObjects(polygons, height, width))).astype(
-            bool
-        )
+        return _draw_polygons(_polygons(drawn, 10 * max(into.shape)), into)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(f'{name} has a segmentation that cannot be decoded: {error}') from error
+        raise ValueError(
+            f'{_name(annotation, picture)} has a segmentation that cannot be decoded: {error}'
+        ) from error
 
 
-def run_lengths(mask: Bool[np.ndarray, 'H W']) -> dict[str, Any]:
-    """Area, bounding box (x, y, width, height) and compressed runs of a mask, as an annotation has them."""
-    runs = library.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {
-        'area': int(library.area(runs)),
-        'bbox': [float(x) for x in library.toBbox(runs)],
-        'segmentation': {'size': list(mask.shape), 'counts': runs['counts'].decode('ascii')},
-    }
+def _name(annotation, picture) -> str:
+    return f'annotation {annotation.id} of {picture.file}'
+
+
+def _check_pixels(annotation, picture) -> None:
+    if picture.height * picture.width > MOST_PIXELS:
+        raise ValueError(
+            f'{_name(annotation, picture)} has a picture of {picture.width} x {picture.height} pixels; at most '
+            f'{MOST_PIXELS // 10**6} million are read'
+        )
+
+
+def _draw_polygons(polygons, into) -> bool:
+    """Draw polygons in the box around them alone, so that many small ones take little time."""
+    xs = [x for one in polygons for x in one[::2]]
+    ys = [y for one in polygons for y in one[1::2]]
+    left, right = (min(max(int(x), 0), into.shape[1]) for x in (min(xs) - 2, max(xs) + 3))
+    top, bottom = (min(max(int(y), 0), into.shape[0]) for y in (min(ys) - 2, max(ys) + 3))
+    if left >= right or top >= bottom:
+        return False
+    moved = [
+        [value - (top if place % 2 else left) for place, value in enumerate(one)]
+        for one in polygons
+    ]
+    runs = library.merge(library.frPyObjects(moved, bottom - top, right - left))
+    found = library.decode(runs).view(bool)
+    into[top:bottom, left:right] |= found
+    return bool(found.any())
 
 
 def _polygons(outline, far) -> list[list[float]]:
@@ -236,39 +315,3 @@ def _polygons(outline, far) -> list[list[float]]:
     ):  # memory grows with the length
         raise ValueError('a polygon lies far outside the picture')
     return polygons
-
-
-def _from_runs(outline, height, width) -> Bool[np.ndarray, 'H W']:
-    """The mask of runs. Not by the library, which leaves pixels unset where the runs are too few for the picture."""
-    if not {'size', 'counts'} <= outline.keys():
-        raise ValueError('run lengths need size and counts')
-    size, counts = outline['size'], outline['counts']
-    if size != [height, width]:
-        raise ValueError(f'its size is {size}, the picture has height {height} and width {width}')
-    counts = _numbers(counts) if isinstance(counts, str) else counts
-    if not isinstance(counts, list):
-        raise TypeError('its counts must be text or a list of whole numbers')
-    if (
-        any(type(count) is not int or count < 0 for count in counts)
-        or sum(counts) != height * width
-    ):
-        raise ValueError(f'its runs are not whole numbers that sum up to {height} * {width} pixels')
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
-
-
-def _numbers(text: str) -> list[int]:
-    """Compressed runs as numbers."""
-    counts, value, shift = [], 0, 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 40:
-            raise ValueError('its compressed runs are damaged')
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:  # the last five bits of this number
-            value -= (bits & 16) << shift - 4  # its sign
-            counts.append(
-                value + (counts[-2] if len(counts) > 2 else 0)
-            )  # from the third on: differences
-            value, shift = 0, 0
-    return counts

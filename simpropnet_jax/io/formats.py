@@ -1,8 +1,9 @@
 """The formats of pictures that are opened, by Pillow's names; others may start programs (EPS: Ghostscript)."""
 
+import contextlib
 import functools
 
-PICTURES = ('AVIF', 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
+PICTURES = ('AVIF', 'BMP', 'GIF', 'HEIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
 """Of images and masks that a user gives: the formats of `io.images.ENDINGS`."""
 
 STORED = ('JPEG', 'PNG')
@@ -11,8 +12,12 @@ STORED = ('JPEG', 'PNG')
 
 @functools.cache
 def pictures() -> tuple[str, ...]:
-    """Return those of `PICTURES` that the installed Pillow reads: AVIF came with 11.3."""
+    """Return the formats of `PICTURES` that are read here: AVIF came with Pillow 11.3, HEIF needs pillow-heif."""
     from PIL import Image
 
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     Image.init()
     return tuple(name for name in PICTURES if name in Image.OPEN)

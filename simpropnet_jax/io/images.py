@@ -1,9 +1,10 @@
 """Pictures and masks from files of any format, as arrays.
 
-A picture is read as it is shown: turned as its EXIF data say, its first frame, transparent parts on white.
+A picture is read as it is shown: turned as its EXIF data say, its first frame, transparent parts on white. What is
+stretched or left out (more than 8 bits, planes, bands) is logged, each kind once.
 
 What a mask may be (`masks` has the rule, and refuses what is not clear):
-  - one channel (gray, black and white, 16 bits, floats): two values, or ids, of which each is foreground. Beside ids
+  - one channel (gray, black and white, 16 bits, floats): two values, or ids; each id is foreground. Next to ids
     below 64, 255 is void: neither foreground nor background. Shades and fractions need a threshold;
   - a palette, as PASCAL VOC's: every index but 0 is foreground, 255 is void. Where another index than 0 is shown black,
     the mask is refused: to the eye, black would be the background. A palette of grays follows the rule of gray;
@@ -13,23 +14,31 @@ What a mask may be (`masks` has the rule, and refuses what is not clear):
 FILE#8 means the pixels of value 8 in FILE.
 """
 
+import logging
 import os
 import re
-import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from simpropnet_jax.io import formats, masks
+from simpropnet_jax.io import masks, opening, rgb
 from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.io.masks import DEFAULT, MaskOptions
+from simpropnet_jax.io.opening import opened
+
+__all__ = ['opened']  # and what is defined here
+logger = logging.getLogger(__name__)
 
 ENDINGS = (
     '.avif',
     '.bmp',
     '.gif',
+    '.heic',
+    '.heif',
+    '.hif',
     '.jfif',
     '.jp2',
     '.jpeg',
@@ -45,28 +54,73 @@ ENDINGS = (
 """Of the files that count as pictures in a folder."""
 
 BLACK = (0, 0, 0)
-MOST_PIXELS = 200_000_000  # of a picture: larger ones would need gigabytes of memory
+_said: set[str] = set()  # kinds of notes that were logged
+
+
+class Reading(NamedTuple):
+    """A picture as it was read.
+
+    Attributes:
+      pixels: RGB, perhaps reduced.
+      size: height and width in the file, as it is shown.
+      notes: what was stretched or left out, phrases that begin with a verb.
+    """
+
+    pixels: UInt8[np.ndarray, 'H W 3']
+    size: tuple[int, int]
+    notes: list[str]
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, 'H W 3']:
     """The picture in a file, RGB.
 
-    16 bits are divided by 257. Whole numbers of 32 bits are taken as 8 bits up to a maximum of 255 and as 16 bits
-    above; fractions the same, and as 0 to 1 where none is above 1.
+    More than 8 bits: values that use at least half of 0 to 1, 0 to 255 or 0 to 65535 keep that scale; others are
+    stretched by the range that they use, and the log says so, once.
 
     Raises:
       FileNotFoundError, ValueError: there is no such file, or it cannot be read as a picture; names it.
     """
-    image = _open(path)
-    try:
-        return np.asarray(_to_rgb(image))
-    except (ValueError, OSError) as error:
-        raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+    return read_picture(path).pixels
+
+
+def read_picture(path: str | os.PathLike, side: int | None = None) -> Reading:
+    """The picture in a file with its size and notes; logs each kind of note once.
+
+    Args:
+      path: the file.
+      side: reduce a large picture while it is read, such that its shorter side still has this many pixels.
+    Raises:
+      FileNotFoundError, ValueError: as `read_image`.
+    """
+    with opening.checked(path) as image:
+        try:
+            notes, (width, height) = opening.planes(image), image.size
+            if side:
+                image.draft(image.mode, (side, side))
+            pixels, more = rgb.to_rgb(image, side)
+            if image.format == 'TIFF':  # Pillow has turned it
+                width, height = image.size
+            orientation, damage = opening.orientation(image)
+            notes += more + damage
+        except Exception as error:  # damaged: Pillow raises as many types as there are formats
+            raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+    pixels = opening.turned(pixels, orientation)
+    _say(path, notes)
+    return Reading(pixels, (height, width) if orientation < 5 else (width, height), notes)
+
+
+def _say(path, notes) -> None:
+    """Log notes on a file, each kind once."""
+    for note in notes:
+        kind = note.partition(' from ')[0]  # without the range of values
+        if kind not in _said:
+            _said.add(kind)
+            logger.warning('%s %s (said once)', path, note)
 
 
 def image_pixels(image: Image.Image) -> UInt8[np.ndarray, 'H W 3']:
     """A Pillow image as RGB pixels, turned as its EXIF data say; see `read_image`."""
-    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    return opening.turned(rgb.to_rgb(image)[0], opening.orientation(image)[0])
 
 
 def read_mask(
@@ -87,11 +141,38 @@ def read_mask(
         if options.explicit:
             raise ValueError(f'{path} names a value; leave out --mask_value and --mask_threshold')
         options = options._replace(mask_value=float(value))
-    return image_label(_open(file), str(path), options, binary)
+    image, orientation = _loaded(file)
+    return opening.turned(image_label(image, str(path), options, binary), orientation)
+
+
+def read_index(path: str | os.PathLike) -> Shaped[np.ndarray, 'H W']:
+    """Return the numbers in an index mask of all classes: indices of a palette, or whole numbers in gray.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no such file, or it has no such numbers; names it.
+    """
+    image, orientation = _loaded(path)
+    if image.mode not in ('1', 'L', 'P', 'I', 'I;16', 'I;16B'):
+        raise ValueError(
+            f'{path} is of mode {image.mode}: an index mask has class numbers, in gray or with a palette'
+        )
+    return opening.turned(np.asarray(image), orientation)
+
+
+def _loaded(path) -> tuple[Image.Image, int]:
+    """Return the first frame of a mask, and how it is turned."""
+    with opening.checked(path) as image:
+        try:
+            image.load()
+            orientation, notes = opening.orientation(image)
+        except Exception as error:  # damaged: Pillow raises as many types as there are formats
+            raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+        _say(path, notes)
+        return image, orientation
 
 
 def split_value(path: str | os.PathLike) -> tuple[Path, str | None]:
-    """Return the file of FILE#VALUE and its value; a file whose own name ends so is taken whole."""
+    """Return the file of FILE#VALUE and its value; an existing file FILE#VALUE is taken whole."""
     named = re.fullmatch(r'(.+)#(\d+)', os.fspath(path))
     if not named or Path(path).exists():
         return Path(path), None
@@ -144,7 +225,7 @@ def mask_label(
 
 
 def _palette_label(image, values, name, options, binary):
-    """The label of a palette image, by its indices; by its colours where they are grays."""
+    """Return the label of a palette image by its indices, or by its colours if all are grays."""
     if options.explicit:
         return masks.label_of_values(values, name, options)
     colours = np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
@@ -179,12 +260,13 @@ def _check_palette(image, values, path):
 
 
 def is_picture(path: Path) -> bool:
-    """Whether it is a file that by its name is a picture, and not hidden."""
-    return path.suffix.lower() in ENDINGS and not path.name.startswith('.') and path.is_file()
+    """Whether it is a file that by its name is a picture, and not hidden; reading a dangling link then names it."""
+    named = path.suffix.lower() in ENDINGS and not path.name.startswith('.')
+    return named and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures in a folder, by name, without those of its subfolders and hidden ones.
+    """Return the pictures in a folder by name, without subfolders and hidden files.
 
     Raises:
       ValueError: there is none.
@@ -195,65 +277,3 @@ def pictures_in(folder: Path) -> list[Path]:
             f'there are no pictures in {folder}: no file there ends in {", ".join(ENDINGS)}'
         )
     return pictures
-
-
-def _open(path) -> Image.Image:
-    """The first frame of a file, turned as its EXIF data say."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f'there is no file {path}')
-    if Path(path).is_dir():
-        raise ValueError(f'{path} is a folder, not a picture')
-    if not Path(path).is_file():  # a pipe or a device, which may never end
-        raise ValueError(f'{path} is not a file')
-    try:
-        with opened(path) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise _TooLargeError(
-                    f'{path} is {width} x {height} pixels, more than {MOST_PIXELS // 10**6} million: make it smaller'
-                )
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except _TooLargeError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ValueError(f'{path} is not a picture of any known format') from error
-    except Exception as error:  # damaged: Pillow raises as many types as there are formats
-        raise ValueError(f'{path} cannot be read as a picture: {error}') from error
-
-
-class _TooLargeError(ValueError):
-    """More pixels than are read."""
-
-
-_opening = threading.Lock()
-
-
-def opened(path) -> Image.Image:
-    """Opens a file, of which no pixel is read yet, without Pillow's own limit on their number, which is smaller."""
-    with _opening:  # the limit is one for all threads
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path, formats=formats.pictures())
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode[0] in 'IF':  # I, F, and I;16 in either order of bytes
-        image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
-    if not image.has_transparency_data:
-        return image.convert('RGB')
-    image = image.convert('RGBA')
-    white = Image.new('RGBA', image.size, 'white')
-    return Image.alpha_composite(white, image).convert('RGB')
-
-
-def _eight_bits(values, mode):
-    """Gray values of more than 8 bits as uint8."""
-    full_scales = {'F': (1, 255, 65535), 'I': (255, 65535)}.get(mode, (65535,))
-    top = values.max()
-    fitting = [scale for scale in full_scales if top <= scale]
-    if not fitting:
-        raise ValueError(f'its values go up to {top}; convert it to 8 or 16 bits')
-    return (np.clip(values, 0, None) * (255 / fitting[0]) + 0.5).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 The rule reads what has one meaning, and refuses the rest with the values that it found:
   - two values, one of them 0: the other one is the object;
-  - class or instance ids: every id is the object. Beside ids below 64, 255 is void;
+  - class or instance ids: every id is the object. Next to ids below 64, 255 is void;
   - shades (soft edges, trimaps, JPEG, photographs), fractions, and several values without 0: refused. `MaskOptions`
     say how to read them. NaN and negative values are background.
 """
@@ -21,6 +21,7 @@ MANY = 12  # values, from which on their places in the picture tell ids and shad
 SOLID_ALPHA = 0.95  # share of the pixels of a cut-out that are nearly transparent or nearly opaque
 TRANSPARENT, OPAQUE, HALF = 8, 247, 128  # of alpha
 SHOWN = 6  # values that a message names
+CROWDS = ('void', 'object')
 MUCH = 0.9  # share of the picture, or of its border, above which a mask may be the wrong way round
 
 
@@ -31,23 +32,34 @@ class MaskOptions(NamedTuple):
       mask_value: pixels of this value are the object.
       mask_threshold: pixels of this value and above are the object.
       invert: object and background change places; void stays.
+      crowds: what a region of annotations with iscrowd 1 is, 'object' or 'void'.
     """
 
     mask_value: float | int | None = None
     mask_threshold: float | int | None = None
     invert: bool = False
+    crowds: str = 'void'
 
     def check(self) -> 'MaskOptions':
         """Return itself.
 
         Raises:
-          ValueError: both a value and a threshold are given, or one is NaN.
+          ValueError: both a value and a threshold are given, one is NaN, or crowds are something else.
         """
+        if self.crowds not in CROWDS:
+            raise ValueError(f'--crowds must be {" or ".join(CROWDS)}, got {self.crowds!r}')
         if self.mask_value is not None and self.mask_threshold is not None:
             raise ValueError('give either --mask_value or --mask_threshold, not both')
         if any(number is not None and np.isnan(number) for number in self[:2]):
             raise ValueError('--mask_value and --mask_threshold must be numbers, got nan')
         return self
+
+    def check_annotations(self, path: object) -> None:
+        """Raise ValueError if there are options for masks of pixels, for a file of annotations."""
+        if self._replace(crowds='void') != DEFAULT:
+            raise ValueError(
+                f'{path} holds annotations: --mask_value, --mask_threshold and --invert are for masks of pixels'
+            )
 
     @property
     def explicit(self) -> bool:
@@ -175,7 +187,7 @@ def label_of_alpha(
 
 
 def listed(values: np.ndarray) -> str:
-    """Return the distinct values as text, the first ones and the last where there are many."""
+    """Return the distinct values as text; of many, the first ones and the last."""
     distinct = [f'{value:.6g}' for value in np.unique(values).tolist()]
     if len(distinct) <= SHOWN:
         return ', '.join(distinct)
@@ -269,7 +281,7 @@ def _is_one_colour(colours, brightest) -> bool:
 
 
 def _are_rarely_flat(values) -> bool:
-    """Whether, besides the most common value, few pixels lie in a flat square of 2 x 2: so are shades, not ids."""
+    """Return whether few pixels of other than the most common value lie in a flat 2 x 2 square: shades, not ids."""
     top_left, rest = values[:-1, :-1], (values[1:, :-1], values[:-1, 1:], values[1:, 1:])
     if not top_left.size:
         return True

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from simpropnet_jax.io.labels import VOID
 from simpropnet_jax.runtime.paths import AnyPath
 
-TRUTH = (40, 200, 80)
-PREDICTION = (230, 60, 60)
+# Blue and orange: colour-blind readers can tell them apart.
+TRUTH = (0, 150, 255)
+PREDICTION = (255, 140, 0)
 VOID_GRAY = (128, 128, 128)
 GAP = 4  # pixels between pictures
 CAPTION = 18  # pixels of the line above a picture
+SMALLEST_TEXT = 7  # pixels
 
 
 def overlay(
@@ -41,7 +43,7 @@ def overlay_classes(image: np.ndarray, label: np.ndarray, colors: np.ndarray) ->
     Args:
       image: u8 [H, W, 3].
       label: u8 [H, W], 0 where nothing is tinted.
-      colors: u8 [N, 3], of which the label is the index.
+      colors: u8 [N, 3]; the label is the index.
     """
     color = colors[label]
     tinted = ((115 * image.astype(np.uint16) + 141 * color.astype(np.uint16)) >> 8).astype(
@@ -74,22 +76,75 @@ def panel(
     query_label: np.ndarray,
     prediction: np.ndarray,
     maps: Mapping[str, np.ndarray],
-) -> np.ndarray:
-    """One episode as a row: support with its mask, query with the truth, the method's maps by name, prediction.
+    scale: int = 1,
+) -> dict[str, np.ndarray]:
+    """Draw one episode: support, truth, the method's maps, and the prediction with the truth's outline, by heading.
 
     Args:
       support, query: u8 [S, S, 3].
       support_label, query_label: u8 [S, S], 0, 1 or 255.
       prediction: bool [S, S].
-      maps: float [h, w] each; SimPropNet's are background, then foreground attention.
+      maps: float [h, w] each, by name.
+      scale: factor on the side of every picture.
     """
-    pictures = [
-        overlay(support, support_label == 1, TRUTH, support_label == VOID),
-        overlay(query, query_label == 1, TRUTH, query_label == VOID),
-        *(heat(values, query.shape[:2]) for _, values in sorted(maps.items())),
-        overlay(query, prediction, PREDICTION),
+    size = tuple(scale * side for side in query.shape[:2])
+    return {
+        'support': tinted(support, support_label == 1, TRUTH, support_label == VOID, scale),
+        'truth': tinted(query, query_label == 1, TRUTH, query_label == VOID, scale),
+        # foreground before background
+        **{name: heat(maps[name], size) for name in sorted(maps, reverse=True)},
+        'prediction': predicted(query, prediction, query_label == 1, scale),
+    }
+
+
+def tinted(image, mask, color: Sequence[int], void=None, scale: int = 1) -> np.ndarray:
+    """Draw a mask over an enlarged image, with an outline; see `overlay`."""
+    void = None if void is None else enlarged_mask(void, scale)
+    mask = enlarged_mask(mask, scale)
+    return outlined(overlay(enlarged(image, scale), mask, color, void), mask, color)
+
+
+def predicted(image, prediction, truth, scale: int = 1) -> np.ndarray:
+    """Draw a predicted mask over an enlarged image, and the outline of the truth."""
+    picture = tinted(image, prediction, PREDICTION, scale=scale)
+    return outlined(picture, enlarged_mask(truth, scale), TRUTH)
+
+
+def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarge an image by a whole factor, smoothly."""
+    size = (scale * image.shape[1], scale * image.shape[0])
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def enlarged_mask(mask: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarge a mask by a whole factor, with smooth edges."""
+    return enlarged(np.where(mask, np.uint8(255), np.uint8(0)), scale) > 127
+
+
+def outlined(picture: np.ndarray, mask: np.ndarray, color: Sequence[int]) -> np.ndarray:
+    """Draw the outline of a mask, a hundredth of the picture wide."""
+    width = max(1, mask.shape[1] // 150)
+    solid = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
+    inside = np.asarray(solid.filter(ImageFilter.MinFilter(2 * width + 1))) > 0
+    result = picture.copy()
+    result[mask & ~inside] = color
+    return result
+
+
+def headed(rows: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str]) -> np.ndarray:
+    """Draw rows of pictures below each other, with their headings at the top and a title above each row."""
+    line = text_line(list(rows[0]), [picture.shape[1] for picture in rows[0].values()])
+    drawn = [
+        captioned(beside(list(row.values())), title)
+        for row, title in zip(rows, titles, strict=True)
     ]
-    return beside(pictures)
+    return below([line, *drawn])
+
+
+def text_line(texts: Sequence[str], widths: Sequence[int]) -> np.ndarray:
+    """Draw texts next to each other, each over a picture of that width."""
+    blank = [np.full((0, width, 3), 255, np.uint8) for width in widths]
+    return beside([captioned(one, text) for one, text in zip(blank, texts, strict=True)])
 
 
 def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -105,13 +160,16 @@ def below(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a line of text above it, u8 [CAPTION + H, W, 3]."""
-    image = Image.new('RGB', (picture.shape[1], picture.shape[0] + CAPTION), 'white')
-    image.paste(Image.fromarray(picture), (0, CAPTION))
-    ImageDraw.Draw(image).text(
-        (2, CAPTION // 2), text, 'black', ImageFont.load_default(CAPTION - 5), 'lm'
-    )
-    return np.asarray(image)
+    """Draw a line of text above a picture, small enough to fit: u8 [CAPTION + H, W, 3]."""
+    line = Image.new('RGB', (picture.shape[1], CAPTION), 'white')
+    draw, height = ImageDraw.Draw(line), CAPTION - 5
+    while (
+        height > SMALLEST_TEXT
+        and draw.textlength(text, ImageFont.load_default(height)) > line.width - 4
+    ):
+        height -= 1
+    draw.text((2, CAPTION // 2), text, 'black', ImageFont.load_default(height), 'lm')
+    return np.concatenate([np.asarray(line), picture], 0)
 
 
 def save(picture: np.ndarray, path: AnyPath) -> None:

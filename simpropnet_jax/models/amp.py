@@ -6,12 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from simpropnet_jax.backbones.encoder import joined, make_backbone
+from simpropnet_jax.backbones import registry
 from simpropnet_jax.models.layers import Conv, largest, upsampled_average
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.ops.resize import resize_bilinear
 
@@ -37,7 +36,7 @@ class Proxies(NamedTuple):
 
 
 @register_method('amp', title='AMP')
-class AMP(FewShotMethod):
+class AMP(EncodedMethod):
     """A network that classifies the base classes; a novel class's weights are imprinted from its supports.
 
     As released, https://github.com/MSiam/AdaptiveMaskedProxies, reduced_fcn.py, dilated_fcn.py, fcn.py and
@@ -50,7 +49,6 @@ class AMP(FewShotMethod):
     supervised = True
     imprinting = True
 
-    encoder: str = 'resnet50'
     features: int = 256  # filters of the layer after the backbone
     alpha: float = (
         0.25821  # share of the supports' background in the adapted weight of the background
@@ -58,21 +56,17 @@ class AMP(FewShotMethod):
     dropout: float = 0.5
     novel: tuple[int, ...] = ()  # class ids that the fold holds out
     classes: int = 21
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        self.backbone = make_backbone(
-            self.encoder,
-            self.width,
-            self.stride_on,
-            self.dtype,
+        self.backbone = self.make_backbone(
             ceil=True,
             strides=(2, 2, 2, None),
             dilations=(1, 1, 1, (1, 1, 2), (2, 4, 4)),
         )
-        if self.encoder == 'resnet50':
+        channels = (4, 8)  # of pool3 and conv4, in widths
+        if self.encoder != 'vgg16':
+            found = registry.find(self.encoder)
+            channels = [found.levels[name] for name in found.three[:2]]
             self.project = Conv(self.features, dilation=2, dtype=self.dtype)
             self.project_middle = Conv(kernel=1, dtype=self.dtype)
             self.project_shallow = Conv(kernel=1, dtype=self.dtype)
@@ -86,8 +80,8 @@ class AMP(FewShotMethod):
 
         self.rows = (
             row('deep', self.features),
-            row('middle', 8 * self.width),
-            row('shallow', 4 * self.width),
+            row('middle', channels[1] * self.width),
+            row('shallow', channels[0] * self.width),
         )
         self.scales = self.param('scales', nn.initializers.constant(SCALE), (3,))
 
@@ -97,11 +91,9 @@ class AMP(FewShotMethod):
         found = self.backbone(images)
         if self.encoder == 'vgg16':
             return Levels(nn.relu(self.project(found['conv5'])), found['conv4'], found['pool3'])
-        middle, shallow = (
-            self.project_middle(found['layer2']),
-            self.project_shallow(found['layer1']),
-        )
-        return Levels(*map(nn.relu, (self.project(joined(found)), middle, shallow)))
+        shallow, middle, _ = self.three(found)
+        middle, shallow = self.project_middle(middle), self.project_shallow(shallow)
+        return Levels(*map(nn.relu, (self.project(self.joined(found)), middle, shallow)))
 
     def logits(
         self, images: Float[Array, 'n H W 3'], train: bool = False
@@ -123,7 +115,7 @@ class AMP(FewShotMethod):
         """
 
         def average(weights):
-            return [upsampled_average(level, weights) for level in features]
+            return [upsampled_average(level, weights, self.grid.half_pixel) for level in features]
 
         return average(masks * valid), average((1 - masks) * valid)
 
@@ -131,7 +123,7 @@ class AMP(FewShotMethod):
         """Imprint the novel class and adapt the background, from the means over K supports.
 
         As released, the background's average is not normalised before it is mixed with the much shorter weight:
-        compute_weight in utils.py. The paper (Eq. 1 and 2) normalises it to length one; see docs/CHOICES.md.
+        compute_weight in utils.py. The paper (Eq. 1 and 2) normalises it to length one; see docs/explanation.
         """
         foreground, behind = super().combine(each)
         novel = [unit(proxy) for proxy in foreground]

@@ -6,15 +6,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import DenseComparison
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, Decoder, masked_average, resize_mask
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 
 
 @register_method('canet', title='CANet')
-class CANet(FewShotMethod):
+class CANet(EncodedMethod):
     """Shared encoder, dense comparison with the foreground's average, and a decoder that sees its earlier answer.
 
     As released, https://github.com/icoz69/CaNet, one_shot_network.py; the attention over supports was never released.
@@ -24,14 +23,11 @@ class CANet(FewShotMethod):
     dropout: float = 0.5
     shots: str = 'average'  # K supports are fused by the mean of their averages, or by 'attention' as in the paper
     refinements: int = 4  # passes after the first one, when not training
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     iterative = True
 
     def setup(self):
-        self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
+        self.backbone = self.make_backbone()
         self.project = ConvReluDropout(
             self.features, dilation=2, dropout=self.dropout, dtype=self.dtype
         )
@@ -43,15 +39,17 @@ class CANet(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Compute features of normalised images at 1/8 of their size: ResNet layer2 and layer3, then a 3x3 layer."""
-        levels = self.backbone(images)
-        return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
+        """Compute features of normalised images: the encoder's levels, joined, and a 3x3 layer."""
+        return self.project(self.joined(self.backbone(images)), train)
 
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Float[Array, 'b k c']:
         """Compute the foreground masked average of each support."""
-        return masked_average(features, resize_mask(masks * valid, features.shape[2:4]))
+        return masked_average(features, self._resized(masks * valid, features))
+
+    def _resized(self, masks, features):
+        return resize_mask(masks, features.shape[2:4], self.grid.half_pixel)
 
     def combine(self, each: Float[Array, 'b k c']) -> Float[Array, 'b *k c']:
         """Return all averages [B, K, C] for the attention, which needs the query first; else their mean [B, C]."""

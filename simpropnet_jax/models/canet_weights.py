@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from simpropnet_jax.backbones import weights
+from simpropnet_jax.backbones import weight_files, weights
 from simpropnet_jax.models.canet import CANet
 
 # Layers of the head there -> here. The rest is the backbone, in torchvision's names.
@@ -58,16 +58,9 @@ def load_canet(path: str | os.PathLike, width: int = 64, features: int = 256) ->
       ImportError: the library that reads this kind of file is not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'CANet weights not found: {path} (give a .pth or .safetensors file)'
-        )
-    readers = {'.pth': weights.read_pth, '.safetensors': weights.read_safetensors}
-    if path.suffix not in readers:
-        raise ValueError(f'CANet weights must end in {", ".join(readers)}, got {path}')
-    entries = {
-        name.removeprefix('module.'): entry for name, entry in readers[path.suffix](path).items()
-    }
+    entries, convention = weight_files.read_weights(path, 'CANet')
+    if convention != 'torchvision':
+        raise ValueError(f'{path} holds weights of Keras; give a .pth or .safetensors of CANet')
     head = {f'{layer}.{array}' for layer in _HEAD for array in ('weight', 'bias')}
     backbone = {
         name: entry
@@ -82,7 +75,7 @@ def load_canet(path: str | os.PathLike, width: int = 64, features: int = 256) ->
             f'({len(superfluous)} such entries)'
         )
     params['backbone'] = weights.fold(backbone, weights.TORCHVISION, width, path)
-    return TrainedCANet(params, 'canet', f'{path.name} sha256:{weights.sha256(path)}')
+    return TrainedCANet(params, 'canet', f'{path.name} sha256:{weight_files.sha256(path)}')
 
 
 def _head(entries: dict[str, np.ndarray], width: int, features: int, path: Path) -> dict:

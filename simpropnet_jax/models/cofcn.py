@@ -5,15 +5,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, upsampled_average
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 
 
 @register_method('cofcn', title='co-FCN')
-class CoFCN(FewShotMethod):
+class CoFCN(EncodedMethod):
     """A fully convolutional network; its last layers also see the support's positive and negative annotations.
 
     As released by its authors in https://github.com/shelhamer/revolver, revolver/model/cofeat_late_lite_unshared.py:
@@ -21,17 +20,11 @@ class CoFCN(FewShotMethod):
     On ResNet-50 CANet's 3x3 layer takes the place of fc6: 4,131,330 parameters.
     """
 
-    encoder: str = 'resnet50'
     features: int = 256
     dropout: float = 0.5
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        self.backbone = make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 2, 2)
-        )
+        self.backbone = self.make_backbone(pool=3, strides=(2, 2, 2, 2, 2))
         fc6 = {'kernel': 7} if self.encoder == 'vgg16' else {'dilation': 2}
         self.project = ConvReluDropout(self.features, dropout=self.dropout, dtype=self.dtype, **fc6)
         self.head = CoFCNHead(self.dropout, self.dtype)
@@ -42,7 +35,7 @@ class CoFCN(FewShotMethod):
         """Compute features of normalised images, at 1/8 of their size on ResNet-50 and at 1/32 on VGG-16."""
         levels = self.backbone(images)
         return self.project(
-            joined(levels) if self.encoder == 'resnet50' else levels['pool5'], train
+            levels['pool5'] if self.encoder == 'vgg16' else self.joined(levels), train
         )
 
     def probe_each(
@@ -51,7 +44,7 @@ class CoFCN(FewShotMethod):
         """Average over the positive and over the negative annotation, each divided by its mass."""
 
         def average(annotation):
-            return upsampled_average(features, annotation)
+            return upsampled_average(features, annotation, self.grid.half_pixel)
 
         return Probe(average(masks * valid), average((1 - masks) * valid))
 

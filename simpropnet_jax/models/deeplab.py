@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones import registry
 from simpropnet_jax.backbones.resnet import BackboneConv, ResNet
 from simpropnet_jax.models.layers import tile
 from simpropnet_jax.models.method import SupervisedNetwork
@@ -71,13 +72,27 @@ class DeepLab(SupervisedNetwork):
     stride_on: str  # '1x1' for Keras' weights, '3x3' for torchvision's
     width: int = 64  # filters of the ResNet's stem
     depths: tuple[int, ...] = (3, 4, 6, 3)
+    deep_stem: bool = False
     features: int = 256  # filters of the pyramid and of the decoder
     classes: int = 21
     dtype: DTypeLike = jnp.float32
+    encoder: str = 'resnet50'  # a ResNet of the registry; `depths` has its stages
 
     def setup(self):
+        found = registry.find(self.encoder)
+        if found.network != registry.RESNET:
+            raise ValueError(
+                f'config.model.encoder is {self.encoder!r}, but deeplab reads the stages of a ResNet at strides 4 and '
+                '16, which other encoders lack. Choose a ResNet'
+            )
         self.backbone = ResNet(
-            self.stride_on, self.width, tuple(self.depths), STRIDES, DILATIONS, self.dtype
+            self.stride_on,
+            self.width,
+            tuple(self.depths),
+            STRIDES,
+            DILATIONS,
+            self.dtype,
+            self.deep_stem or found.fields.get('deep_stem', False),
         )
         self.pyramid = Pyramid(self.features, self.dtype)
         self.low_level = Block(LOW_LEVEL, 1, dtype=self.dtype)

@@ -30,7 +30,10 @@ class Probe(NamedTuple):
 
 
 def dual_probe(
-    features: Float[Array, '*b h w c'], masks: Float[Array, '*b H W'], valid: Float[Array, '*b H W']
+    features: Float[Array, '*b h w c'],
+    masks: Float[Array, '*b H W'],
+    valid: Float[Array, '*b H W'],
+    half_pixel: bool = False,
 ) -> Probe:
     """Compute the masked averages of each support: SimPropNet, Eq. 1.
 
@@ -41,10 +44,11 @@ def dual_probe(
       features: support features F_s.
       masks: foreground in [0, 1], of any resolution.
       valid: 0 where a pixel belongs neither to the foreground nor to the background (void).
+      half_pixel: where the features lie, see `Grid`.
     """
     size = features.shape[-3:-1]
-    foreground = masked_average(features, resize_mask(masks * valid, size))
-    background = masked_average(features, resize_mask((1 - masks) * valid, size))
+    foreground = masked_average(features, resize_mask(masks * valid, size, half_pixel))
+    background = masked_average(features, resize_mask((1 - masks) * valid, size, half_pixel))
     return Probe(foreground, background)
 
 

@@ -19,9 +19,11 @@ MASK_AREA_EPSILON = 5e-4
 INITIAL_DEVIATION = 0.01
 
 
-def resize_mask(masks: Float[Array, '*b H W'], size: tuple[int, int]) -> Float[Array, '*b h w']:
-    """Resize masks in [0, 1] to the size of the features, bilinear as in CANet."""
-    return resize_bilinear(masks[..., None], size)[..., 0]
+def resize_mask(
+    masks: Float[Array, '*b H W'], size: tuple[int, int], half_pixel: bool = False
+) -> Float[Array, '*b h w']:
+    """Resize masks in [0, 1] to the size of the features, bilinear as in CANet; `half_pixel` as in `Grid`."""
+    return resize_bilinear(masks[..., None], size, half_pixel)[..., 0]
 
 
 def masked_average(
@@ -34,14 +36,14 @@ def masked_average(
 
 
 def upsampled_average(
-    features: Float[Array, '*b h w c'], weights: Float[Array, '*b H W']
+    features: Float[Array, '*b h w c'], weights: Float[Array, '*b H W'], half_pixel: bool = False
 ) -> Float[Array, '*b c']:
     """Compute `masked_average` of the features as if resized (bilinear) to the mask's size.
 
     Resizing is linear, so its transpose brings the mask to the features instead, with the same sum.
     """
-    rows = interpolation_matrix(features.shape[-3], weights.shape[-2])
-    columns = interpolation_matrix(features.shape[-2], weights.shape[-1])
+    rows = interpolation_matrix(features.shape[-3], weights.shape[-2], half_pixel=half_pixel)
+    columns = interpolation_matrix(features.shape[-2], weights.shape[-1], half_pixel=half_pixel)
     brought = jnp.einsum(
         'Hh,...HW,Ww->...hw', rows, weights.astype(jnp.float32), columns, precision='highest'
     )

@@ -3,8 +3,12 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
+from simpropnet_jax.backbones import registry
+from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.self_support import mixed
+from simpropnet_jax.ops.grid import Grid
 
 
 class FewShotMethod(nn.Module):
@@ -47,6 +51,9 @@ class FewShotMethod(nn.Module):
     logit_scale = 1.0
     """Factor that turns its logits into logits of probabilities."""
 
+    grid = Grid()
+    """Where its features and logits lie in an image."""
+
     def probe(self, features, masks, valid=None):
         """Compute the probe of K supports [B, K, h, w, C] and masks [B, K, H, W] in [0, 1]: a small pytree [B, ...].
 
@@ -87,6 +94,36 @@ class FewShotMethod(nn.Module):
         return self.decode(features, self.probe(each, masks[:, None]))
 
 
+class EncodedMethod(FewShotMethod):
+    """A few-shot method on any encoder of the registry; `setup` of each method builds `backbone`."""
+
+    encoder: str = 'resnet50'
+    levels: tuple[str, ...] = ()  # that `read` concatenates; (): the encoder's
+    width: int = 64
+    depths: tuple[int, ...] = ()  # blocks of a ResNet's stages; (): the encoder's
+    deep_stem: bool = False  # of a ResNet
+    stride_on: str = '3x3'
+    dtype: DTypeLike = jnp.float32
+
+    @property
+    def grid(self) -> Grid:
+        """Where its features and logits lie in an image."""
+        return registry.find(self.encoder).grid
+
+    def make_backbone(self, **vgg) -> nn.Module:
+        """Build the encoder; `vgg` are fields of a VGG-16."""
+        fields = (self.encoder, self.width, self.stride_on, self.dtype, self.depths, self.deep_stem)
+        return make_backbone(*fields, **vgg)
+
+    def joined(self, features):
+        """Concatenate the levels that the method reads."""
+        return joined(features, self.encoder, self.levels)
+
+    def three(self, features):
+        """Return a shallow, a middle and a deep level."""
+        return [features[name] for name in registry.find(self.encoder).three]
+
+
 class SupervisedNetwork(nn.Module):
     """A network that names the class of every pixel: logits(images, train), [N, H, W, 3] -> [N, h, w, classes]."""
 
@@ -95,3 +132,4 @@ class SupervisedNetwork(nn.Module):
     imprinting = False
     iterative = False
     backbones = {'backbone': 0}
+    grid = Grid()

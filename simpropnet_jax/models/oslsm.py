@@ -5,20 +5,19 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.encoder import joined, make_backbone
+from simpropnet_jax.backbones import registry
+from simpropnet_jax.backbones.encoder import make_backbone
 from simpropnet_jax.models.layers import Conv, ConvReluDropout, largest, resize_mask
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.ops.resize import resize_bilinear
 
 CODE = 1000  # length of a support's code: fc8, which has one output per ImageNet class
-SIDES = {
-    'resnet50': 225,
-    'vgg16': 224,
-}  # of the supports, as the conditioning branch sees them; published: 224
+SIDE_OF_SUPPORTS = (
+    224  # as the conditioning branch sees them: as published, or the next that fits the features
+)
 # Padding around the image, in pixels: fc6, which has no padding, then has its positions at pixels 0, 32, 64, ...
 MARGINS = (112, 111)
 
@@ -31,7 +30,7 @@ class Regression(NamedTuple):
 
 
 @register_method('oslsm', title='OSLSM')
-class OSLSM(FewShotMethod):
+class OSLSM(EncodedMethod):
     """Turn a support, with everything but its object painted over, into a logistic regression of pixels.
 
     As released, https://github.com/lzzcd001/OSLSM, train_ss_os_fc.prototxt, on VGG-16: both branches start from
@@ -41,12 +40,8 @@ class OSLSM(FewShotMethod):
     classifier, two more replace fc7 and fc8.
     """
 
-    encoder: str = 'resnet50'
     features: int = 256
     dropout: float = 0.5
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     backbones = {'backbone': 2, 'conditioning': 3}
     encodes_alike = False
@@ -58,13 +53,15 @@ class OSLSM(FewShotMethod):
                 self.width,
                 self.stride_on,
                 self.dtype,
+                self.depths,
+                self.deep_stem,
                 strides=(2, 2, 2, 2, 2),
                 fully_connected=layers,
                 dropout=self.dropout,
             )
 
         self.backbone, self.conditioning = (branch(layers) for layers in self.backbones.values())
-        if self.encoder == 'resnet50':
+        if self.encoder != 'vgg16':
 
             def layer(kernel, dilation):
                 return ConvReluDropout(self.features, kernel, dilation, self.dropout, self.dtype)
@@ -86,12 +83,13 @@ class OSLSM(FewShotMethod):
 
         The images are in the dtype of the computation; the conditioning branch would cast them anyway.
         """
-        if self.encoder == 'resnet50':
-            features = self.fc7(self.fc6(joined(self.backbone(images)), train), train)
-        else:
+        side = SIDE_OF_SUPPORTS
+        if self.encoder == 'vgg16':
             padded = jnp.pad(images, ((0, 0), MARGINS, MARGINS, (0, 0)))
             features = self.backbone(padded, train)['fc7']
-        side = SIDES[self.encoder]
+        else:
+            side = self.grid.nearest(side)
+            features = self.fc7(self.fc6(self.joined(self.backbone(images)), train), train)
         return {
             'features': features,
             'image': resize_bilinear(images, (side, side)).astype(self.dtype),
@@ -123,9 +121,8 @@ class OSLSM(FewShotMethod):
         train = self.has_rng('dropout')  # `probe` has no `train`; only training has this key
         if self.encoder == 'vgg16':
             return self.conditioning(images, train)['fc8'][:, 0, 0]
-        average = (
-            self.conditioning(images)['layer3'].astype(jnp.float32).mean((1, 2), keepdims=True)
-        )
+        deep = self.conditioning(images)[registry.find(self.encoder).three[-1]]
+        average = deep.astype(jnp.float32).mean((1, 2), keepdims=True)
         return self.condition_fc8(self.condition_fc7(average, train))[:, 0, 0]
 
     def decode(

@@ -1,13 +1,11 @@
 """PANet: few-shot image semantic segmentation with prototype alignment (Wang et al., 2019)."""
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.encoder import joined, make_backbone
 from simpropnet_jax.models.fusion import Probe, attention_maps
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.models.self_support import cosine_probe
 
@@ -15,7 +13,7 @@ SCALE = 20.0  # of the cosines, before the softmax: calDist in the released code
 
 
 @register_method('panet', title='PANet')
-class PANet(FewShotMethod):
+class PANet(EncodedMethod):
     """Assign pixels to the nearest of two prototypes, by cosine; only the encoder is learned.
 
     Its second loss, prototype alignment, is `train.alignment`. As released, https://github.com/kaixin96/PANet,
@@ -24,33 +22,25 @@ class PANet(FewShotMethod):
     no ReLU either, so that cosines may be negative.
     """
 
-    encoder: str = 'resnet50'
     features: int = 256
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        self.backbone = make_backbone(
-            self.encoder,
-            self.width,
-            self.stride_on,
-            self.dtype,
+        self.backbone = self.make_backbone(
             pool=3,
             strides=(2, 2, 2, 1),
             dilations=(1, 1, 1, 1, 2),
             last_relu=False,
         )
-        if self.encoder == 'resnet50':
+        if self.encoder != 'vgg16':
             self.project = Conv(self.features, dilation=2, dtype=self.dtype)
 
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Compute features of normalised images at 1/8 of their size, positive and negative."""
+        """Compute features of normalised images, positive and negative; at 1/8 of their size on ResNet and VGG-16."""
         del train
         levels = self.backbone(images)
-        return self.project(joined(levels)) if self.encoder == 'resnet50' else levels['conv5']
+        return levels['conv5'] if self.encoder == 'vgg16' else self.project(self.joined(levels))
 
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
@@ -58,7 +48,7 @@ class PANet(FewShotMethod):
         """Compute the prototypes of each support: averages at the masks' size (PANet, Eq. 1 and 2)."""
 
         def average(weights):
-            return upsampled_average(features, weights)
+            return upsampled_average(features, weights, self.grid.half_pixel)
 
         return Probe(average(masks * valid), average((1 - masks) * valid))
 

@@ -1,43 +1,36 @@
 """The training-free prototype: segmentation with frozen features only."""
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import Probe, attention_maps, dual_probe
 from simpropnet_jax.models.layers import cosine_similarity
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 from simpropnet_jax.models.self_support import cosine_probe
 
 
 @register_method('prototype', title='prototype')
-class Prototype(FewShotMethod):
-    """Compare cosines to the foreground and background masked averages of layer2 + layer3. No parameters."""
-
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
+class Prototype(EncodedMethod):
+    """Compare cosines to the foreground and background masked averages of joined levels. No parameters."""
 
     logit_scale = 10.0  # as in SSP: unscaled cosines differ too little
 
     def setup(self):
-        self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
+        self.backbone = self.make_backbone()
 
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Compute features of normalised images at 1/8 of their size."""
+        """Compute features of normalised images: the encoder's levels, joined."""
         del train
-        levels = self.backbone(images)
-        return jnp.concatenate([levels['layer2'], levels['layer3']], -1)
+        return self.joined(self.backbone(images))
 
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
         """Compute foreground and background masked averages."""
-        return dual_probe(features, masks, valid)
+        return dual_probe(features, masks, valid, self.grid.half_pixel)
 
     def self_supported(self, features, probe, masks, valid):
         """Mix the probe as published; see `self_support`."""

@@ -13,14 +13,19 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+if TYPE_CHECKING:
+    from simpropnet_jax.models.method import FewShotMethod, SupervisedNetwork
+
 ENTRY_POINTS = 'simpropnet_jax.methods'
 # Fields of config.model for the source of the weights and how they are read; modules do not have them.
 NOT_OF_MODULE = ('name', 'weights', 'trained', 'convention', 'dtype')
+# Fields of config.model that every method has, with the value that a module without the field has, too.
+OF_ENCODERS = {'encoder': 'resnet50', 'levels': ()}
 # Fields of a module that do not come from config.model.
 NOT_OF_CONFIG = ('stride_on', 'dtype', 'novel', 'classes', 'parent', 'name')
 
@@ -28,7 +33,7 @@ NOT_OF_CONFIG = ('stride_on', 'dtype', 'novel', 'classes', 'parent', 'name')
 class Registered(NamedTuple):
     """A method's class, its name in tables, and its recipe."""
 
-    module: type[nn.Module]
+    module: 'type[FewShotMethod] | type[SupervisedNetwork]'
     title: str
     recipe: str
 
@@ -48,9 +53,14 @@ def register_method(name: str, *, title: str, recipe: str = '') -> Callable[[typ
     Raises:
       ValueError: another class has the name.
 
-    Example:
-      >>> @register_method('mine', title='Mine')
-      ... class Mine(FewShotMethod): ...
+    Examples:
+      >>> from simpropnet_jax import register_method
+      >>> from simpropnet_jax.models.method import FewShotMethod
+      >>> @register_method('mine', title='My method')
+      ... class Mine(FewShotMethod):
+      ...     width: int = 8
+      >>> title('mine')
+      'My method'
     """
 
     def register(module: type) -> type:
@@ -65,8 +75,8 @@ def register_method(name: str, *, title: str, recipe: str = '') -> Callable[[typ
 
 def registered() -> dict[str, Registered]:
     """Return every method by name, sorted."""
-    package = importlib.import_module(__package__)
-    for found in pkgutil.iter_modules(package.__path__, f'{__package__}.'):
+    package = importlib.import_module('simpropnet_jax.models')
+    for found in pkgutil.iter_modules(package.__path__, f'{package.__name__}.'):
         importlib.import_module(found.name)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         entry_point.load()
@@ -105,6 +115,9 @@ def build(model, stride_on: str, novel: tuple[int, ...] = ()) -> nn.Module:
     module = find(model.name).module
     given = {name: value for name, value in model.items() if name not in NOT_OF_MODULE}
     known = {field.name for field in dataclasses.fields(module)}
+    for name, value in OF_ENCODERS.items():
+        if name not in known and given.get(name) == value:
+            del given[name]
     unknown = sorted(given.keys() - (known - set(NOT_OF_CONFIG)))
     if unknown:
         fields = ', '.join(sorted(known - set(NOT_OF_CONFIG)))
@@ -113,7 +126,8 @@ def build(model, stride_on: str, novel: tuple[int, ...] = ()) -> nn.Module:
         )
     if module.imprinting:
         given['novel'] = novel
-    return module(stride_on=stride_on, dtype=jnp.dtype(model.dtype), **given)
+    given |= {'stride_on': stride_on, 'dtype': jnp.dtype(model.dtype)}
+    return module(**given)
 
 
 def backbones(name: str) -> dict[str, int]:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.encoder import make_backbone
 from simpropnet_jax.models.layers import Conv, cosine_similarity, upsampled_average
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 
 SIDE = 128  # channels of every layer of the segmentation branch, as released
@@ -24,29 +23,24 @@ class Features(NamedTuple):
 
 
 @register_method('sgone', title='SG-One')
-class SGOne(FewShotMethod):
+class SGOne(EncodedMethod):
     """Weight a query's segmentation features by their similarity to the support's object.
 
     As released, https://github.com/xiaomengyc/SG-One, oneshot/onemodel_sg-one.py and models/vgg/vgg_sg.py: VGG-16 to
     1/8, read after its poolings 3, 4 and 5, with 4,277,506 parameters on top. On ResNet-50 layer1 is pooled like conv3,
-    which has the same channels and size; layer2 and layer3 replace the other two, with 4,867,074 parameters on top.
+    which has the same channels and size; layer2 and layer3 replace the other two, with 4,867,074 parameters on top. It
+    reads three blocks of a ViT.
     """
 
-    encoder: str = 'resnet50'
     features: int = 256
     shots: str = (
         'average'  # K supports: the mean of their vectors, or the 'union' of what each finds
     )
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     encodes_alike = False
 
     def setup(self):
-        self.backbone = make_backbone(
-            self.encoder, self.width, self.stride_on, self.dtype, pool=3, strides=(2, 2, 2, 1, 1)
-        )
+        self.backbone = self.make_backbone(pool=3, strides=(2, 2, 2, 1, 1))
         self.guidance = Conv(self.features, dtype=self.dtype)
         self.side3, self.side4, self.side5 = (Conv(SIDE, dtype=self.dtype) for _ in range(3))
         self.head = SGOneHead(self.dtype)
@@ -58,10 +52,9 @@ class SGOne(FewShotMethod):
         if self.encoder == 'vgg16':
             first, second, third = levels['pool3'], levels['pool4'], levels['pool5']
         else:
-            first = nn.max_pool(
-                levels['layer1'], (3, 3), (2, 2), ((1, 1), (1, 1))
-            )  # like the pooling of that VGG-16
-            second, third = levels['layer2'], levels['layer3']
+            first, second, third = self.three(levels)
+            if first.shape[1] > second.shape[1]:  # layer1; like the pooling of that VGG-16
+                first = nn.max_pool(first, (3, 3), (2, 2), ((1, 1), (1, 1)))
         side = nn.relu(self.side3(first))
         side = nn.relu(self.side4(jnp.concatenate([side, second], -1)))
         return Features(self.guidance(third), self.side5(jnp.concatenate([side, third], -1)))
@@ -70,7 +63,7 @@ class SGOne(FewShotMethod):
         self, features: Features, masks: Float[Array, 'b k H W'], valid
     ) -> Float[Array, 'b k c']:
         """Average the guidance features over the object."""
-        return upsampled_average(features.guidance, masks * valid)
+        return upsampled_average(features.guidance, masks * valid, self.grid.half_pixel)
 
     def combine(self, each: Float[Array, 'b k c']) -> Float[Array, 'b *k c']:
         """Return the mean of the vectors [B, C], or all of them for the union."""

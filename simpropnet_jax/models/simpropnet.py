@@ -1,10 +1,7 @@
 """SimPropNet: improved similarity propagation for few-shot image segmentation (Gairola et al., 2020)."""
 
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from simpropnet_jax.backbones.resnet import ResNet
 from simpropnet_jax.models.fusion import (
     AttentiveFusion,
     DenseComparison,
@@ -13,12 +10,12 @@ from simpropnet_jax.models.fusion import (
     dual_probe,
 )
 from simpropnet_jax.models.layers import ConvReluDropout, Decoder
-from simpropnet_jax.models.method import FewShotMethod
+from simpropnet_jax.models.method import EncodedMethod
 from simpropnet_jax.models.registry import register_method
 
 
 @register_method('simpropnet', title='SimPropNet')
-class SimPropNet(FewShotMethod):
+class SimPropNet(EncodedMethod):
     """Shared encoder, dual probe, attentive fusion, shared decoder: Figure 2 of the paper.
 
     Without `fbaf` the fusion is CANet's dense comparison: the baseline and the "DPr" row of the paper's Table 4.
@@ -29,12 +26,9 @@ class SimPropNet(FewShotMethod):
     attention_gain: float = 1.0
     features: int = 256
     dropout: float = 0.5
-    width: int = 64
-    stride_on: str = '3x3'
-    dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        self.backbone = ResNet(width=self.width, stride_on=self.stride_on, dtype=self.dtype)
+        self.backbone = self.make_backbone()
         self.project = ConvReluDropout(
             self.features, dilation=2, dropout=self.dropout, dtype=self.dtype
         )
@@ -47,15 +41,14 @@ class SimPropNet(FewShotMethod):
     def encode(
         self, images: Float[Array, 'n H W 3'], train: bool = False
     ) -> Float[Array, 'n h w c']:
-        """Compute features of normalised images at 1/8 of their size: ResNet layer2 and layer3, then a 3x3 layer."""
-        levels = self.backbone(images)
-        return self.project(jnp.concatenate([levels['layer2'], levels['layer3']], -1), train)
+        """Compute features of normalised images: the encoder's levels, joined, and a 3x3 layer."""
+        return self.project(self.joined(self.backbone(images)), train)
 
     def probe_each(
         self, features: Float[Array, 'b k h w c'], masks: Float[Array, 'b k H W'], valid
     ) -> Probe:
         """Compute the dual probe of each support (Eq. 1); `combine` is Eq. 4."""
-        return dual_probe(features, masks, valid)
+        return dual_probe(features, masks, valid, self.grid.half_pixel)
 
     def decode(
         self, features: Float[Array, 'b h w c'], probe: Probe, train: bool = False

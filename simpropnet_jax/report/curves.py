@@ -4,7 +4,6 @@ As in Figure 5 of "Improved Similarity Propagation for One-Shot Semantic Segment
 before epoch 0. If an older run does not store the length of its epochs, everything is in steps.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from simpropnet_jax.evaluation.results.text_table import aligned
+from simpropnet_jax.training.metrics_file import read_metrics
 
 NEARLY = 0.95  # of the best mIoU
 SCORES = ('novel_val_miou', 'base_val_miou', 'val_miou')
@@ -57,11 +57,7 @@ def read_curve(run: str | Path, label: str) -> Curve:
         raise FileNotFoundError(
             f'there is no run in {run}: it has no metrics.jsonl, which `simpropnet train` writes'
         )
-    rows = [
-        row
-        for row in map(_row, path.read_text(errors='replace').splitlines())
-        if any(s in row for s in SCORES)
-    ]
+    rows = [row for row in read_metrics(path) if any(s in row for s in SCORES)]
     epoch, conditioning = (
         max((int(row.get(name, 0)) for row in rows), default=0) for name in (EPOCH, CONDITIONING)
     )
@@ -76,15 +72,6 @@ def read_curve(run: str | Path, label: str) -> Curve:
     return Curve(
         label, score, np.array(steps), np.array([scores[s] for s in steps]), conditioning, epoch
     )
-
-
-def _row(line):
-    """Parse a line of metrics; return nothing for half a line of an interrupted run."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return row if isinstance(row, dict) and 'step' in row else {}
 
 
 def read_curves(runs: Sequence[str | Path], labels: Sequence[str] | None = None) -> list[Curve]:

@@ -12,14 +12,29 @@ STYLE = (
     'th,td{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}'
     'th{border-bottom:2px solid #666}th:first-child,td:first-child{text-align:left}'
     'img{max-width:100%}figure{margin:1em 0}pre{overflow-x:auto}'
+    '@media print{table{display:table;font-size:70%}th,td{white-space:normal;padding:.1em .3em}'
+    'pre{white-space:pre-wrap}}'
 )
 
 
+EMPTY = {'', '-'}  # cells without a value
+
+
 class Table(NamedTuple):
-    """Cells of text; the first column is left-aligned, the others right-aligned."""
+    """Cells of text; the first column is left-aligned, the others right-aligned. Empty columns are not shown."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    def filled(self) -> 'Table':
+        """Return the table without columns in which no row has a value."""
+        kept = [
+            column
+            for column in range(len(self.header))
+            if column == 0 or any(set(row[column : column + 1]) - EMPTY for row in self.rows)
+        ]
+        rows = [[row[column] for column in kept if column < len(row)] for row in self.rows]
+        return Table([self.header[column] for column in kept], rows)
 
 
 class Printed(NamedTuple):
@@ -70,6 +85,7 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
 
 def _markdown_part(part):
     if isinstance(part, Table):
+        part = part.filled()
 
         def line(cells):
             return f'| {" | ".join(map(_plain, cells))} |'
@@ -90,6 +106,7 @@ def _markdown_part(part):
 
 def _html_part(part):
     if isinstance(part, Table):
+        part = part.filled()
 
         def line(kind, cells):
             return '<tr>' + ''.join(f'<{kind}>{html.escape(c)}</{kind}>' for c in cells) + '</tr>'

@@ -1,6 +1,5 @@
 """Collect results, studies, curves and pictures of a folder of work directories, and the files that cannot be read."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,11 +10,15 @@ import numpy as np
 from PIL import Image
 
 from simpropnet_jax.analysis import background, hierarchy_table, overlap, similarity
+from simpropnet_jax.config import rules
+from simpropnet_jax.evaluation.oracle import OracleContent
 from simpropnet_jax.evaluation.results import result_file, tables
 from simpropnet_jax.evaluation.results.grouping import Result
 from simpropnet_jax.io import formats
 from simpropnet_jax.report import curves, study_table
 from simpropnet_jax.report.curves import Curve
+from simpropnet_jax.report.study_table import StudyRow
+from simpropnet_jax.runtime import records
 
 # Errors from files that are damaged or from another program.
 UNREADABLE = (
@@ -85,7 +88,7 @@ def gather(folder: Path, without: Path) -> Found:
         try:
             one = read(folder, name)
         except UNREADABLE as error:
-            found.left_out.append((name, _reason(error)))
+            found.left_out.append((name, reason(error)))
             continue
         if one is not None:
             (
@@ -141,38 +144,21 @@ def _result(folder, name):
 
 
 def _supervised(folder, name):
-    record = json.loads((folder / name).read_text())
-    needed = (
-        'method',
-        'data',
-        'size',
-        'images',
-        'list',
-        'miou',
-        'pixel_accuracy',
-        'per_class',
-        'weak_oracle',
-    )
-    missing = [key for key in needed if key not in record]
-    if missing:
-        raise ValueError(f'it is not a result of evaluation.oracle: it has no {", ".join(missing)}')
-    scores = [record['miou'], record['pixel_accuracy'], *record['per_class'].values()]
-    if not all(score is None or isinstance(score, float | int) for score in scores):
-        raise ValueError('it holds scores that are no numbers')
-    return Result(name, record)
+    return Result(name, records.read(folder / name, OracleContent, 'Evaluate again'))
 
 
 def _study(folder, name):
-    record = json.loads((folder / name).read_text())
+    record = records.read(folder / name, dict[str, StudyRow], 'Re-run the sweep')
     study_table.table(record)
     return Result(name, record)
 
 
 def _premise(folder, name):
     """Read a premise experiment; return None for other JSON, like a config."""
-    record = json.loads((folder / name).read_text())
+    record = records.parse(folder / name, 'Measure again')
     if premise_table(record) is None:
         return None
+    records.verify(record, folder / name, 'Measure again')
     premise_table(record)(record)
     return Result(name, record)
 
@@ -190,8 +176,10 @@ def _curve(folder, name):
     )
     if not np.issubdtype(curve.miou.dtype, np.number):
         raise ValueError('it holds scores that are no numbers')
-    config = json.loads((run / 'config.json').read_text()) if (run / 'config.json').exists() else {}
-    return RunCurve(curve, config.get('fold'), config.get('data', {}).get('name'))
+    if not (run / 'config.json').exists():
+        return RunCurve(curve, None, None)
+    config = rules.load(run / 'config.json')
+    return RunCurve(curve, config.fold, config.data.name)
 
 
 def _picture(folder, name):
@@ -200,7 +188,7 @@ def _picture(folder, name):
     return name
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Describe on one line why a file cannot be used."""
     if isinstance(error, KeyError):
         return f'it has no {error}'

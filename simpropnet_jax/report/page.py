@@ -62,7 +62,7 @@ def _records(found: Found) -> list[Result]:
 def _sections(found: Found, folder: Path, out: Path) -> list[Section]:
     return [
         *(
-            Section(title, _fold_tables(_of_inputs(found.results, *inputs)))
+            Section(title, fold_tables(_of_inputs(found.results, *inputs)))
             for inputs, title in TITLES.items()
         ),
         Section(
@@ -86,7 +86,8 @@ def _of_inputs(results: Sequence[Result], *inputs: str) -> list[Result]:
     return [r for r in results if r.record.get('inputs', 'episodes') in inputs]
 
 
-def _fold_tables(results: Sequence[Result]) -> list[str | Table]:
+def fold_tables(results: Sequence[Result]) -> list[str | Table]:
+    """Return a heading and a table for each kind of results, with a column for each fold."""
     made = []
     for group in groups(results, comparable):
         records = distinct(group)
@@ -276,8 +277,21 @@ def _pictures(paths: Sequence[Path], folder: Path, out: Path) -> list[Figure]:
         target = out / 'figures' / 'of_runs' / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / path, target)
-        made.append(Figure(f'figures/of_runs/{name}', path.as_posix()))
+        made.append(Figure(f'figures/of_runs/{name}', _in_words(path)))
     return made
+
+
+def _in_words(path: Path) -> str:
+    """Say what a picture of a run shows, and where it is."""
+    case = re.fullmatch(r'(\d+)shot_(best|median|worst)', path.stem)
+    step = re.fullmatch(r'step(\d+)', path.stem)
+    if case:
+        words = f'for each class the {case[1]}-shot episode of {case[2]} IoU, checkpoint {path.parent.name}'
+    elif step:
+        words = f'episodes of the validation at step {int(step[1]):,}'
+    else:
+        words = path.stem.replace('_', ' ')
+    return f'{words[0].upper()}{words[1:]} ({path.as_posix()})'
 
 
 def _file_name(words):

@@ -59,9 +59,7 @@ def _shown(strengths: ConfigDict, number: int) -> tuple[str, ConfigDict]:
 
 
 def _overlay(image, label):
-    return overlay.overlay(
-        image.astype(np.uint8), label == FOREGROUND, overlay.TRUTH, label == VOID
-    )
+    return overlay.tinted(image.astype(np.uint8), label == FOREGROUND, overlay.TRUTH, label == VOID)
 
 
 def _grid(pairs):

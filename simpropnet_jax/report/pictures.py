@@ -1,7 +1,7 @@
 """Draw what methods segment: a query with supports of growing similarity, and two methods side by side.
 
-As in Figures 4 and 5 of SimPropNet, with a row for each novel class of the fold. Truth is green, predictions are red;
-the IoU is of the drawn picture, at the network's input size.
+As in Figures 4 and 5 of SimPropNet, with a row for each novel class of the fold. Truth is blue, predictions are
+orange with the outline of the truth; the IoU is of the drawn picture, at the network's input size.
 """
 
 import logging
@@ -21,9 +21,10 @@ from simpropnet_jax.episodes.episode_files import Sets
 from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine.image_bank import ImageBank, load_bank
-from simpropnet_jax.evaluation.panels import PanelMaker, SegmentedEpisode, cases
+from simpropnet_jax.evaluation.panels import PanelMaker, SegmentedEpisode, cases, iou
 from simpropnet_jax.io import overlay
 from simpropnet_jax.io.labels import VOID
+from simpropnet_jax.published.header import config_file
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.method import Method
@@ -36,6 +37,7 @@ ENDINGS = ('.png', '.jpg')
 OWN = 'own'  # features of the method's own encoder
 CASES = ('best', 'median', 'worst')
 BATCH = 8  # images encoded at a time
+SCALE = 2  # a picture's side over the network's
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def open_run(workdir: Path, which: str = 'best') -> OpenedRun:
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
-    if not (workdir / 'config.json').exists():
+    if not config_file(workdir).exists():
         raise ValueError(
             f'{workdir} has no config.json: train there first, or evaluate there what needs no training, with '
             '`simpropnet eval --config`'
@@ -162,14 +164,6 @@ def side_by_side(
     )
 
 
-def iou(one: SegmentedEpisode, void: str = 'ignore') -> float:
-    """Compute the foreground IoU in a picture; 1 if neither truth nor prediction has foreground."""
-    known = np.ones_like(one.prediction) if void == 'background' else one.query_label != VOID
-    truth, predicted = (one.query_label == 1) & known, one.prediction & known
-    union = int((truth | predicted).sum())
-    return float((truth & predicted).sum() / union) if union else 1.0
-
-
 def _check_alike(a, b):
     get = {
         'fold': lambda c: c.fold,
@@ -244,13 +238,13 @@ def _ranked(bank, described, episodes):
 
 
 def _truth(image, label):
-    return overlay.overlay(image, label == 1, overlay.TRUTH, label == VOID)
+    return overlay.tinted(image, label == 1, overlay.TRUTH, label == VOID, SCALE)
 
 
 def _similar_rows(shown, candidates, columns, run, class_id):
     """Draw the query and its supports, with the prediction below each support."""
     first = shown[0][0]
-    blank = np.full_like(overlay.captioned(first.query, ''), 255)
+    blank = np.full_like(overlay.captioned(_truth(first.query, first.query_label), ''), 255)
     name = run.source.class_names[class_id]
     supports = [
         overlay.captioned(_truth(one.support, one.support_label), f'support {rank} of {candidates}')
@@ -277,5 +271,5 @@ def _side_row(pair: Sequence[SegmentedEpisode], runs: Sequence[OpenedRun], episo
 
 
 def _prediction(one, words, void):
-    picture = overlay.overlay(one.query, one.prediction, overlay.PREDICTION)
-    return overlay.captioned(picture, f'{words}IoU {100 * iou(one, void):.1f}')
+    picture = overlay.predicted(one.query, one.prediction, one.query_label == 1, SCALE)
+    return overlay.captioned(picture, f'{words}IoU {100 * iou(one, void):.1f} %')

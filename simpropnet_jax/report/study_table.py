@@ -1,6 +1,7 @@
 """The rows of a sweep, study.json, as a table."""
 
 from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
 
 from simpropnet_jax.evaluation.results.naming import INPUTS
 from simpropnet_jax.evaluation.results.text_table import aligned
@@ -16,6 +17,54 @@ FACTS = (
     'trained / all',
     'episodes/s',
 )
+
+
+class Score(TypedDict):
+    """A row's score on one kind of inputs."""
+
+    miou: float
+    std: float | None
+    fb_iou: NotRequired[float]
+
+
+class RowComparison(TypedDict):
+    """A row's difference from the row that it changes."""
+
+    against: str
+    difference: float
+    interval: tuple[float, float]
+    verdict: str
+
+
+class OneTraining(TypedDict):
+    """A training of a row."""
+
+    miou: dict[str, Score]
+    results: dict[str, str]
+    seed: NotRequired[int]
+    minutes: NotRequired[float | None]
+    episodes_per_second: NotRequired[float | None]
+    pairs_per_second: NotRequired[float | None]
+    selection_score: NotRequired[float | None]
+
+
+class StudyRow(TypedDict):
+    """A row of study.json; entries that earlier versions did not write may be missing."""
+
+    method: str
+    shot: int
+    against: str | None
+    minutes: float | None
+    miou: dict[str, Score]
+    results: dict[str, str]
+    fold: NotRequired[int]
+    selection: NotRequired[str]
+    selection_score: NotRequired[float | None]
+    pairs_per_second: NotRequired[float | None]
+    episodes_per_second: NotRequired[float | None]
+    parameters: NotRequired[dict[str, int]]
+    comparison: NotRequired[RowComparison]
+    trainings: NotRequired[list[OneTraining]]
 
 
 def table(study: Mapping[str, Mapping]) -> str:

@@ -1,20 +1,24 @@
 """Checkpoints on disk: the latest and the best are kept, and a damaged one falls back to the one before."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import math
 import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from simpropnet_jax.runtime import paths
 from simpropnet_jax.runtime.paths import AnyPath
+from simpropnet_jax.runtime.records import write_json
 from simpropnet_jax.runtime.workdir import reason, writing
 
 logger = logging.getLogger(__name__)
@@ -52,11 +56,11 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one work directory.
 
-    Kept are the two latest (the second for the case that the first is damaged) and the one with the highest score.
-    To open and to read changes nothing on disk, so that it may be done while a training writes.
+    It keeps the two latest checkpoints (the second in case the first is damaged) and the best by score.
+    Opening and reading change nothing on disk, so both are safe while a training writes.
 
     Args:
-      directory: made if it is not there.
+      directory: created if missing.
     """
 
     def __init__(self, directory: str | AnyPath):
@@ -84,7 +88,7 @@ class Checkpoints:
     def _sum(self) -> None:
         """Adds SUMS; orbax calls it on the first host when all is written, before the folder gets its final name.
 
-        A cloud's storage has sums of its own.
+        Cloud storage keeps its own checksums.
         """
         if paths.is_url(self.directory):
             return
@@ -113,7 +117,29 @@ class Checkpoints:
         )
         self._saving, self._saving_score = step, score
         with writing(f'checkpoint {step} in {self.directory}'):
+            self._check_room(items)
             self._manager.save(step, args=args, metrics={'score': score}, force=True)
+
+    def _check_room(self, items: Mapping[str, Any]) -> None:
+        """Refuse what the disk has no room for; else that shows only some steps later.
+
+        Whole numbers are not counted: history masks take a small part of their size.
+        """
+        if paths.is_url(self.directory) or jax.process_index() != 0:
+            return
+        arrays = [one for one in jax.tree.leaves(items) if isinstance(one, jax.Array)]
+        size = sum(one.nbytes for one in arrays if jnp.issubdtype(one.dtype, jnp.floating))
+        if shutil.disk_usage(self.directory).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def check(self) -> None:
+        """Return at once.
+
+        Raises:
+          WriteError: the checkpoint that was being written could not be.
+        """
+        with writing(f'checkpoint {self._saving} in {self.directory}'):
+            self._manager.check_for_errors()
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk.
@@ -134,7 +160,8 @@ class Checkpoints:
     def preempted(self, steps: range) -> bool:
         """Whether the cluster asked a multi-host run to stop, after these steps, the last that were made.
 
-        The hosts agree on one step to stop at, and whoever never asks for that one goes on: so none is left out.
+        The hosts agree on one step to stop at. A host that never asks about this step would not stop,
+        so no step is left out.
         """
         return any(self._manager.reached_preemption(step) for step in steps)
 
@@ -157,7 +184,7 @@ class Checkpoints:
     def restore(
         self, abstract: Mapping[str, Any], step: int | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """The newest readable checkpoint, or that of one step: (step, items).
+        """Return the newest readable checkpoint, or the checkpoint of one step: (step, items).
 
         Args:
           abstract: of each item wanted, a tree of jax.ShapeDtypeStruct with shardings; the devices need not be
@@ -217,7 +244,7 @@ class Checkpoints:
     def _best_first(self) -> tuple[list[int], dict[int, str]]:
         """Return the steps, best first, and why the score of some cannot be read.
 
-        Steps whose score was not measured, or cannot be read, come last, the latest first.
+        Steps without a readable score come last, the latest first.
         """
         steps = self.steps()
         scores = {step: self.score(step) for step in steps}
@@ -286,10 +313,10 @@ class Checkpoints:
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, which does not open a directory where it cannot read one score."""
+    """Orbax's manager, except that one unreadable score does not keep the directory from opening."""
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """Return the score of a checkpoint; None where it can be read neither in its own file nor in SUMS."""
+        """Return the score of a checkpoint; None if neither its own file nor SUMS can be read."""
         folder = paths.parse(self.directory) / str(step)
         for read in (self._from_metrics, _score_of_sums, self._unverified):
             try:
@@ -373,18 +400,3 @@ def _half_written(directory: AnyPath) -> list[AnyPath]:
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     """Shapes and types of a state (or of `jax.eval_shape`'s), with one sharding for all: what `restore` takes."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
-
-
-def write_json(path: AnyPath, value: Any, sort_keys: bool = True) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of one, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=1, sort_keys=sort_keys) + '\n'
-    if paths.is_url(path):
-        path.write_text(text)
-        return
-    temporary = path.with_suffix(path.suffix + '.tmp')
-    with temporary.open('w') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

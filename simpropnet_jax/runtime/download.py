@@ -1,4 +1,4 @@
-"""Published files: downloads that go on where they broke off and are checked, unpacking that is whole or not there."""
+"""Published files: downloads that resume and are checked; unpacking that is complete or absent."""
 
 import fcntl
 import hashlib
@@ -38,15 +38,24 @@ class Remote:
 
     Attributes:
       name: the file's name on this machine.
-      urls: addresses of the same bytes; the next is tried where one fails.
-      md5: its hash in hexadecimal (the only one that the publishers of these files give).
-      size: bytes, or None where that is known to the server alone.
+      urls: addresses of the same bytes; the next is tried if one fails.
+      md5: its hash in hexadecimal, for publishers that give no SHA-256.
+      size: in bytes; None if only the server knows it.
+      sha256: its hash in hexadecimal; compared instead of `md5`.
     """
 
     name: str
     urls: tuple[str, ...]
-    md5: str
+    md5: str = ''
     size: int | None = None
+    sha256: str = ''
+
+    def problem(self, file: BinaryIO) -> str:
+        """Return how the hash of a file differs from the published one; '' if it does not."""
+        kind, expected = ('SHA-256', self.sha256) if self.sha256 else ('MD5', self.md5)
+        file.seek(0)
+        found = hashlib.file_digest(file, hashlib.sha256 if self.sha256 else _md5).hexdigest()
+        return '' if found == expected else f'its {kind} is {found}, expected {expected}'
 
 
 class _BrokenOffError(Exception):
@@ -58,7 +67,7 @@ class _RefusedError(Exception):
 
 
 def fetch(remote: Remote, folder: Path) -> Path:
-    """The file in `folder`, downloaded where it is not there, or as far as it is not there.
+    """Return the file in `folder`; download it, or its missing part, if needed.
 
     What has come is kept in NAME.part until all of it is there and its hash is right. Processes that fetch the same
     file wait for each other.
@@ -75,9 +84,9 @@ def fetch(remote: Remote, folder: Path) -> Path:
                 return target
             _part(target).unlink()  # another process was faster
     with open(target, 'rb') as file:
-        if (found := _md5(file)) != remote.md5:
+        if problem := remote.problem(file):
             raise OSError(
-                f'{target} is not the file that was published: its MD5 is {found}, expected {remote.md5}; '
+                f'{target} is not the file that was published: {problem}; '
                 'delete it to download it anew'
             )
     return target
@@ -96,7 +105,7 @@ def unpack(archive: Path, target: Path, wanted: Callable[[str], bool]) -> None:
 
     Args:
       archive: its top folder is called as `target` is.
-      target: is left alone where it exists.
+      target: left alone if it exists.
       wanted: whether to unpack the file of this name.
 
     Raises:
@@ -185,10 +194,10 @@ def _download(remote: Remote, file: BinaryIO) -> None:
             except _RefusedError as error:
                 reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {error}')
                 break
-            if (found := _md5(file)) == remote.md5:
+            wrong = remote.problem(file)
+            if not wrong:
                 return
             file.truncate(0)
-            wrong = f'its MD5 is {found}, expected {remote.md5}'
             if not resumes:  # else the bytes that were there already may be the wrong ones
                 reasons.append(f'{urllib.parse.urlsplit(url).netloc or url}: {wrong}')
                 break
@@ -222,7 +231,7 @@ def _download_from(url: str, remote: Remote, file: BinaryIO) -> None:
 
 
 def _request(url: str, remote: Remote, file: BinaryIO) -> None:
-    """One request for what `file` lacks, appended to it; all of it anew where the server cannot leave out a part."""
+    """Request the missing part and append it to `file`; start over if the server cannot send a part."""
     have = _size(file)
     if remote.size is not None and have > remote.size:
         file.truncate(have := 0)
@@ -308,9 +317,8 @@ def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _md5(file: BinaryIO) -> str:
-    file.seek(0)
-    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _md5():
+    return hashlib.md5(usedforsecurity=False)
 
 
 def _bar(what: str, total: int | None, done: int = 0) -> tqdm:

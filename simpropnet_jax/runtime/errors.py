@@ -9,10 +9,12 @@ from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
+SYMLINK_LOOP = 'Symlink loop from'  # how pathlib begins its RuntimeError
+
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """What a user can mend ends in one sentence and exit status 2, or that which the error says as `exit_status`."""
+    """End errors that a user can fix with one sentence and exit status 2, or the error's own `exit_status`."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
@@ -23,9 +25,12 @@ def plain_errors() -> Iterator[None]:
         sentence = f'{error.filename or "a file"}: {error.strerror}' if named else str(error)
         stop(sentence, getattr(error, 'exit_status', 2))
     except (RuntimeError, AssertionError) as error:
+        logger.debug('where it went wrong:', exc_info=True)
+        if str(error).startswith(SYMLINK_LOOP):
+            link = str(error).removeprefix(SYMLINK_LOOP).strip('\' "')
+            stop(f'{link} is a link that leads to itself')
         if not _is_about_platforms(error):
             raise
-        logger.debug('where it went wrong:', exc_info=True)
         stop(
             f'JAX_PLATFORMS is {os.environ["JAX_PLATFORMS"]!r}, but JAX cannot use that here '
             f'({str(error).partition(" (set ")[0].rstrip(".") or "it is not installed"}). Unset it, or set it to cpu'

@@ -63,7 +63,7 @@ def start() -> None:
 
 
 def _wanted() -> bool:
-    """Whether this is a process of several. Raises ValueError where that is not clear."""
+    """Return whether this is one of several processes. Raises ValueError if that is not clear."""
     switch = os.environ.get(SWITCH, '')
     if switch not in ('', '0', '1'):
         raise ValueError(
@@ -122,7 +122,7 @@ def check_shared(folder: AnyPath) -> None:
     """Has all processes look for a file that process 0 makes in a folder and then removes.
 
     Raises:
-      ValueError: it is not there: each process has a folder of its own, and their checkpoints would never meet.
+      ValueError: it is missing: each process has a separate folder, and their checkpoints would never meet.
     """
     client = distributed.global_state.client
     if client is None or jax.process_count() == 1:

@@ -1,19 +1,26 @@
 """Folders of a run on this machine or in a cloud's storage, by one interface: pathlib's.
 
 Local paths are pathlib's own, with all that a file system promises. URLs (gs://bucket/runs/fold2) go through
-etils.epath, as in orbax, which writes the checkpoints: by TensorFlow where it is installed, else by gcsfs.
+etils.epath, as in orbax, which writes the checkpoints: by TensorFlow if installed, else by gcsfs.
 """
 
+import contextlib
+import glob
 import hashlib
+import itertools
 import logging
 import os
+import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
 logger = logging.getLogger(__name__)
+
+_numbers = itertools.count()  # of the unfinished folders of this process
 
 SCHEMES = ('gs', 's3')
 
@@ -28,7 +35,7 @@ def parse(text: str | os.PathLike) -> AnyPath:
     """
     scheme, separator, _ = os.fspath(text).partition('://')
     if not separator:
-        return _with_home(Path(text))
+        return expanded(text)
     if scheme not in SCHEMES:
         kinds = ' and '.join(f'{one}://' for one in SCHEMES)
         raise ValueError(
@@ -37,12 +44,13 @@ def parse(text: str | os.PathLike) -> AnyPath:
     return epath.Path(text)
 
 
-def _with_home(path: Path) -> Path:
-    """Put the home folder in place of ~ or ~USER.
+def expanded(text: str | os.PathLike) -> Path:
+    """Return a path of the file system, with the home folder in place of ~ or ~USER.
 
     Raises:
       ValueError: there is no such user.
     """
+    path = Path(text)
     try:
         return path.expanduser()
     except RuntimeError as error:
@@ -51,21 +59,25 @@ def _with_home(path: Path) -> Path:
         ) from error
 
 
+def cache() -> Path:
+    """Return the folder of downloads and compiled programs: SIMPROPNET_CACHE, or ~/.cache/simpropnet_jax."""
+    return expanded(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax')
+
+
 def is_url(path: AnyPath) -> bool:
     """Whether it is in a cloud's storage: no locks, no renaming in one step, no appending."""
     return '://' in os.fspath(path)
 
 
 def on_this_machine(folder: AnyPath, part: str) -> AnyPath:
-    """A folder of which a part can be read at random: itself, or of one in a cloud's storage a copy with that part.
+    """Return a local folder that holds a part of this one: itself, or for cloud storage a copy of that part.
 
     A copy is made once, in SIMPROPNET_CACHE (by default ~/.cache/simpropnet_jax), and then taken to be right. A part
-    that is not there is not in the copy either.
+    that is missing is missing in the copy, too.
     """
     if not is_url(folder):
         return folder
-    cache = Path(os.environ.get('SIMPROPNET_CACHE') or '~/.cache/simpropnet_jax').expanduser()
-    root = cache / hashlib.sha256(os.fspath(folder).encode()).hexdigest()[:16]
+    root = cache() / hashlib.sha256(os.fspath(folder).encode()).hexdigest()[:16]
     copy = root / part
     if not copy.is_dir() and (folder / part).is_dir():
         logger.info('copying %s to %s: this once', folder / part, copy)
@@ -80,6 +92,30 @@ def on_this_machine(folder: AnyPath, part: str) -> AnyPath:
                 ):  # else another process of this machine was faster, with the same bytes
                     raise
     return root
+
+
+@contextlib.contextmanager
+def unfinished_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder`, to be renamed to it when it is whole; else it is removed at the end.
+
+    What a killed process of this machine left there is removed, too.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    mark = f'unfinished_{folder.name}_{platform.node()}_'
+    for left in parent.glob(f'{glob.escape(mark)}*'):
+        process = left.name.removeprefix(mark).partition('_')[0]
+        if process.isdecimal() and not Path('/proc', process).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    unfinished = parent / f'{mark}{os.getpid()}_{next(_numbers)}'
+    unfinished.mkdir()
+    try:
+        yield unfinished
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def remove(folder: AnyPath) -> None:

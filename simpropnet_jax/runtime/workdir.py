@@ -28,7 +28,7 @@ class WriteError(OSError):
 
 @contextlib.contextmanager
 def writing(what: str | AnyPath) -> Iterator[None]:
-    """Turns whatever goes wrong while writing, of which every library has its own type, into WriteError."""
+    """Turn every library's own error while writing into WriteError."""
     try:
         yield
     except Exception as error:

@@ -1,11 +1,11 @@
 """The data of a run: the prepared data set, the training episodes, and the evaluation episodes."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from simpropnet_jax.datasets.index import listed_pairs
+from simpropnet_jax.datasets import declared
+from simpropnet_jax.datasets.index import Index, listed_pairs
 from simpropnet_jax.datasets.source import Source, open_source
 from simpropnet_jax.episodes import augment, protocols
 from simpropnet_jax.episodes.episode_files import read_episodes
@@ -19,13 +19,22 @@ SELECTION_SEED = 1_000_000
 
 def open_data(config: ConfigDict) -> Source:
     """Open the prepared data set."""
-    return open_source(config.data.name, paths.parse(config.data.dir))
+    return open_source(config.data.name, paths.parse(config.data.dir), config.data.folds)
 
 
 def data_word(config: ConfigDict) -> str:
-    """Return the data set's name in results: its name, or for a user's own data the name of its folder."""
-    name = config.data.name
-    return f'{name}/{paths.parse(config.data.dir).name}' if name == 'folder' else name
+    """Return the data set's name in results, with its folds if they are not its own; of a user's data, the folder's."""
+    name, folds = config.data.name, config.data.folds
+    if name == 'folder':
+        return f'{name}/{paths.parse(config.data.dir).name}'
+    return name if folds == declared.OWN else f'{name}:{folds}'
+
+
+def trained_classes(config: ConfigDict, index: Index) -> tuple[int, ...]:
+    """Return the class ids that a config trains on: those that its fold does not hold out, or all."""
+    if config.train.classes == 'all':
+        return tuple(range(1, len(index.class_names)))
+    return index.base_classes(config.fold)
 
 
 def training_sampler(config: ConfigDict, source: Source) -> TrainSampler:
@@ -41,9 +50,7 @@ def training_sampler(config: ConfigDict, source: Source) -> TrainSampler:
             "config.data.drop_novel_images must be False with config.train.classes 'all', got True: no class is novel"
         )
     index = source.index
-    classes = (
-        tuple(range(1, len(index.class_names))) if everything else index.base_classes(config.fold)
-    )
+    classes = trained_classes(config, index)
     if not classes:
         raise ValueError(
             f'fold {config.fold} holds out all classes of {data.dir}, so no class is left to train on: set '
@@ -89,7 +96,7 @@ def evaluation_episodes(
     """
     wanted, fold, sets = config.eval, config.fold, {}
     if wanted.episodes_file:
-        file = Path(wanted.episodes_file).expanduser()
+        file = paths.expanded(wanted.episodes_file)
         protocol, sets = read_episodes(file, source.index, fold, wanted.shots)
     else:
         protocol = protocols.get_protocol(wanted.protocol)
@@ -112,14 +119,19 @@ def evaluation_episodes(
 def selection_episodes(config: ConfigDict, source: Source) -> tuple[tuple[int, ...], list[Episode]]:
     """Return classes and 1-shot episodes that choose the best checkpoint.
 
-    They always follow our own protocol: `config.eval` may change between calls, but selection may not.
+    They always follow our own protocol: `config.eval` may change between calls, but selection may not. Base classes are
+    the classes trained on: all of them with config.train.classes 'all'; of a data set with validation classes, these.
+    Objects are listed by the protocol's rule for PASCAL-5i, and else by the training's.
     """
     index = source.index
-    classes = (index.base_classes if config.select.on == 'base_val' else index.novel_classes)(
-        config.fold
-    )
+    if config.select.on == 'base_val':
+        classes = index.validation or trained_classes(config, index)
+    else:
+        classes = index.novel_classes(config.fold)
     name = 'folder' if config.data.name == 'folder' else 'simpropnet'
     protocol = replace(protocols.get_protocol(name), episodes=config.select.episodes)
+    if config.data.name.startswith(('coco20i/', 'fss1000/')):
+        protocol = replace(protocol, tiny_rule=config.data.tiny_rule)
     return classes, protocols.episodes(
         protocol, source.index, config.fold, 1, SELECTION_SEED, classes
     )

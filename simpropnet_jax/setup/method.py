@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from simpropnet_jax import models
 from simpropnet_jax.backbones import normalise
-from simpropnet_jax.datasets.folds import novel_classes
+from simpropnet_jax.datasets import declared
+from simpropnet_jax.datasets.folds import PASCAL, novel_classes
 from simpropnet_jax.models.layers import he_scaled
 from simpropnet_jax.runtime.paths import AnyPath
 
@@ -18,7 +19,7 @@ class Method:
     """A module with its weights.
 
     Attributes:
-      config: config of the run, with model.convention resolved.
+      config: config of the run, with model.convention and model.dtype resolved.
       module: see `models`.
       pretrained: parameters that do not start at random, 'backbone' or all; empty if they are in the checkpoint.
       weights: where the pretrained parameters came from.
@@ -43,10 +44,19 @@ class Method:
                 f'config.model.convention is {config.model.convention!r}, but a trained run names its convention, one '
                 f'of {", ".join(normalise.CONVENTIONS)}. Restore config.json from a copy'
             )
+        if config.model.dtype == 'auto':
+            raise ValueError(
+                "config.model.dtype is 'auto', but a trained run names its type, float32 or bfloat16. Restore "
+                'config.json from a copy'
+            )
         stride_on = normalise.CONVENTIONS[config.model.convention].stride_on
         imprinting = models.find(config.model.name).module.imprinting
-        novel = novel_classes(config.fold) if imprinting else ()
+        held_out = declared.held_out(config.data.name, config.data.folds)
+        novel = novel_classes(config.fold, held_out or PASCAL) if imprinting else ()
         module = models.build(config.model, stride_on, novel)
+        classes = declared.class_count(config.data.name)
+        if getattr(module, 'classes', classes) != classes:
+            module = module.clone(classes=classes)
         return cls(config, module, pretrained or {}, weights)
 
     @property
@@ -76,7 +86,8 @@ class Method:
 
     def init(self, key: jax.Array, pretrained: dict) -> dict:
         """Return new variables, {'params': ...}; `pretrained` replaces random weights."""
-        image, mask = jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
+        side = self.module.grid.nearest(33)
+        image, mask = jnp.zeros((1, side, side, 3)), jnp.zeros((1, side, side))
         params = self.module.init(key, image, mask)['params']
         gain = self.config.train.initial_gain
         if gain:

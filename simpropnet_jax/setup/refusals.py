@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.episodes import resident
+from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import TrainSampler
+from simpropnet_jax.published import header
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.data import image_sizes
 from simpropnet_jax.setup.method import Method
@@ -27,17 +29,24 @@ def check_config(config: ConfigDict, workdir: AnyPath, evaluates: bool = False) 
     Args:
       evaluates: nothing is trained, so model.dtype may differ.
     Returns:
-      A copy; model.convention is the stored run's, if there is one.
+      A copy; model.convention, and model.dtype where it is 'auto', are the stored run's, if there is one.
     Raises:
       ValueError: names the field, the value and what is allowed.
     """
     config_rules.validate(config, jax.device_count(), jax.process_count())
     config = ConfigDict(config.to_dict())
-    stored = workdir / 'config.json'
+    stored = header.config_file(workdir)
+    if not evaluates and header.of(workdir):
+        raise ValueError(
+            f'{workdir} is a published model, which is not trained further. Use another --workdir, and start from it '
+            f'with --config.train.start={workdir}'
+        )
     if stored.exists():
         before = config_rules.load(stored)
         config_rules.check_same_run(config, before, workdir, evaluates)
         config.model.convention = before.model.convention
+        if config.model.dtype == 'auto':
+            config.model.dtype = before.model.dtype
     return config
 
 
@@ -45,8 +54,9 @@ def check_training(config: ConfigDict) -> None:
     """Refuse a training that its method does not support.
 
     Raises:
-      ValueError: a method for a benchmark's episodes is trained on all classes; a supervised network, which has the
-        benchmarks' classes, is trained on other data; the selection rule is for another kind of method; or history
+      ValueError: an imprinting method is trained on all classes; a benchmark's few-shot method is trained on all
+        classes and selected on novel ones; a supervised network, which has the benchmarks' classes, is trained on
+        other data; the selection rule is for another kind of method; or history
         masks are used with episodes that are not drawn from the list of pairs.
     """
     method = models.find(config.model.name).module
@@ -55,11 +65,21 @@ def check_training(config: ConfigDict) -> None:
             f'config.model.name is {config.model.name!r}, a supervised network for the classes of PASCAL-5i. Train a '
             'few-shot method on your own data'
         )
-    some_are_novel = not method.supervised or method.imprinting
-    if config.train.classes == 'all' and some_are_novel and config.data.name != OWN_DATA:
+    if method.supervised and config.data.name.startswith('fss1000/'):
         raise ValueError(
-            f"config.train.classes must be 'base' for {config.model.name}, got 'all', which is for a supervised "
-            'oracle: no class would be novel'
+            f'config.model.name is {config.model.name!r}, which needs labels of all classes, but an image of FSS-1000 '
+            'shows one class. Train a few-shot method'
+        )
+    if config.train.classes == 'all' and method.imprinting:
+        raise ValueError(
+            f"config.train.classes must be 'base' for {config.model.name}, got 'all': it imprints the novel classes, "
+            'and none would be novel'
+        )
+    benchmark = method.few_shot and config.data.name != OWN_DATA
+    if config.train.classes == 'all' and benchmark and config.select.on == 'novel_val':
+        raise ValueError(
+            "config.train.classes is 'all', so no class is novel, but config.select.on is 'novel_val'. Set "
+            "config.select.on to 'base_val', which then draws from all classes, or train on 'base'"
         )
     _check_selection(config, method.few_shot)
     if keeps_history(method, config.train) and config.train.sampling != 'listed_pairs':
@@ -114,6 +134,19 @@ def check_frozen(method: Method) -> None:
     if not split(method.abstract()['params'], frozen)[0]:
         raise ValueError(
             f'config.train.frozen is {frozen}, which is every parameter: nothing would be trained'
+        )
+
+
+def check_ways(protocol: Protocol, several: bool) -> None:
+    """Refuse episodes of several classes where one class is expected.
+
+    Raises:
+      ValueError: names the protocol.
+    """
+    if protocol.ways > 1 and not several:
+        raise ValueError(
+            f'protocol {protocol.name!r} has {protocol.ways} classes in an episode, which only `simpropnet eval` with '
+            '--inputs episodes takes. Choose another config.eval.protocol'
         )
 
 

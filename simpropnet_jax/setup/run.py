@@ -19,9 +19,10 @@ from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import protocols
 from simpropnet_jax.episodes.protocols import Protocol
 from simpropnet_jax.episodes.sampler import Episode, TrainSampler
-from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.published import header
+from simpropnet_jax.runtime import records
 from simpropnet_jax.runtime.paths import AnyPath
-from simpropnet_jax.setup import data, refusals, weights
+from simpropnet_jax.setup import data, number_type, refusals, weights
 from simpropnet_jax.setup.method import Method, require_few_shot
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Run:
 
     @property
     def config(self) -> ConfigDict:
-        """The checked config, with model.convention resolved."""
+        """The checked config, with model.convention and model.dtype resolved."""
         return self.method.config
 
 
@@ -185,11 +186,12 @@ def _selection(method: Method, source: Source) -> SelectionPlan:
     )
 
 
-def with_episodes(run: Run, inputs: str = 'episodes') -> EvaluationRun:
+def with_episodes(run: Run, inputs: str = 'episodes', several: bool = False) -> EvaluationRun:
     """Add the episodes of `config.eval`.
 
     Args:
       inputs: what the method is given, one of `refusals.INPUTS`.
+      several: whether an episode may have several classes, as PANet's two-way test has.
     Raises:
       ValueError, OSError: the method takes no supports, a class has too few images, or a file of episodes is damaged.
     """
@@ -197,6 +199,7 @@ def with_episodes(run: Run, inputs: str = 'episodes') -> EvaluationRun:
     require_few_shot(run.method, run.workdir)
     config, index = run.config, run.source.index
     protocol, episodes = data.evaluation_episodes(config, run.source, inputs == 'identical')
+    refusals.check_ways(protocol, several and inputs == 'episodes')
     classes, support_class = index.novel_classes(config.fold), None
     if inputs == 'other_class':
         support_class = protocols.next_class(classes)
@@ -211,8 +214,10 @@ def with_episodes(run: Run, inputs: str = 'episodes') -> EvaluationRun:
 
 def _read_method(config: ConfigDict, workdir: AnyPath) -> Method:
     """Read the weights that a method starts from, if the run folder has no checkpoint, and build its module."""
+    if config.model.dtype == 'auto':
+        config.model.dtype = number_type.faster()
     loaded, convention = None, 'torchvision'
-    if not checkpoint.exist(workdir):
+    if not weights.exist(workdir):
         train = config.train
         loaded = weights.fine_tuned(config) if train.start else weights.pretrained(config.model)
     if loaded:
@@ -226,5 +231,5 @@ def _read_method(config: ConfigDict, workdir: AnyPath) -> Method:
 
 def store_config(config: ConfigDict, workdir: AnyPath) -> None:
     """Write config.json into a run folder, once."""
-    if not (workdir / 'config.json').exists() and jax.process_index() == 0:
-        checkpoint.write_json(workdir / 'config.json', plain(config))
+    if not header.config_file(workdir).exists() and jax.process_index() == 0:
+        records.write(workdir / 'config.json', plain(config))

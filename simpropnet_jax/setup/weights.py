@@ -1,8 +1,9 @@
-"""Where a method's weights come from: ImageNet, another run, a published file, or a checkpoint of its own."""
+"""Where a method's weights come from: ImageNet, another run, a published file, or its own checkpoint."""
 
 import contextlib
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from simpropnet_jax import models
-from simpropnet_jax.backbones.resnet import DEPTHS
-from simpropnet_jax.backbones.vgg import FULLY_CONNECTED, load_vgg16, shortened
-from simpropnet_jax.backbones.weights import Backbone, load_backbone
+from simpropnet_jax.backbones import registry
+from simpropnet_jax.backbones.encoder import make_backbone
+from simpropnet_jax.backbones.vgg import FULLY_CONNECTED, shortened
+from simpropnet_jax.backbones.weights import Backbone
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.canet_weights import load_canet
-from simpropnet_jax.runtime import checkpoint, paths, sharding
+from simpropnet_jax.published import header, locate, model_file
+from simpropnet_jax.runtime import paths, sharding
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.setup.data import data_word
 from simpropnet_jax.setup.method import Method
@@ -30,21 +33,25 @@ def pretrained(model: ConfigDict) -> Backbone | None:
     """Read the weights that `config.model` names: of the method's backbones, or of the whole method.
 
     Returns:
-      Its params are those of the method, by part. None if the config names no weights.
+      Its params are the method's, by part. None if the config names no weights.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
     """
     if model.get('trained'):
         loaded = load_canet(model.trained, model.width, model.features)
     elif model.weights:
-        backbone, depths = backbone_weights(model.weights), tuple(model.get('depths', DEPTHS))
-        vgg, parts = model.get('encoder') == 'vgg16', models.backbones(model.name)
+        backbone, parts = backbone_weights(model.weights), models.backbones(model.name)
+        network = make_backbone(
+            model.encoder,
+            model.width,
+            depths=model.get('depths', ()),
+            deep_stem=bool(model.get('deep_stem')),
+        )
         if isinstance(backbone, Backbone):
-            _check_fits(model, depths, backbone)
-        elif vgg:
-            backbone = load_vgg16(backbone, model.width, classifier=max(parts.values()) > 0)
+            _check_fits(model, network, backbone)
         else:
-            backbone = load_backbone(backbone, model.width, depths)
+            load = registry.resolve(registry.find(model.encoder).loader)
+            backbone = load(_file(model, backbone), network, max(parts.values()))
         params = {name: _layers(backbone, layers) for name, layers in parts.items()}
         loaded = replace(backbone, params=params)
     else:
@@ -61,24 +68,45 @@ def pretrained(model: ConfigDict) -> Backbone | None:
     return loaded
 
 
+def _file(model: ConfigDict, path: str) -> str:
+    """Return the path, or 'keras' or 'download' if the encoder has such a file."""
+    found = registry.find(model.encoder)
+    if path not in ('keras', registry.DOWNLOAD):
+        return path
+    if found.sha256:
+        return registry.DOWNLOAD
+    if not found.weights:
+        raise ValueError(
+            f'config.model.weights is {path!r}, but {model.encoder} has no published weights: give the folder of a '
+            "training, or '' for random ones"
+        )
+    if "'keras'" not in found.weights:
+        raise ValueError(
+            f'config.model.weights is {path!r}, but there is no download for {model.encoder}: give the path of a file '
+            f'of {found.weights}'
+        )
+    return 'keras'
+
+
 def _layers(backbone: Backbone, fully_connected: int) -> dict:
     """Return a backbone's parameters; of a VGG-16 with so many of its fully connected layers."""
     return shortened(backbone.params, fully_connected) if backbone.vgg else backbone.params
 
 
 def fine_tuned(config: ConfigDict) -> Backbone:
-    """All weights of the best checkpoint of the work directory that `train.start` names.
+    """All weights that `train.start` names: a run's best checkpoint, or a published model.
 
     Raises:
       ValueError: it is no such folder, or its method is another than the config's.
     """
     given = config.train.start
-    run = paths.parse(given)
-    if not (run / 'config.json').exists():
+    name, which = locate.split(given)
+    run = locate.find(name)
+    if not header.config_file(run).exists():
         raise ValueError(
             f'config.train.start is {given}, a folder in which nothing was trained: it has no config.json'
         )
-    before = config_rules.load(run / 'config.json')
+    before = config_rules.stored_config(run)
     now, then = config.model.to_dict(), before.model.to_dict()
     for name in sorted(
         (now.keys() | then.keys()) - set(NOT_OF_WEIGHTS), key=lambda name: (name != 'name', name)
@@ -88,6 +116,8 @@ def fine_tuned(config: ConfigDict) -> Backbone:
                 f'config.model.{name} is {now.get(name)!r}, but {given}, from which the training is to start, has '
                 f'{then.get(name)!r}: take --config configs/finetune.py:start={given}, which has all of its model'
             )
+    if config.data.name != 'shapes5i':
+        warn_of_drawn_shapes(before, given)
     if config.model.convention not in ('auto', before.model.convention):
         raise ValueError(
             f'config.model.convention is {config.model.convention!r}, but {given} has the convention '
@@ -95,7 +125,7 @@ def fine_tuned(config: ConfigDict) -> Backbone:
         )
     method = Method.from_config(before)
     variables, step = restore_variables(
-        method, run, 'best', sharding.replicated(sharding.make_mesh())
+        method, run, which, sharding.replicated(sharding.make_mesh())
     )
     params = jax.tree.map(np.asarray, variables['params'])
     source = f'{before.model.name} of {run}, step {step}, trained on {data_word(before)}, fold {before.fold}'
@@ -103,12 +133,12 @@ def fine_tuned(config: ConfigDict) -> Backbone:
 
 
 def backbone_weights(weights: str) -> str | Backbone:
-    """Weights as somebody gave them; if that is a work directory, what its training made of the backbone.
+    """Return the given weights; for a work directory, the backbone that it trained.
 
     Returns:
       For `features.load_extractor`: a file, the word 'keras', or the backbone at the latest checkpoint.
     Raises:
-      ValueError: a folder in which nothing was trained, or whose checkpoints cannot be read.
+      ValueError: a folder in which nothing was trained, or without a readable checkpoint.
     """
     run = paths.parse(weights)
     if not run.is_dir():
@@ -126,15 +156,25 @@ def backbone_weights(weights: str) -> str | Backbone:
     return Backbone(params, config.model.convention, f'{config.model.name} of {run}, step {step}')
 
 
-def _check_fits(model, depths: tuple[int, ...], backbone: Backbone) -> None:
-    """Refuses the backbone of a work directory, `model.weights`, that is not the one of this model."""
-    kinds = {True: 'a VGG-16', False: 'a ResNet'}
-    vgg = model.get('encoder') == 'vgg16'
-    if backbone.vgg != vgg:
+def _kind(backbone: Backbone | str) -> str:
+    if isinstance(backbone, Backbone):
+        return 'a VGG-16' if backbone.vgg else 'a ResNet' if backbone.resnet else 'another network'
+    return {registry.VGG: 'a VGG-16', registry.RESNET: 'a ResNet'}.get(backbone, 'another network')
+
+
+def _check_fits(model, network, backbone: Backbone) -> None:
+    """Refuse `model.weights` that names a work directory with another backbone than this model's."""
+    kind, own = _kind(backbone), _kind(registry.find(model.encoder).network)
+    if kind != own:
+        own = model.encoder if own == 'another network' else own
         raise ValueError(
-            f'config.model.weights is {model.weights}, which has {kinds[backbone.vgg]}, but this {model.name} stands '
-            f'on {kinds[vgg]}: give weights of such a one'
+            f'config.model.weights is {model.weights}, which has {kind}, but this {model.name} stands '
+            f'on {own}: give weights of such a one'
         )
+    if kind == 'another network':
+        _check_shapes(model, network, backbone)
+        return
+    vgg = backbone.vgg
     if backbone.width != model.width:
         raise ValueError(
             f'config.model.width is {model.width}, but the backbone in {model.weights} has {backbone.width}'
@@ -145,9 +185,26 @@ def _check_fits(model, depths: tuple[int, ...], backbone: Backbone) -> None:
             f'config.model.weights is {model.weights}, whose VGG-16 has not all of {", ".join(layers)}, of which this '
             f"{model.name} is made, too: give a file of a whole VGG-16, or 'keras'"
         )
-    if not vgg and backbone.depths != depths:
+    if not vgg and backbone.deep_stem != network.deep_stem:
+        kind = 'a' if backbone.deep_stem else 'no'
         raise ValueError(
-            f'config.model.depths is {depths}, but the backbone in {model.weights} has {backbone.depths}'
+            f'config.model.weights is {model.weights}, which has {kind} deep stem, unlike this {model.name}: add or '
+            'leave out the word deep_stem'
+        )
+    if not vgg and backbone.depths != network.depths:
+        raise ValueError(
+            f'config.model.depths is {network.depths}, but the backbone in {model.weights} has {backbone.depths}'
+        )
+
+
+def _check_shapes(model, network, backbone: Backbone) -> None:
+    side = registry.find(model.encoder).grid.nearest(33)
+    wanted = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, side, side, 3)))
+    shapes = [jax.tree.map(np.shape, params) for params in (wanted['params'], backbone.params)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f'config.model.weights is {model.weights}, whose encoder is not {model.encoder} of width {model.width}: '
+            'give weights of such a one'
         )
 
 
@@ -188,10 +245,16 @@ def restore(
 
     Args:
       which: checkpoint, 'best', 'latest' or a step.
-      sharding: where they go.
+      sharding: of the restored arrays.
     Raises:
       ValueError: there is no checkpoint, none of that name, or none that can be read.
     """
+    file = header.of(workdir)
+    if file:
+        return _published(file, which, sharding)
+    # Orbax is slow to import, and a published model does not need it.
+    from simpropnet_jax.runtime import checkpoint
+
     if not checkpoint.exist(workdir):
         raise ValueError(
             f'{workdir} has no checkpoints: train there first, with train.py and the same --config'
@@ -202,6 +265,46 @@ def restore(
     logger.info('checkpoint: step %d of %s', step, workdir)
     why = {str(other): problem for other, problem in damaged.items()}
     return Loaded(items['variables'], step, {'asked': which, 'damaged': why} if why else None)
+
+
+def exist(workdir: AnyPath) -> bool:
+    """Whether a folder has trained weights: checkpoints, or a published model."""
+    if header.of(workdir):
+        return True
+    from simpropnet_jax.runtime import checkpoint
+
+    return checkpoint.exist(workdir)
+
+
+def _published(file: Path, which: str, sharding: jax.sharding.Sharding) -> Loaded:
+    """Read the weights of a published model.
+
+    Raises:
+      ValueError: the file is damaged, or `which` is another step.
+    """
+    step = header.read_about(file)['step']
+    if which not in ('best', str(step)):
+        raise ValueError(
+            f'{file} is a published model, which has only step {step}: leave out @{which}'
+        )
+    model = model_file.read(file)
+    logger.info('weights: %s', locate.describe(file))
+    return Loaded({'params': jax.device_put(model.params, sharding)}, step, None)
+
+
+def warn_of_drawn_shapes(config: ConfigDict, name: object) -> None:
+    """Warn that weights which were trained on drawn shapes do not fit photographs.
+
+    Args:
+      config: of the training.
+      name: of the run or model, for the log.
+    """
+    if config.data.name == 'shapes5i':
+        logger.warning(
+            '%s was trained on drawn shapes. Its masks of photographs are noise: leave out --checkpoint to use the '
+            'bundled model, or train on photographs',
+            name,
+        )
 
 
 def load_variables(

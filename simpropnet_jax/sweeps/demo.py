@@ -23,7 +23,7 @@ Next:
   simpropnet eval --checkpoint {workdir}@latest        the evaluation alone, with the IoU of each class
   simpropnet demo --config shapes:fold=1 --workdir runs/demo1      five other classes held out
   tensorboard --logdir {workdir}                                the losses
-  README.md, "Prepare PASCAL-5i"                                the same on photographs
+  docs/tutorial/train_a_fold.md                                 the same on photographs
 """
 
 
@@ -73,7 +73,8 @@ def _simpler_answers(config, workdir):
     classes, (_, side) = source.index.novel_classes(config.fold), label_sizes(config.eval, protocol)
     variables, _ = restore_variables(method, workdir, 'latest', sharding.replicated(mesh))
     encoder = {'params': {'backbone': variables['params']['backbone']}}
-    prototype = Prototype(width=config.model.width, stride_on=method.module.stride_on)
+    same = ('encoder', 'levels', 'width', 'depths', 'deep_stem', 'stride_on')
+    prototype = Prototype(**{name: getattr(method.module, name) for name in same})
     found = evaluate(
         prototype,
         encoder,

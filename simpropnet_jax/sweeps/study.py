@@ -3,7 +3,6 @@
 {row: {method, shot, against, ..., miou, comparison, trainings: [{seed, minutes, miou, results, ...}]}}
 """
 
-import json
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,8 @@ from typing import Any
 
 from simpropnet_jax.evaluation.results import bootstrap, result_file
 from simpropnet_jax.evaluation.results.naming import method_name
-from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.report.study_table import StudyRow
+from simpropnet_jax.runtime import records
 from simpropnet_jax.setup.data import data_word
 from simpropnet_jax.sweeps.comparable import same_evaluation
 from simpropnet_jax.sweeps.rows import Row, length
@@ -33,17 +33,13 @@ def read_study(workdir: Path) -> Study:
       ValueError: the file is damaged.
     """
     path = workdir / 'study.json'
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{path} is damaged ({error}). Remove it: the checkpoints and results beside it are used again'
-        ) from error
+    again = 'Remove it and re-run the same command: the checkpoints and results beside it are used again'
+    return records.read(path, dict[str, StudyRow], again) if path.exists() else {}
 
 
 def write_study(workdir: Path, study: Study) -> None:
     """Write study.json, with the rows in their order."""
-    checkpoint.write_json(workdir / 'study.json', study, sort_keys=False)
+    records.write(workdir / 'study.json', study, sort_keys=False)
 
 
 def trainings_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:

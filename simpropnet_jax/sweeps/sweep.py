@@ -1,15 +1,19 @@
 """A sweep: train rows, evaluate them on the same episodes, and compare them, within a time limit if given."""
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from simpropnet_jax.config.rules import stored_config
 from simpropnet_jax.evaluation.results.naming import INPUTS
 from simpropnet_jax.report.study_table import table
+from simpropnet_jax.setup import number_type
 from simpropnet_jax.sweeps.plan import Plan, make_plan
 from simpropnet_jax.sweeps.rows import Row
 from simpropnet_jax.sweeps.study import (
@@ -60,6 +64,7 @@ def run_sweep(
     check_minutes(minutes)
     study = read_study(workdir)
     with time_limit(minutes), _saying_how_to_resume():
+        rows = _of_one_type(rows, workdir)
         plan = make_plan(rows, study, workdir, inputs, shots, seeds)
         logger.info('%d of %d trainings are left', len(plan.left), plan.total)
         try:
@@ -68,6 +73,23 @@ def run_sweep(
             if study:
                 print('\n' + table(study), end='', flush=True)
     return study
+
+
+def _of_one_type(rows: Mapping[str, Row], workdir: Path) -> dict[str, Row]:
+    """Return the rows with model.dtype resolved: where it is 'auto', all rows of a folder compute in one type."""
+    earlier = sorted(workdir.glob('*/config.json'))
+
+    @functools.cache
+    def chosen():
+        return stored_config(earlier[0].parent).model.dtype if earlier else number_type.faster()
+
+    resolved = {}
+    for name, row in rows.items():
+        config = ConfigDict(row.config.to_dict())
+        if config.model.dtype == 'auto':
+            config.model.dtype = chosen()
+        resolved[name] = row._replace(config=config)
+    return resolved
 
 
 def _run(plan: Plan, rows: Mapping[str, Row], workdir: Path, study: Study) -> None:

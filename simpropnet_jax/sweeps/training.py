@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from simpropnet_jax.evaluation.run import evaluate_run
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.sweeps.rows import Row
 from simpropnet_jax.training.loop import train_and_evaluate
+from simpropnet_jax.training.metrics_file import read_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def run_training(training: Training, trained: bool) -> dict[str, Any]:
 
 def training_minutes(folder: Path, batch: int) -> float:
     """Return the minutes of the training steps, without selection, start and pauses, by the speeds in metrics.jsonl."""
-    lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    lines = read_metrics(folder / 'metrics.jsonl')
     seconds, before = 0.0, 0
     for line in lines:
         if 'pairs_per_second' in line:

@@ -95,6 +95,7 @@ def train(run: TrainingRun) -> TrainState:
                 state, metrics = trainer(state, step, batch)
                 step += count
                 log.add(step, metrics, count)
+                checkpoints.check()  # a full disk ends the run now, and not at the next checkpoint
             checkpoints.wait()
             if step < steps:
                 logger.warning(

@@ -26,9 +26,10 @@ def cross_entropy(
     foreground: Float[Array, 'b H W'],
     valid: Float[Array, 'b H W'],
     foreground_weight: float = 1.0,
+    half_pixel: bool = False,
 ) -> Float[Array, '']:
     """Return the two-class cross-entropy, a weighted mean over the batch's valid pixels; logits resize to the mask."""
-    logits = resize_bilinear(logits.astype(jnp.float32), foreground.shape[1:])
+    logits = resize_bilinear(logits.astype(jnp.float32), foreground.shape[1:], half_pixel)
     margin = (2 * foreground - 1) * (
         logits[..., 1] - logits[..., 0]
     )  # margin of the right class over the other
@@ -118,7 +119,7 @@ def episodic(
             truths['cycle'] = of_supports[0], _where_predicted(logits['query'], of_supports[1])
         weight = train.foreground_weight
         losses = {
-            f'loss_{name}': cross_entropy(one, *truths[name], weight)
+            f'loss_{name}': cross_entropy(one, *truths[name], weight, module.grid.half_pixel)
             for name, one in logits.items()
         }
         metrics = losses | {'ica_probability': ica_probability(state.step)}
@@ -298,7 +299,7 @@ def supervised(
             method='logits',
             rngs={'dropout': jax.random.fold_in(key, 1)},
         )
-        logits = resize_bilinear(logits, labels.shape[1:])
+        logits = resize_bilinear(logits, labels.shape[1:], module.grid.half_pixel)
         valid = (labels != VOID) & ~jnp.isin(labels, jnp.array(hidden, jnp.int32))
         truth = jnp.where(valid, labels, 0).astype(jnp.int32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, truth)

@@ -38,7 +38,8 @@ class Selection:
             label_sizes=('square',),
             backend=plan.backend,
         )
-        self._panels = PanelMaker(self.module, bank, plan.convention, plan.void)
+        names = self.source.class_names
+        self._panels = PanelMaker(self.module, bank, plan.convention, plan.void, names)
         self._evaluator = Evaluator(
             self.module,
             bank,
@@ -50,6 +51,7 @@ class Selection:
             batch=plan.batch,
             void=plan.void,
             memory=plan.memory,
+            class_names=names,
         )
 
     def run(self, state, step: int, writer, workdir: AnyPath) -> float:

@@ -1,7 +1,6 @@
 """Write the metrics of a run: always to a JSON-lines file and a line of text, with TensorFlow also to TensorBoard."""
 
 import importlib.util
-import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +8,7 @@ from datetime import timedelta
 import jax
 import numpy as np
 
-from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime import paths, records
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.workdir import writing
 
@@ -58,7 +57,7 @@ class Writer:
         if not self.active:
             return
         values = {name: float(value) for name, value in values.items()}
-        line = json.dumps({'step': step, **values}) + '\n'
+        line = records.line({'step': step, **values})
         with writing(self.path):
             self._append(line)
         if self._tensorboard:
@@ -91,9 +90,10 @@ class Writer:
 
 def _step_of(line: str) -> int | float:
     try:
-        return json.loads(line)['step']
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float('inf')  # half a line of an interrupted run
+        step = records.of_line(line).get('step')
+    except ValueError:
+        step = None  # half a line of an interrupted run
+    return step if isinstance(step, int) else float('inf')
 
 
 def log_progress(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> None:

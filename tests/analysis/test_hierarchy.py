@@ -1,9 +1,6 @@
 """H-PASCAL-5i from label maps to the table: built, evaluated by partition, averaged, printed."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -34,6 +31,7 @@ from simpropnet_jax.evaluation.engine.metrics import Counts
 from simpropnet_jax.evaluation.external.episode_list import list_episodes
 from simpropnet_jax.evaluation.oracle import oracle_quality, write_label
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
+from simpropnet_jax.evaluation.results.result_file import read_result
 from simpropnet_jax.setup import data
 from tests.fakes import SMALL, fake_source, records_of
 from tests.small_checkpoint import write_checkpoint
@@ -260,7 +258,7 @@ def config(oracle, source, monkeypatch):
     """Of a build in which images are as similar as their mean colours."""
     colours = Extractor('resnet50', 'mean colours', lambda images: jnp.asarray(images, jnp.float32))
     monkeypatch.setattr(hierarchy_build, 'load_extractor', lambda network, weights: colours)
-    monkeypatch.setattr(hierarchy_build, 'open_source', lambda name, folder: source)
+    monkeypatch.setattr(hierarchy_build, 'open_source', lambda *given: source)
     config = hpascal_config.get_config()
     config.update_from_flattened_dict(
         {
@@ -306,8 +304,8 @@ def test_build_finds_the_hard_the_small_and_the_similar(config, source, tmp_path
         assert hard == {0 if name < 'L4' else 1}
     picture = np.asarray(Image.open(tmp_path / 'h_fold1.jpg'))
     assert picture.shape[:2] == (
-        8 * (129 + 18) + 7 * 4,
-        5 * (2 * 129 + 8 + 8) + 4 * 4,
+        8 * (257 + 18) + 7 * 4,
+        5 * (2 * 257 + 8 + 8) + 4 * 4,
     )  # rows with captions; pairs
     queries = hierarchy_build.table(built).splitlines()
     assert queries[-1].startswith(
@@ -352,7 +350,7 @@ def test_a_work_directory_is_evaluated_by_partition(
     path, workdir = tmp_path / 'h.json', tmp_path / 'run'
     built = hierarchy_build.build(config, path)
     method, weights = write_checkpoint(workdir)
-    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
+    monkeypatch.setattr(data, 'open_source', lambda *given: source)
     given = evaluate_hierarchy(None, workdir, path)
     assert [p.name for p in (workdir / 'eval').glob('*.json')] == ['hpascal_fold1_33px_best.json']
     table = capsys.readouterr().out
@@ -406,7 +404,7 @@ def asked(config, source, tmp_path, monkeypatch):
     }
     parameters = Parameters(**built['parameters'])
     hpascal_file.write(tmp_path / 'h.json', parameters, {1: built['folds']['1']}, **facts)
-    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
+    monkeypatch.setattr(data, 'open_source', lambda *given: source)
     few_shot = simpropnet.get_config('fold=1')
     few_shot.update_from_flattened_dict(SMALL)
     return few_shot, tmp_path / 'h.json'
@@ -442,7 +440,7 @@ def test_anybodys_masks_are_listed_by_episode_and_scored_by_partition(
     }
     assert given['cmps'] == {'square': 4 / 7} and given['protocol']['hash'] == listed['hash']
     written = tmp_path / 'W' / 'eval' / 'hpascal_fold1_predictions_theirs.json'
-    assert json.loads(written.read_text()) == given
+    assert read_result(written) == given
     printed = capsys.readouterr().out
     assert 'theirs (predictions)' in printed and 'split-2 L0 without cat' in printed
     with pytest.raises(
@@ -489,19 +487,12 @@ def shapes(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_as_a_user_types_them(shapes, tmp_path, capsys):
+def test_the_commands_as_a_user_types_them(shapes, tmp_path, capsys, run_here, one_device):
     """From an oracle and images to the table."""
 
     def run_module(name, fields, *words):
-        command = [sys.executable, '-m', 'simpropnet_jax', 'hpascal', name, *map(str, words)]
-        done = subprocess.run(
-            [*command, *(f'--config.{field}={value}' for field, value in fields.items())],
-            cwd=Path(__file__).parents[2],
-            env=os.environ | {'XLA_FLAGS': ''},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        changes = (f'--config.{field}={value}' for field, value in fields.items())
+        done = run_here('-m', 'simpropnet_jax', 'hpascal', name, *words, *changes)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 

@@ -1,10 +1,6 @@
 """Error overlap with an oracle: by hand, and from a work directory and PNG files to the table."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +21,6 @@ from simpropnet_jax.setup import data
 from tests.fakes import SMALL, fake_source, records_of
 from tests.small_checkpoint import write_checkpoint
 
-ROOT = Path(__file__).parent.parent.parent
 CHANGES = {'data.loader': 'threads', 'eval.episodes': 20, 'eval.batch': 8}
 NAMES = ('background', 'cat', 'dog', 'cow')
 
@@ -94,7 +89,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture
 def config(workdir, source, monkeypatch):
-    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
+    monkeypatch.setattr(data, 'open_source', lambda *given: source)
     config = stored_config(workdir)
     config.update_from_flattened_dict(CHANGES | {'eval.protocol': 'pfenet', 'eval.label_size': 0})
     return config
@@ -211,7 +206,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_segmented(
 
 
 @pytest.mark.slow
-def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
+def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path, run_here, one_device):
     """Masks are exported, and compared with an oracle that is void of objects."""
     drawn = open_source('pascal5i/subset', prepared_data)
     (tmp_path / 'labels').mkdir()
@@ -232,15 +227,7 @@ def test_the_commands_as_a_user_types_them(workdir, prepared_data, tmp_path):
     ]
 
     def run_module(name, *words):
-        command = [sys.executable, '-m', 'simpropnet_jax', *name.split(), *map(str, words)]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {'XLA_FLAGS': ''},
-        )
+        return run_here('-m', 'simpropnet_jax', *name.split(), *words)
 
     done = run_module('masks', '--checkpoint', workdir, '--out', tmp_path / 'ours', *small)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 BINARIES = {
     name: shutil.which(name) for name in ('chromium', 'chromedriver')
 }  # of Debian: nothing is downloaded
-WAIT = 60  # seconds, where a machine is busy
+WAIT = 180  # seconds, where a machine is very busy
 
 
 @contextlib.contextmanager
@@ -65,6 +65,9 @@ def served(checkpoint, folder, *flags):
         process.terminate()
         said += process.communicate(timeout=WAIT)[1].splitlines()
         print(*said, sep='\n')
+
+
+PALE = (Path(__file__).parent / 'contrast.js').read_text()
 
 
 class Browser:
@@ -127,7 +130,7 @@ class Browser:
         from selenium.webdriver.common.action_chains import ActionChains
 
         canvas = self.find('#editor canvas')
-        zoom = self.until(self._fitted) / 100
+        zoom = self.until(lambda: self._fitted(canvas, size)) / 100
         hand = ActionChains(self.driver, 30)
         for stroke in strokes:
             points = [
@@ -140,11 +143,31 @@ class Browser:
             hand.release()
         hand.perform()
 
-    def _fitted(self, polls=5):
-        """The zoom in percent, once the picture is there (100 before) and has kept its place for some polls."""
+    def add_painted(self, size, *strokes):
+        """Paints and adds the example; once more if nothing is painted, as the editor was still loading."""
+
+        def refused():
+            return any('nothing is painted' in one.text for one in self.all('.toast-body'))
+
+        def added():
+            self.driver.execute_script(
+                "document.querySelectorAll('.toast-close').forEach((one) => one.click())"
+            )
+            self.until(lambda: not refused())
+            self.paint(size, *strokes)
+            self.click('add')
+            return self.until(lambda: self.shown('examples') or refused()) and not refused()
+
+        self.until(added)
+
+    def _fitted(self, canvas, size, polls=5):
+        """The zoom in percent, once the picture fills the editor and has kept its place for some polls; else 0."""
         said = self.find('#editor .zoom-number').text.strip(' %')
         self._zooms = [*self._zooms, said][-polls:]
-        return float(said or 0) if self._zooms == [said] * polls and said != '100' else 0
+        room = canvas.size
+        fit = 100 * min(room['width'] / size[0], room['height'] / size[1])
+        filled = 0.7 * fit < float(said or 0) <= fit + 1
+        return float(said) if filled and self._zooms == [said] * polls else 0
 
     def shown(self, name):
         """Addresses of the pictures in a gallery."""
@@ -161,6 +184,18 @@ class Browser:
         self.click('download')
         self.until(lambda: (self.downloads / 'masks.zip').exists())
         return self.downloads / 'masks.zip'
+
+    def screen(self, width, height, dark=False):
+        """Another size of the window, down to a phone's, and light or dark colours."""
+        tell = self.driver.execute_cdp_cmd
+        size = dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        tell('Emulation.setDeviceMetricsOverride', size)
+        theme = dict(name='prefers-color-scheme', value='dark' if dark else 'light')
+        tell('Emulation.setEmulatedMedia', dict(features=[theme]))
+
+    def pale(self):
+        """Texts with a contrast below 4.5."""
+        return self.driver.execute_script(PALE)
 
     def warning(self):
         """What the page says went wrong."""

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.app.start import start
+from simpropnet_jax.samples import samples
 from tests.app import browser
 from tests.small_checkpoint import write_checkpoint
 
@@ -72,19 +73,13 @@ def test_paint_segment_move_the_threshold_download(page, tmp_path):
         person.give('queries', tmp_path / 'one.jpg', tmp_path / 'two.png', tmp_path / 'text.jpg')
         assert 'text.jpg is not a picture' in person.warning()
         person.until(lambda: '2 of your pictures' in person.find('#said').text)
+        person.until(lambda: len(person.shown('results')) == 2)  # without masks yet
         person.give('example', tmp_path / 'cat.jpg')
-        person.paint((400, 300), [(160, 150), (240, 150)], [(160, 180), (240, 180)])
-        person.click('add')
-        person.until(lambda: len(person.shown('results')) == 2)
+        person.add_painted((400, 300), [(160, 150), (240, 150)], [(160, 180), (240, 180)])
+        person.until(lambda: person.find('#download').is_enabled())
         (example,) = person.shown('examples')
-        tint = np.asarray(Image.open(urllib.request.urlopen(example)).convert('RGB'), int) @ (
-            -1,
-            2,
-            -1,
-        )
-        assert (
-            tint[145:155, 160:240].mean() > 100 > 20 > tint[:100].mean()
-        )  # green where it was painted alone
+        blue = tint(example)  # where it was painted alone
+        assert blue[145:155, 160:240].mean() > 100 > 20 > blue[:100].mean()
         person.driver.switch_to.new_window('tab')  # another person
         person.driver.get(address)
         person.until(
@@ -110,6 +105,51 @@ def test_paint_segment_move_the_threshold_download(page, tmp_path):
             lambda: not person.shown('results') and 'drop the pictures' in person.find('#said').text
         )
         assert person.hosts() == {address.split('/')[2]}
+
+
+@needs_gradio
+@needs_browser
+def test_samples_boxes_results_as_examples_and_single_ones_removed(page, tmp_path):
+    pytest.importorskip('cv2')
+    with browser.Browser(page[0], tmp_path) as person:
+        person.screen(1440, 900)
+        person.click('samples')
+        person.until(lambda: person.find('#download').is_enabled())
+        assert len(person.shown('results')) == 4
+        for name in ('example', 'queries', 'threshold', 'detail', 'download', 'use', 'results'):
+            assert person.find(f'#{name}').rect['y'] + person.find(f'#{name}').rect['height'] <= 900
+        assert 'trained on photographs of PASCAL VOC' in person.find('#about').text
+        before = person.shown('results')
+        person.find('#detail input').click()
+        person.find('[role=option][aria-label="2 x 2 tiles"]').click()
+        person.until(lambda: person.shown('results') != before)
+        person.give('example', samples()[3].image)
+        person.until(lambda: person.all('#editor canvas'))
+        person.find('#marks-button').click()
+        person.find('#typed textarea, #typed input').send_keys('28, 3, 70, 78\n')
+        person.until(lambda: tint(person.shown('clicks')[0])[50:90, 200:300].mean() > 0)
+        person.click('add')
+        person.until(lambda: len(person.shown('examples')) == 2)
+        for dark, width in ((False, 1440), (True, 1440), (False, 390)):
+            person.screen(width, 900, dark)
+            person.until(lambda: person.pale() == [])
+        assert all(image.size['width'] > 130 for image in person.all('#results img'))
+        person.screen(1440, 900)
+        person.find('#results button.thumbnail-lg').click()
+        person.set_threshold(0)
+        person.click('use')
+        person.until(lambda: len(person.shown('examples')) == 3)
+        person.click('remove_query')
+        person.until(lambda: 'cat.jpg' in person.find('#results .caption').text)
+        person.find('#examples button.thumbnail-lg').click()
+        person.click('remove')
+        person.until(lambda: 'cup.jpg' in person.find('#examples .caption').text)
+
+
+def tint(address):
+    """How much bluer than red a picture is: masks of examples are blue."""
+    pixels = np.asarray(Image.open(urllib.request.urlopen(address)).convert('RGB'), int)
+    return pixels @ (-1, 0, 1)
 
 
 def status(address):
@@ -140,6 +180,8 @@ def test_no_file_outside_its_folder_and_no_other_host(page):
         one['id'] for one in config['components'] if one['props'].get('elem_id') == 'queries'
     )
     event = next(one['id'] for one in config['dependencies'] if [given, 'upload'] in one['targets'])
+    events = [name for one in config['dependencies'] for _, name in one['targets']]
+    assert 'load' not in events  # it would forget what is dropped on a page that has not loaded
     file = {'path': str(folder / 'working' / 'secret.txt'), 'meta': {'_type': 'gradio.FileData'}}
     request = {'data': [None, [file]], 'fn_index': event, 'session_hash': 'crafted'}
     asked = urllib.request.Request(

@@ -4,13 +4,22 @@ import io
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from simpropnet_jax.app import outline, uploads
 from simpropnet_jax.app import session as sessions
-from simpropnet_jax.app.session import Session, painted_support, read_picture, read_support_files
+from simpropnet_jax.app.about import trained_on
+from simpropnet_jax.app.session import DETAIL, Session
+from simpropnet_jax.app.uploads import (
+    drawn_support,
+    painted_mask,
+    read_picture,
+    read_support_files,
+)
 from simpropnet_jax.inference import Segmenter
 from simpropnet_jax.io.labels import FOREGROUND
 from tests.small_checkpoint import write_checkpoint
@@ -47,6 +56,10 @@ def paint(height, width, box=np.s_[5:20, 10:30]):
     return layer
 
 
+def painted_support(picture, layers):
+    return drawn_support(picture, painted_mask(picture, layers))
+
+
 @pytest.fixture
 def session(segmenter, save):
     """With one painted example."""
@@ -73,7 +86,7 @@ def test_pictures_get_the_masks_of_the_segmenter_at_their_own_size(
     ]
     assert areas[0] == [30 * 40, 30 * 40, 50 * 1700] and areas[-1] == [0, 0, 0]
     assert (np.diff(areas, axis=0) <= 0).all()
-    assert [overlay.shape[1] for overlay in session.overlays(0.5)] == [40, 40, sessions.SIDE]
+    assert [overlay.shape[1] for overlay in session.overlays(0.5)] == [40, 40, uploads.SIDE]
     session.write_zip(tmp_path / 'masks.zip', 0.5)
     monkeypatch.undo()
     with zipfile.ZipFile(tmp_path / 'masks.zip') as archive:
@@ -102,6 +115,93 @@ def test_other_examples_give_other_masks_and_without_any_there_are_none(session,
     assert list(session.segment()) == [] and session.overlays(0.5) == []
     with pytest.raises(ValueError, match='there is no mask to download yet'):
         session.write_zip(tmp_path / 'masks.zip', 0.5)
+
+
+def test_pictures_are_looked_at_more_closely(session, save, segmenter):
+    session.add_queries([save('one.png')])
+    list(session.segment())
+    before = session.probabilities[0]
+    for detail in list(DETAIL)[1:]:
+        session.look(detail)
+        assert session.detail == detail and session.probabilities == []
+        list(session.segment())
+        assert session.probabilities[0].shape == before.shape
+        assert np.abs(session.probabilities[0] - before).max() > 1e-4, detail
+    session.look('As trained')
+    list(session.segment())
+    np.testing.assert_array_equal(session.probabilities[0], before)
+    assert (segmenter.size, segmenter.tiles) == (33, 1)  # which all visitors share
+
+
+def test_single_pictures_and_examples_go_and_results_become_examples(session, save):
+    session.add_queries([save(f'{name}.png') for name in 'abc'])
+
+    def names():
+        return [name for _, name in session.shown(0.5)]
+
+    assert names() == ['a.png', 'b.png', 'c.png']  # shown before they are segmented
+    next(session.segment())
+    session.chosen['picture'] = 1
+    with pytest.raises(ValueError, match='select a picture with a mask first'):
+        session.result_as_support(0.5)
+    list(session.segment())
+    kept = session.probabilities[2]
+    support = session.result_as_support(0.0)
+    assert support.name == 'b.png' and support.label.all()
+    with pytest.raises(ValueError, match='the mask of b.png is empty at this threshold'):
+        session.result_as_support(1.0)
+    session.remove_query()
+    assert names() == ['a.png', 'c.png'] and session.probabilities[1] is kept
+    assert session.chosen['picture'] == 1  # as the gallery, which then shows the next one
+    session.remove_query()
+    assert names() == ['a.png'] and session.chosen['picture'] is None
+    session.probabilities = [np.zeros_like(kept)]  # what a Segmenter says of an absent object
+    assert names() == ['a.png: no object found']
+    first = session.supports[0]
+    session.set_supports([first, support])
+    session.chosen['example'] = 0
+    session.remove_support()
+    assert session.supports == [support]
+    assert uploads.described(first) == 'cat.jpg: object 25.0 %'
+    assert uploads.oddities(support)[0] == 'b.png: the object covers nearly the whole picture'
+
+
+def test_the_page_says_what_the_network_was_trained_on(segmenter, tmp_path_factory):
+    run = tmp_path_factory.getbasetemp() / 'small0'
+    assert trained_on(run).startswith(
+        'Network: SimPropNet, trained on photographs of PASCAL VOC. Its 15 classes: aeroplane, '
+    )
+
+
+SCENE = np.full((120, 160, 3), (60, 90, 40), np.uint8)
+SCENE[30:90, 50:110] = (220, 60, 50)
+SCENE = np.clip(SCENE + np.random.default_rng(0).integers(-9, 10, SCENE.shape), 0, 255).astype('u1')
+SQUARE = np.zeros((120, 160), bool)
+SQUARE[30:90, 50:110] = True
+
+
+def test_outlines_are_filled_and_snapped_and_boxes_and_clicks_cut_out():
+    pytest.importorskip('cv2')
+    ring = SQUARE.copy()
+    ring[36:84, 56:104] = False
+    np.testing.assert_array_equal(outline.filled(ring), SQUARE)
+    rough = np.roll(ring, (4, -4), (0, 1))
+    box = outline.box_of('25 15, 75 85', 160, 120)
+    marks = outline.Marks
+    found = {
+        'snapped': outline.snapped(SCENE, rough),
+        'box': outline.cut_out(SCENE, marks(box)),
+        'clicks': outline.cut_out(SCENE, marks((), ((80, 60),), ((20, 20), (140, 100)))),
+    }
+    for kind, mask in found.items():
+        assert (mask & SQUARE).sum() / (mask | SQUARE).sum() > 0.9, kind
+    beside = outline.cut_out(SCENE, marks(box, (), ((70, 60),)))
+    assert not beside[60, 70]
+    for text in ('', '1,2,3', '50,0,20,9', 'a b c d', '0 0 101 9'):
+        with pytest.raises(ValueError, match='a box is left, top, right and bottom in percent'):
+            outline.box_of(text, 160, 120)
+    with pytest.raises(ValueError, match='two corners of a box, or a point'):
+        outline.cut_out(SCENE, marks((box[0],)))
 
 
 def bomb(path):
@@ -144,8 +244,8 @@ def test_hostile_pictures_end_in_a_mask_or_in_one_sentence(session, save, tmp_pa
     ]
     bad = {
         truncated(save('truncated.jpg')): 'truncated.jpg cannot be read as a picture: .*truncated',
-        text(tmp_path / 'text.jpg'): 'text.jpg is not a picture of a known format',
-        bomb(tmp_path / 'bomb.png'): 'bomb.png has too many pixels: 120 million are the most',
+        text(tmp_path / 'text.jpg'): 'text.jpg is not a picture of any known format',
+        bomb(tmp_path / 'bomb.png'): 'bomb.png is 60000 x 60000 pixels, more than 200 million',
         save(
             'huge.png', Image.new('1', (12_001, 10_000))
         ): 'huge.png has 12001 x 10000 pixels: 120 million are',
@@ -153,7 +253,7 @@ def test_hostile_pictures_end_in_a_mask_or_in_one_sentence(session, save, tmp_pa
     session.add_queries(fine)
     list(session.segment())
     for picture, mask in zip(session.queries, session.masks(0.5), strict=True):
-        assert mask.shape == picture.size and max(picture.image.shape) <= sessions.SIDE
+        assert mask.shape == picture.size and max(picture.image.shape) <= uploads.SIDE
     assert session.queries[2].size == (9_000, 12_000)
     for path, sentence in bad.items():
         with pytest.raises(ValueError, match=f'^{sentence}') as refused:
@@ -193,6 +293,16 @@ def test_hostile_masks_end_in_one_sentence(session, save, tmp_path):
     with pytest.raises(ValueError, match='^10 examples are the most'):
         session.set_supports(before * 11)
     assert session.supports == before
+
+
+def test_annotations_are_read_in_place_of_a_mask(save, tmp_path):
+    picture = save('a.png', np.zeros((48, 64, 3), np.uint8))
+    export = Path(__file__).parent.parent / 'io/exports/cvat/annotations/instances_default.json'
+    support = read_support_files(picture, export)
+    assert (support.label == FOREGROUND).sum() == 22 * 30
+    (tmp_path / 'a.txt').touch()
+    with pytest.raises(ValueError, match='^a.txt looks like YOLO'):
+        read_support_files(picture, tmp_path / 'a.txt')
 
 
 def test_painting_follows_the_strokes(save):

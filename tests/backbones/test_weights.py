@@ -218,7 +218,7 @@ def test_truncated_file(tmp_path, suffix):
         pytest.importorskip('torch')
     path = tmp_path / f'truncated{suffix}'
     path.write_bytes(b'\x10\0\0\0 not a weight file')
-    with pytest.raises(ValueError, match=rf'truncated\{suffix} is not a'):
+    with pytest.raises(ValueError, match=rf'truncated\{suffix} is not a file of weights'):
         load_backbone(path)
 
 
@@ -226,8 +226,90 @@ def test_wrong_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match='backbone weights not found: .*nowhere.h5'):
         load_backbone(tmp_path / 'nowhere.h5')
     (tmp_path / 'weights.npz').touch()
-    with pytest.raises(ValueError, match=r'must end in \.h5.*weights\.npz'):
+    with pytest.raises(ValueError, match=r'weights\.npz is not a file of weights: it is neither'):
         load_backbone(tmp_path / 'weights.npz')
+
+
+TINY = (8, (1, 1, 1), True)  # width, depths, deep stem
+
+
+@pytest.fixture(scope='module')
+def deep_stem():
+    """A tiny PyTorch network with the stem of resnet50_v2.pth, of PFENet and others."""
+    pytest.importorskip('torch')
+    from tests.backbones.torch_resnet import TorchResNet, randomise
+
+    return randomise(TorchResNet(*TINY), seed=0).eval()
+
+
+def test_a_deep_stem(deep_stem, tmp_path):
+    import torch
+
+    path = tmp_path / 'resnet50_v2.pth'
+    torch.save(deep_stem.state_dict(), path)
+    with pytest.raises(ValueError, match='has a deep stem, .* as in simpropnet:fold=2,deep_stem'):
+        load_backbone(path, *TINY[:2])
+    backbone = load_backbone(path, *TINY)
+    images = np.random.default_rng(1).normal(size=(1, 33, 41, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = deep_stem(torch.tensor(images).permute(0, 3, 1, 2))
+    network = ResNet('3x3', *TINY[:2], deep_stem=True)
+    found = network.apply({'params': backbone.params}, jax.numpy.asarray(images))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
+
+
+FORMS = {
+    'whole.pth': lambda state: state,
+    'no_ending': lambda state: state,
+    'wrong_ending.h5': lambda state: state,
+    'training.pth': lambda state: {'epoch': 3, 'state_dict': state},
+    'parallel.pth': lambda state: {f'module.{name}': one for name, one in state.items()},
+    'part.pth': lambda state: {
+        'head.weight': state['bn1.bias'],
+        **{f'module.backbone.{name}': one for name, one in state.items()},
+    },
+    'half.pth': lambda state: {name: one.bfloat16() for name, one in state.items()},
+    'half.safetensors': lambda state: {name: one.bfloat16() for name, one in state.items()},
+}
+
+
+@pytest.mark.parametrize('name', FORMS)
+def test_the_forms_in_which_others_save_weights(deep_stem, tmp_path, name):
+    import torch
+    from safetensors.torch import save_file as save_tensors
+
+    save = save_tensors if name.endswith('.safetensors') else torch.save
+    save(FORMS[name](deep_stem.state_dict()), tmp_path / name)
+    torch.save(deep_stem.state_dict(), tmp_path / 'plain.pth')
+    expected, found = (load_backbone(tmp_path / file, *TINY) for file in ('plain.pth', name))
+    close = {'rtol': 0.02, 'atol': 0.02} if 'half' in name else {'rtol': 0, 'atol': 0}
+    for one, other in zip(
+        jax.tree.leaves(expected.params), jax.tree.leaves(found.params), strict=True
+    ):
+        np.testing.assert_allclose(other, one, **close)
+
+
+def test_values_that_no_weight_has_and_other_objects_are_refused(deep_stem, tmp_path):
+    import torch
+
+    path = tmp_path / 'resnet50.pth'
+    for name, value, words in (
+        ('layer1.0.conv1.weight', float('nan'), 'NaN or infinity'),
+        ('bn1.running_var', -1.0, 'negative variances'),
+    ):
+        state = {name: one.clone() for name, one in deep_stem.state_dict().items()}
+        state[name].view(-1)[0] = value
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=f'resnet50.pth: entry {name} holds {words}'):
+            load_backbone(path, *TINY)
+    torch.save({'model': Path('x')}, path)
+    with pytest.raises(ValueError, match='holds other objects than tensors') as refused:
+        load_backbone(path, *TINY)
+    assert 'weights_only' not in str(refused.value)
+    torch.save(deep_stem.state_dict(), tmp_path / 'resnet50-00000000.pth')
+    with pytest.raises(ValueError, match='SHA-256 does not begin with 00000000, as its name says'):
+        load_backbone(tmp_path / 'resnet50-00000000.pth', *TINY)
 
 
 def test_unknown_convention():
@@ -327,7 +409,7 @@ def _masked_averages(apply, voc, name):
 def test_nearest_neighbour_on_real_images(real_data):
     """1-nearest neighbour over masked averages of VOC objects, in other images.
 
-    56 % of the 312 objects in every other image are right. Of all 645 it is 62 %, with the input normalised by the
+    53 % of the 159 objects in every fourth image are right. Of all 645 it is 62 %, with the input normalised by the
     wrong convention 26 %, by chance 5 %.
     """
     backbone = load_backbone(real_data / 'imagenet/resnet50_keras_conv1_to_conv4.h5')
@@ -340,9 +422,9 @@ def test_nearest_neighbour_on_real_images(real_data):
             'layer3'
         ]
 
-    names = (voc / 'ImageSets/Segmentation/val.txt').read_text().split()[::2]
+    names = (voc / 'ImageSets/Segmentation/val.txt').read_text().split()[::4]
     objects = [item for name in names for item in _masked_averages(apply, voc, name)]
     classes, images, vectors = (np.array(column) for column in zip(*objects, strict=True))
     similarity = np.where(images[:, None] == images, -1, vectors @ vectors.T)
     right = (classes[similarity.argmax(1)] == classes).mean()
-    assert right >= 0.54, f'{right:.1%} of {len(classes)} objects'
+    assert right >= 0.5, f'{right:.1%} of {len(classes)} objects'

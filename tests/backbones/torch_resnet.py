@@ -26,13 +26,21 @@ class Block(nn.Module):
 
 
 class TorchResNet(nn.Module):
-    def __init__(self):
+    def __init__(self, width=64, depths=(3, 4, 6), deep_stem=False):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self._stage(64, 64, 3, 1, 1)
-        self.layer2 = self._stage(256, 128, 4, 2, 1)
-        self.layer3 = self._stage(512, 256, 6, 1, 2)
+        self.deep_stem = deep_stem
+        if deep_stem:
+            self.conv1 = nn.Conv2d(3, width, 3, 2, 1, bias=False)
+            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(width)
+            self.conv3 = nn.Conv2d(width, 2 * width, 3, 1, 1, bias=False)
+            self.bn3 = nn.BatchNorm2d(2 * width)
+        else:
+            self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = self._stage((1 + deep_stem) * width, width, depths[0], 1, 1)
+        self.layer2 = self._stage(4 * width, 2 * width, depths[1], 2, 1)
+        self.layer3 = self._stage(8 * width, 4 * width, depths[2], 1, 2)
 
     def _stage(self, channels, filters, blocks, stride, dilation):
         first = Block(channels, filters, stride, dilation)
@@ -41,7 +49,11 @@ class TorchResNet(nn.Module):
         )
 
     def forward(self, x):
-        x = nn.functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = torch.relu(self.bn1(self.conv1(x)))
+        if self.deep_stem:
+            x = torch.relu(self.bn2(self.conv2(x)))
+            x = torch.relu(self.bn3(self.conv3(x)))
+        x = nn.functional.max_pool2d(x, 3, 2, 1)
         features = {}
         for name in ('layer1', 'layer2', 'layer3'):
             features[name] = x = getattr(self, name)(x)

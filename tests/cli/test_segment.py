@@ -1,6 +1,6 @@
 """`simpropnet segment` as a user types it."""
 
-import os
+import functools
 import re
 import signal
 import subprocess
@@ -17,15 +17,10 @@ from tests.small_checkpoint import write_checkpoint
 ROOT = Path(__file__).parent.parent
 
 
-def run(*words):
-    return subprocess.run(
-        [sys.executable, '-m', 'simpropnet_jax', 'segment', *map(str, words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {'XLA_FLAGS': ''},
-    )
+@pytest.fixture
+def run(run_here, one_device):
+    """run(words): the command."""
+    return functools.partial(run_here, '-m', 'simpropnet_jax', 'segment')
 
 
 @pytest.fixture
@@ -41,7 +36,7 @@ def files(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_with_a_damaged_file_is_segmented_but_for_that(files):
+def test_a_folder_with_a_damaged_file_is_segmented_but_for_that(files, run):
     write_checkpoint(files / 'run')
     (files / 'photos' / 'broken.png').write_text('no picture')
     support, out = ('--support', files / 'image.jpg', files / 'mask.png'), files / 'out'
@@ -65,7 +60,7 @@ def test_a_folder_with_a_damaged_file_is_segmented_but_for_that(files):
     assert not (out / 'two_mask.png').exists()
 
 
-def test_a_mistake_ends_in_one_sentence(files):
+def test_a_mistake_ends_in_one_sentence(files, run):
     enough = ['--checkpoint', files / 'run', '--query', files / 'photos', '--out', files / 'out']
     support = ['--support', files / 'image.jpg', files / 'mask.png']
     wrong = ['--checkpoint', 'run@bset', *enough[2:], *support]
@@ -93,7 +88,7 @@ def test_a_mistake_ends_in_one_sentence(files):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_says_how_to_go_on(files):
+def test_a_run_that_is_stopped_says_how_to_go_on(files, run):
     write_checkpoint(files / 'run')
     words = (
         '--checkpoint',
@@ -123,7 +118,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(files):
     assert done.returncode == 0 and '2 of 2 pictures segmented' in done.stdout, done.stderr[-2000:]
 
 
-def test_help_has_an_example_and_says_what_a_mask_may_be():
+def test_help_has_an_example_and_says_what_a_mask_may_be(run):
     done = run('--help')
     assert all(re.search(rf'^  {kind} ', done.stdout, re.M) for kind in outputs.KINDS)
     assert (

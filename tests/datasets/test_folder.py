@@ -16,6 +16,7 @@ from configs import finetune
 from simpropnet_jax import models
 from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.datasets import shapes5i
+from simpropnet_jax.datasets.folder import index_masks
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.shapes5i.store import encoded
 from simpropnet_jax.datasets.source import open_source
@@ -116,6 +117,40 @@ def test_masks_and_coco_give_the_same_data_which_are_those_that_were_drawn(drawn
         assert counts.min() >= least
         np.testing.assert_array_equal(ours.index.lists[name], theirs.index.lists[name])
     assert (ours.index.lists['trainaug'] ^ ours.index.lists['val']).all()
+
+
+def test_index_masks_give_the_same_data_once_their_classes_are_named(
+    drawn, tmp_path, capsys, refused
+):
+    folder = write_masks(tmp_path / 'photos', drawn)
+    ours = prepared(folder)
+    shutil.rmtree(folder / 'masks')
+    (folder / 'masks').mkdir()
+    for name, _, label in drawn:
+        image = Image.fromarray(np.where(label == 7, 300, label.astype(np.uint16)))
+        if name.startswith('0'):  # a palette has 256 values only
+            image = Image.fromarray(label.astype(np.uint8)).convert('P')
+        image.save(folder / 'masks' / f'{name}.png')
+    with refused('.*masks has no folders: .* name the classes: --classes cat,dog'):
+        main([str(folder)])
+    named = tmp_path / 'classes.txt'
+    named.write_text('\n'.join(f'{value} = {name}' for value, name in NAMES.items()))
+    capsys.readouterr()
+    main([str(folder), '--classes', str(named)])
+    assert (
+        'value 300, which --classes does not name (read as background)' in capsys.readouterr().out
+    )
+    named.write_text(named.read_text() + f'\n300: {NAMES[7]}')
+    shutil.rmtree(tmp_path / 'photos_prepared')
+    theirs = prepared(folder, '--classes', named)
+    assert theirs.class_names == ours.class_names and theirs.ids == ours.ids
+    for number in range(len(ours.ids)):
+        assert theirs.example(number) == ours.example(number)
+    assert index_masks.parse('background, cat,dog') == index_masks.parse('cat,dog')
+    assert index_masks.parse('8=cat,15=person') == {8: 'cat', 15: 'person'}
+    for wrong in ('', 'cat,2=dog', '1=cat,1=dog', '0=cat', '70000=cat'):
+        with refused('--classes must'):
+            main([str(folder), '--classes', wrong])
 
 
 def test_other_formats_are_kept_without_loss_turned_as_shown_and_read_alike_by_both_loaders(
@@ -289,6 +324,7 @@ def test_folders_that_are_none(tmp_path, refused, drawn):
         open_source('folder', tmp_path)
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_your_own_classes(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(models, 'build', tiny.build)
     folder = write_masks(tmp_path / 'photos', drawn)

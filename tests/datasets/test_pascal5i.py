@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from simpropnet_jax.cli.main import main as simpropnet
+from simpropnet_jax.datasets import incomplete
 from simpropnet_jax.datasets.index import Index, counts, listed_pairs
 from simpropnet_jax.datasets.pascal5i import (
     Pascal5i,
@@ -49,7 +50,10 @@ def prepared(request, files, tmp_path_factory):
     """(layout, source) of the subset prepared through the command line from either layout."""
     data_dir = tmp_path_factory.mktemp('tfds')
     labels = [f'--{request.param}', str(getattr(files, request.param))]
+    left = data_dir / 'pascal5i' / 'subset' / 'incomplete.AB12CD_1.0.0'  # of a killed preparation
+    left.mkdir(parents=True)
     main(['--voc', str(files.voc.parent), *labels, '--subset', '--data_dir', str(data_dir)])
+    assert not left.exists()
     return request.param, open_source('pascal5i/subset', data_dir)
 
 
@@ -131,7 +135,7 @@ DAMAGE = {
     ),
     'image missing': (
         lambda f: f.jpeg(TRAIN[0]).unlink(),
-        r'1 of 9 listed images .*2007_000001\.jpg',
+        r'1 of 9 images in the lists .*2007_000001\.jpg',
     ),
     'label missing': (lambda f: f.mat(SBD_ONLY[0]).unlink(), r'1 of 9 .* no label .*2008_000003'),
     'truncated label': (
@@ -252,6 +256,16 @@ def test_a_config_refuses_the_other_layout(files, tmp_path):
         ).download_and_prepare()
 
 
+def test_what_a_running_preparation_has_not_finished_is_left_alone(tmp_path):
+    left = tmp_path / 'incomplete.AB12CD_1.0.0'
+    with incomplete.removed(tmp_path / '1.0.0'):
+        left.mkdir()
+        with incomplete.removed(tmp_path / '1.0.0'):
+            assert left.exists()
+    with incomplete.removed(tmp_path / '1.0.0'):
+        assert not left.exists()
+
+
 def test_what_is_not_prepared_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match='run simpropnet prepare pascal5i .*--download'):
         open_source('pascal5i/sbd', tmp_path)
@@ -306,3 +320,46 @@ def test_tfds_prepares_from_manual_dir_and_decodes(files, tmp_path):
         expected = files.labels[example['image_id'].decode()]
         np.testing.assert_array_equal(example['label'][..., 0], expected)
         assert example['image'].shape == (*expected.shape, 3)
+
+
+LISTS = {
+    'pairs of paths': lambda i: f'/JPEGImages/{i}.jpg /SegmentationClassAug/{i}.png',
+    'endings': lambda i: f'{i}.jpg',
+    'a class for each line': lambda i: f'{i}__01\n{i}__15',
+    'other columns': lambda i: f'{i} -1',
+}
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('form', LISTS)
+def test_lists_of_other_repositories(tmp_path, form, encoding):
+    files = write_files(tmp_path)
+    expected = find_inputs(files.voc, aug=files.aug).lists
+    for name, ids in (('train', TRAIN), ('val', VAL)):
+        path = files.voc / 'ImageSets' / 'Segmentation' / f'{name}.txt'
+        path.write_text('\r\n'.join(map(LISTS[form], ids)), encoding=encoding)
+    (files.aug / '._2007_000001.png').write_bytes(b'a resource fork of another system')
+    assert find_inputs(files.voc, aug=files.aug).lists == expected
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda label: np.where((label > 0) & (label < 255), label + 1, label), r'shifted by \+1'),
+        (lambda label: np.where((label > 0) & (label < 255), 1, label), 'have one class only, 1'),
+        (lambda label: np.where(label == 255, 0, label), None),
+    ],
+)
+def test_labels_that_differ_from_vocs_own_are_noticed(tmp_path, change, words, caplog):
+    files = write_files(tmp_path)
+    for image_id, label in files.labels.items():
+        changed = np.minimum(change(np.minimum(label, 255)), 255).astype(np.uint8)
+        changed[(changed > 20) & (changed < 255)] = 20
+        write_palette_png(files.aug / f'{image_id}.png', changed)
+    inputs = find_inputs(files.voc, aug=files.aug)
+    if words is None:
+        list(inputs.labelled())
+        assert 'SegmentationClassAug have no void (255)' in caplog.text
+        return
+    with pytest.raises(ValueError, match=f'the labels in .*SegmentationClassAug .*{words}'):
+        list(inputs.labelled())

@@ -4,16 +4,20 @@ import dataclasses
 import hashlib
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from simpropnet_jax.config import common
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes import episode_files
 from simpropnet_jax.episodes.episode_files import episode_name, read_episodes, write_episodes
 from simpropnet_jax.episodes.protocols import PRESETS, episodes, protocol_hash
 from simpropnet_jax.evaluation.external.episode_list import list_episodes
+from simpropnet_jax.evaluation.external.published import protocols_of, write_published
 from simpropnet_jax.setup import data
-from simpropnet_jax.setup.data import evaluation_episodes, selection_episodes
-from tests.fakes import fake_source, records_of
+from simpropnet_jax.setup.data import evaluation_episodes, selection_episodes, training_sampler
+from tests.fakes import decoded, fake_source, records_of
 
 PROTOCOL = dataclasses.replace(PRESETS['pfenet'], episodes=60, seeds=(3, 4))
 
@@ -97,8 +101,8 @@ MISTAKES = {
     "must have a side in pixels or 'own' as resolution": lambda c: c['protocol'].update(
         resolution='square'
     ),
-    'is not a file of episodes of format 2': lambda c: c.pop('fold'),
-    'is not a readable file of episodes': lambda c: c['episodes'][0].pop('query'),
+    'is damaged or another kind of file: object missing .*`fold`': lambda c: c.pop('fold'),
+    'is damaged or another kind of file: episodes.*query': lambda c: c['episodes'][0].pop('query'),
 }
 
 
@@ -106,7 +110,7 @@ MISTAKES = {
 def test_a_file_that_does_not_fit_is_refused(sentence, written, index):
     path, change = written[0], MISTAKES[sentence]
     edited(path, change)
-    if 'hash' not in sentence and 'readable' not in sentence:
+    if 'hash' not in sentence and 'query' not in sentence:
         edited(path, rehashed)
     with pytest.raises(ValueError, match=f'{path} {sentence}'):
         read_episodes(path, index, 2, shots=(1, 5) if '5-shot' in sentence else None)
@@ -146,7 +150,7 @@ def test_a_file_that_is_none(tmp_path, index):
     with pytest.raises(FileNotFoundError, match='there is no file of episodes .*nowhere.json'):
         read_episodes(tmp_path / 'nowhere.json', index, 2)
     (tmp_path / 'half.json').write_text('{"format": 1, "episo')
-    with pytest.raises(ValueError, match='half.json is not a readable file of episodes'):
+    with pytest.raises(ValueError, match='half.json is damaged: it is not JSON .* Write it again'):
         read_episodes(tmp_path / 'half.json', index, 2)
 
 
@@ -157,7 +161,7 @@ def config(monkeypatch):
 
     fake = fake_source(n=240, name='fake')
     source = Source('fake', fake.index, records_of(fake))
-    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
+    monkeypatch.setattr(data, 'open_source', lambda *given: source)
     return simpropnet.get_config('fold=2'), source
 
 
@@ -171,6 +175,50 @@ def test_the_command_writes_what_an_evaluation_then_takes(config, tmp_path, caps
     config.eval.update(protocol='simpropnet', episodes_file=str(path), episodes=0, seeds=())
     protocol, taken = evaluation_episodes(config, source)
     assert protocol == drawn[0] and named(taken, source.ids) == named(drawn[1], source.ids)
+
+
+def test_a_folder_has_all_that_a_program_needs_but_the_truth(config, tmp_path):
+    config, source = config
+    config.eval.update(protocol='panet_2way', shots=(2,), episodes=6, seeds=(7,))
+    out = tmp_path / 'plain'
+    for _ in range(2):  # an interrupted command may be repeated
+        list_episodes(config, str(out))
+    protocol, sets = read_episodes(out / 'episodes.json', source.index, 2)
+    assert protocol.ways == 2 and len(sets[2, 7]) == 12
+    rows = json.loads((out / 'episodes.json').read_text())['episodes']
+    assert rows[0]['query_image'] == rows[1]['query_image'] == f'images/{rows[0]["query"]}.jpg'
+    used = set()
+    for row, episode in zip(rows, sets[2, 7], strict=True):
+        image, label = source.example(episode.query)
+        assert (out / row['query_image']).read_bytes() == image
+        used |= {row['query_image'], *row['support_images'], *row['support_masks']}
+        for name, support in zip(row['support_masks'], episode.supports, strict=True):
+            mask, label = np.asarray(Image.open(out / name)), decoded(source.example(support)[1])
+            assert ((mask == 255) == (label == episode.class_id)).all() and set(mask.flat) == {
+                0,
+                255,
+            }
+    files = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
+    assert files == used | {'episodes.json'}
+    (out / 'mine.txt').touch()
+    with pytest.raises(ValueError, match='plain exists and holds other files: give a new folder'):
+        list_episodes(config, str(out))
+
+
+def test_all_published_files_and_their_hashes(config, tmp_path):
+    config, source = config
+    config.eval.update(episodes=9, label_size=33)  # of a recipe
+    table = write_published(config, tmp_path, shots=(1, 11), episodes=6)
+    record = json.loads((tmp_path / 'hashes.json').read_text())
+    assert record['seeds'] == [0, 1, 2, 3, 4] and 'panet_2way_fold3' in record['hashes']
+    assert len(record['hashes']) == 4 * len(protocols_of('pascal5i/sbd')) and not record['left_out']
+    for key, digest in record['hashes'].items():
+        _, sets = read_episodes(tmp_path / f'{key}.json', source.index, int(key[-1]))
+        assert list(sets) == [(k, s) for k in (1, 11) for s in range(5)] and digest in table
+        assert len(sets[1, 0]) in (6, 12)
+    # The list val has 12 images of a class.
+    table = write_published(config, tmp_path, shots=(12,), episodes=6)
+    assert 'left out: hsnet_fold0: class 1 (aeroplane) has 12' in table
 
 
 def test_fields_of_the_config_change_a_protocol_where_they_are_not_empty(config):
@@ -194,3 +242,14 @@ def test_selection_does_not_depend_on_what_an_evaluation_says(config):
     before = selection_episodes(config, source)
     config.eval.update(protocol='panet', episodes=3, seeds=(5,))
     assert selection_episodes(config, source) == before
+
+
+def test_a_model_for_use_is_trained_and_selected_on_every_class(config):
+    config, source = config
+    config.select.on = 'base_val'
+    assert selection_episodes(config, source)[0] == source.index.base_classes(config.fold)
+    common.all_classes(config)
+    trained = training_sampler(config, source).pairs.class_id
+    classes, drawn = selection_episodes(config, source)
+    assert set(trained) == set(classes) == {episode.class_id for episode in drawn}
+    assert classes == tuple(range(1, 21))

@@ -252,7 +252,7 @@ def test_what_the_file_cannot_give_is_said_in_one_sentence(file):
             lambda text: text.replace('3 2007_000001', '3 2007_000002', 1),
             'is damaged or was changed by hand',
         ),
-        (lambda text: text[:100], 'is not a readable H-PASCAL-5i file'),
+        (lambda text: text[:100], 'is damaged: it is not JSON'),
         (lambda text: json.dumps({'format': 1}), 'is not an H-PASCAL-5i file'),
         (
             lambda text: re.sub('"format": 2', '"format": 1', text),

@@ -8,6 +8,7 @@ import pytest
 from simpropnet_jax.datasets.folds import base_classes
 from simpropnet_jax.episodes.protocols import (
     PRESETS,
+    Protocol,
     episodes,
     get_protocol,
     identical_episodes,
@@ -96,7 +97,8 @@ def test_hash_is_of_ids_and_these_very_episodes(index):
     )
 
 
-# The peers' rules, as `PRESETS` says where from: list, tiny rule, order, episodes, seeds, size of comparison, void.
+# The peers' rules, as `PRESETS` says where from: list, tiny rule, order, episodes, seeds, size of comparison, void, and
+# classes of an episode.
 RULES = {
     'simpropnet': ('val', 'oslsm', 'classes', 1000, (0, 1, 2), 321, 'as trained'),
     'canet': ('val', 'oslsm', 'pairs first', 1000, (0,), 321, 'background'),
@@ -105,14 +107,25 @@ RULES = {
     'oslsm': ('val', 'oslsm', 'shuffled', 1000, (1385,), 500, 'background'),
     'bam': ('val', 'px2048', 'images', 1000, (510, 365, 382, 322, 988), 'own', 'ignore'),
     'panet': ('trainaug', 'none', 'random', 1000, (1234, 1235, 1236, 1237, 1238), 417, 'ignore'),
+    'panet_2way': (
+        'trainaug',
+        'none',
+        'random',
+        1000,
+        (1234, 1235, 1236, 1237, 1238),
+        417,
+        'ignore',
+        2,
+    ),
+    'hsnet_coco': ('val', 'px2048', 'random', 1000, (0,), 400, 'background'),
+    'pfenet_coco': ('val', 'px2048', 'images', 20000, (321,), 'own', 'background'),
+    'hsnet_fss': ('val', 'none', 'pairs', 2400, (0,), 400, 'ignore'),
     'folder': ('val', 'none', 'classes', 200, (0, 1, 2), 321, 'as trained'),
 }
 
 
 def test_no_preset_changes_by_accident():
-    assert {name: dataclasses.astuple(protocol) for name, protocol in PRESETS.items()} == {
-        name: (name, *rules) for name, rules in RULES.items()
-    }
+    assert {name: Protocol(name, *rules) for name, rules in RULES.items()} == PRESETS
 
 
 # Of the fake data, fold 0, 1-shot, the first seed. If one changes, so have the episodes of published numbers.
@@ -124,19 +137,23 @@ HASHES = {
     'oslsm': 'c5e692eb989b',
     'bam': '288fc11e6067',
     'panet': '9e33a7a39c61',
+    'panet_2way': 'c5a18a6ed390',
+    'hsnet_coco': '76fa2269b150',
+    'hsnet_fss': '807eb9b75ec6',
     'folder': '0e3aa27fbc1c',
 }
 
 
-@pytest.mark.parametrize('name', PRESETS)
+@pytest.mark.parametrize('name', HASHES)  # pfenet_coco draws as pfenet, four times as often
 def test_every_preset_keeps_to_its_list_and_its_draws(name, index):
     protocol = get_protocol(name)
     drawn = episodes(protocol, index, fold=0, shot=2, seed=protocol.seeds[0])
     listed = index.lists[protocol.image_list]
-    assert protocol.name == name and len(drawn) == protocol.episodes
+    assert protocol.name == name and len(drawn) == protocol.episodes * protocol.ways
     for e in drawn:
         assert len({e.query, *e.supports}) == 3 and listed[[e.query, *e.supports]].all()
-        assert (index.pixels[[e.query, *e.supports], e.class_id] > 0).all()
+        shown = [e.query, *e.supports] if protocol.ways == 1 else list(e.supports)
+        assert (index.pixels[shown, e.class_id] > 0).all()
     one = episodes(protocol, index, fold=0, shot=1, seed=protocol.seeds[0])
     assert [e.supports[:1] for e in drawn] == [e.supports for e in one]
     assert protocol_hash(one, index.ids) == HASHES[name]

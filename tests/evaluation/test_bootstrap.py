@@ -17,6 +17,7 @@ from simpropnet_jax.evaluation.results import bootstrap, episode_counts
 from simpropnet_jax.evaluation.results.bootstrap import compare_trainings, paired_bootstrap
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.result_file import write_result
+from simpropnet_jax.runtime import records
 from tests.evaluation.test_evaluate import SIZE, Tiny
 from tests.fakes import fake_source
 
@@ -296,7 +297,7 @@ def test_the_command_prints_both_scores_and_a_verdict_per_class(results, capsys,
 
 
 def edited(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    records.write(path, records.parse(path, '') | changes)
 
 
 def test_files_that_do_not_belong_together_are_refused_in_one_sentence(
@@ -323,7 +324,7 @@ def test_files_that_do_not_belong_together_are_refused_in_one_sentence(
     edited(b, episodes_file='1.episodes.npz')
     whole = episodes.read_bytes()
     episodes.write_bytes(whole[: len(whole) // 2])
-    refuses('1.episodes.npz is not a readable file of episodes')
+    refuses('1.episodes.npz is damaged')
     episodes.unlink()
     refuses('there is no file .*1.episodes.npz with the episodes of the result: evaluate again')
     edited(b, episodes_file=None)

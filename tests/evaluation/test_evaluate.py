@@ -12,6 +12,7 @@ from simpropnet_jax.episodes.sampler import Episode
 from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.engine.evaluator import Evaluator, evaluate
 from simpropnet_jax.evaluation.engine.image_bank import load_bank
+from simpropnet_jax.evaluation.external.scoring import resized
 from simpropnet_jax.models.layers import masked_average, resize_mask
 from simpropnet_jax.models.method import FewShotMethod
 from simpropnet_jax.ops.resize import resize_bilinear
@@ -83,31 +84,31 @@ def devices(n):
     return jax.make_mesh((n,), ('data',), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:n])
 
 
+def binary(label, c, void):
+    return np.where(label == 255, 255 if void == 'ignore' else 0, label == c)
+
+
+def segment_one(variables, source, e, void):
+    """Return an episode's logits [h, w, 2] and its query's label, every image read and encoded again."""
+    module, numbers = Tiny(), [e.query, *e.supports]
+    loaded = next(image_batches(source, numbers, size=SIZE, batch=len(numbers), backend='threads'))
+    features = module.apply(variables, normalise(loaded['image'], 'torchvision'), method='encode')
+    label = binary(loaded['label'], e.class_id, void)
+    masks, valid = jnp.float32(label[None, 1:] == 1), jnp.float32(label[None, 1:] != 255)
+    supports = jax.tree.map(lambda f: f[None, 1:], features)
+    probe = module.apply(variables, supports, masks, valid, method='probe')
+    query = jax.tree.map(lambda f: f[:1], features)
+    return module.apply(variables, query, probe, method='decode'), loaded['label'][0]
+
+
 def one_at_a_time(variables, source, listed, void, label_size):
-    """Return the episodes' totals: every image read and encoded again, logits of both classes resized per image."""
-    module, result = Tiny(), []
-
-    def binary(label, c):
-        return np.where(label == 255, 255 if void == 'ignore' else 0, label == c)
-
+    """Return the episodes' totals: logits of both classes resized per image."""
+    result = []
     for e in listed:
-        numbers = [e.query, *e.supports]
-        loaded = next(
-            image_batches(source, numbers, size=SIZE, batch=len(numbers), backend='threads')
-        )
-        features = module.apply(
-            variables, normalise(loaded['image'], 'torchvision'), method='encode'
-        )
-        label = binary(loaded['label'], e.class_id)
-        masks, valid = jnp.float32(label[None, 1:] == 1), jnp.float32(label[None, 1:] != 255)
-        supports = jax.tree.map(lambda f: f[None, 1:], features)
-        probe = module.apply(variables, supports, masks, valid, method='probe')
-        logits = module.apply(
-            variables, jax.tree.map(lambda f: f[:1], features), probe, method='decode'
-        )
-        truth = label[0]
+        logits, truth = segment_one(variables, source, e, void)
         if label_size == 'own':
-            truth = binary(own_labels(source, [e.query])[0], e.class_id)
+            truth = own_labels(source, [e.query])[0]
+        truth = binary(truth, e.class_id, void)
         logits = np.asarray(resize_bilinear(logits, truth.shape))
         result.append(metrics.counts(logits[..., 1] > logits[..., 0], truth[None].astype(np.uint8)))
     counts = metrics.Counts(*(np.concatenate(x) for x in zip(*result, strict=True)))
@@ -147,6 +148,34 @@ def test_equals_one_episode_at_a_time(source, variables, episodes, n_devices, vo
             totals = one_at_a_time(variables, source, listed, void, label_size)
             assert 0.05 < metrics.miou(totals) < 0.95
             assert_close(result['shots'][str(shot)][label_size]['seeds'][str(seed)], totals)
+
+
+def test_of_two_classes_the_higher_score_wins(source, variables):
+    """As in `simpropnet segment`; a class counts where the query shows it (tests/evaluation/test_callables.py)."""
+    rng, listed = np.random.default_rng(1), []
+    showing = {c: np.flatnonzero(source.index.pixels[:, c]) for c in CLASSES}
+    for i in range(7):
+        query = int(showing[CLASSES[i % 3]][0])
+        for c in rng.permutation([CLASSES[i % 3], CLASSES[(i + 1) % 3]]):
+            support = rng.choice(showing[c])
+            listed.append(Episode(query, (int(support),), int(c), 0))
+    bank = load_bank(source, {(1, 0): listed}, size=SIZE, backend='threads')
+    evaluator = Evaluator(Tiny(), bank, {(1, 0): listed}, mesh=devices(1), ways=2, **COMMON)
+    result = evaluator.run(variables)['shots']['1']
+    assert result['episodes'] == {'0': 7} and len(evaluator.episode_counts[1].query) == 14
+    found = [segment_one(variables, source, e, 'ignore') for e in listed]
+    maps = [np.asarray(logits[0, ..., 1] - logits[0, ..., 0]) for logits, _ in found]
+    for size in ('square', 'own'):
+        counts = []
+        for i in range(0, 14, 2):
+            truth = own_labels(source, [listed[i].query])[0] if size == 'own' else found[i][1]
+            a, b = (resized(one, truth.shape) for one in maps[i : i + 2])
+            predicted = np.where(np.maximum(a, b) > 0, np.where(a >= b, 1, 2), 0)
+            numbers = np.select([truth == e.class_id for e in listed[i : i + 2]], [1, 2])
+            numbers[truth == 255] = 255
+            counts.append(metrics.counts_by_class(predicted[None], numbers[None], 2))
+        flat = metrics.Counts(*(np.concatenate(x).reshape(-1) for x in zip(*counts, strict=True)))
+        assert_close(result[size], metrics.accumulate(flat, [e.class_id for e in listed], CLASSES))
 
 
 def test_each_image_is_encoded_and_each_support_looked_at_once_for_all_shots_and_seeds(

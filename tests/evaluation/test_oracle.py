@@ -1,10 +1,6 @@
 """Whole images: label maps at their own sizes, counted, written, read back; a training from end to end."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -164,7 +160,7 @@ def test_rules_of_another_kind_of_network_are_refused_before_anything_is_written
         SMALL | {'data.dir': few_shot.data.dir, 'select.on': 'novel_val'}
     )
     for config, sentence in [
-        (few_shot, "config.train.classes must be 'base' for simpropnet, got 'all'"),
+        (few_shot, "config.train.classes is 'all', so no class is novel"),
         (
             episodes,
             "config.select.on must be 'novel_val', 'base_val' or 'last' for simpropnet, a few-shot method, got 'val'",
@@ -196,16 +192,11 @@ def test_a_supervised_network_has_no_episodes_to_segment(prepared_data, tmp_path
 
 
 @pytest.mark.slow
-def test_an_oracle_is_trained_selected_evaluated_and_read(prepared_data, tmp_path):
+def test_an_oracle_is_trained_selected_evaluated_and_read(
+    prepared_data, tmp_path, run_here, one_device
+):
     def run(*words):
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {'XLA_FLAGS': ''},
-        )
+        done = run_here(*words)
         assert done.returncode == 0, done.stderr[-2000:]
         return done
 

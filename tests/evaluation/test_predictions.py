@@ -1,6 +1,5 @@
 """Masks of other programs, scored on our episodes; and several protocols in one table."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from simpropnet_jax.evaluation.engine import metrics
 from simpropnet_jax.evaluation.external import predictions
 from simpropnet_jax.evaluation.external.predictions import evaluate_predictions, score_predictions
 from simpropnet_jax.evaluation.results.bootstrap import miou_interval
+from simpropnet_jax.evaluation.results.result_file import read_result
 from simpropnet_jax.evaluation.run import evaluate_protocols
 from simpropnet_jax.setup import data
 from simpropnet_jax.setup.data import evaluation_episodes
@@ -216,7 +216,7 @@ def test_probability_maps_are_refused_and_not_scored_as_all_object(source, episo
     ):
         Image.fromarray(values.astype(np.uint8)).save(path)
         refused(
-            r'1 unreadable .*_0001.png: has shades of gray \(.*apply a threshold first, and save 0',
+            r'1 unreadable .*_0001.png: has shades of gray \(.*save 0 and 255, or give .*--mask_threshold',
             tmp_path,
             source,
             episodes,
@@ -225,6 +225,25 @@ def test_probability_maps_are_refused_and_not_scored_as_all_object(source, episo
     refused('_0001.png: has shades of gray', tmp_path, source, episodes)
     Image.fromarray(np.dstack([(ramp * 255).astype(np.uint8)] * 3)).save(path)
     refused('_0001.png: has shades of gray', tmp_path, source, episodes)
+
+
+def test_probability_maps_with_a_threshold_score_as_their_masks(source, episodes, tmp_path):
+    few = {(1, 0): episodes[1, 0]}
+    write(tmp_path / 'masks', source, few, left_half)
+    (tmp_path / 'maps').mkdir()
+    for path in (tmp_path / 'masks').iterdir():
+        mask = np.asarray(Image.open(path)) > 0
+        ramp = np.linspace(0, 99, mask.shape[1]).astype(np.uint8)
+        Image.fromarray(np.where(mask, 100 + ramp, ramp)).save(tmp_path / 'maps' / path.name)
+    expected, _ = score_predictions(tmp_path / 'masks', source, few, SQUARE, FOLD)
+    found, _ = score_predictions(tmp_path / 'maps', source, few, SQUARE, FOLD, threshold=100)
+    assert found == expected
+    (tmp_path / 'labels').mkdir()
+    for number in range(60, 120):
+        image = Image.fromarray(label_of(source, number))
+        image.save(tmp_path / 'labels' / f'{source.ids[number]}.png')
+    with pytest.raises(ValueError, match='which hold class ids: leave out --mask_threshold'):
+        score_predictions(tmp_path / 'labels', source, few, SQUARE, FOLD, threshold=128)
 
 
 @pytest.mark.parametrize('value', [1, 255])
@@ -246,7 +265,7 @@ def test_binary_masks_named_by_image_are_refused(value, source, episodes, tmp_pa
 def config(source, monkeypatch):
     from configs import prototype
 
-    monkeypatch.setattr(data, 'open_source', lambda name, folder: source)
+    monkeypatch.setattr(data, 'open_source', lambda *given: source)
     config = prototype.get_config(f'fold={FOLD}')
     config.update_from_flattened_dict(
         {k: v for k, v in SMALL.items() if k.split('.')[0] in ('data', 'eval')}
@@ -263,7 +282,7 @@ def test_a_result_of_predictions_is_compared_as_any_other(config, source, tmp_pa
         write(tmp_path / name, source, episodes, mask, 'pfenet')
         record = evaluate_predictions(config, tmp_path / 'W', tmp_path / name)
         paths.append(tmp_path / 'W' / 'eval' / f'pfenet_fold0_predictions_{name}.json')
-        assert record == json.loads(paths[-1].read_text()) and record['method'] == name
+        assert record == read_result(paths[-1]) and record['method'] == name
     assert (
         record['protocol']['name'] == 'pfenet'
         and record['resolution'] == 'own'
@@ -297,21 +316,24 @@ def test_the_interval_holds_the_mean_of_other_images_as_often_as_it_says():
 
 @pytest.mark.slow
 def test_several_protocols_in_one_table_each_as_it_is_or_as_the_config_changes_all(
-    config, source, tmp_path, capsys, monkeypatch
+    config, source, tmp_path, capsys, monkeypatch, one_device
 ):
-    for name in ('hsnet', 'pfenet'):
+    for name in ('hsnet', 'pfenet', 'panet_2way'):
         monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], episodes=60, seeds=(2, 3)))
-    monkeypatch.setitem(PRESETS, 'hsnet', replace(PRESETS['hsnet'], resolution=49))
+    for name in ('hsnet', 'panet_2way'):
+        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], resolution=49))
     store_config(config, tmp_path)
-    records = evaluate_protocols(None, tmp_path, ['hsnet', 'pfenet'])
+    records = evaluate_protocols(None, tmp_path, ['hsnet', 'pfenet', 'panet_2way'])
     facts = [
         (r['protocol']['name'], r['resolution'], r['label_size'], r['shots']['1']['episodes'])
         for r in records
     ]
     sets = {'2': 60, '3': 60}
-    assert facts == [('hsnet', 49, 49, sets), ('pfenet', 'own', 33, sets)]
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
-    scores = [records[0]['shots']['1']['square'], records[1]['shots']['1']['own']]
+    assert facts[:2] == [('hsnet', 49, 49, sets), ('pfenet', 'own', 33, sets)]
+    assert facts[2:] == [('panet_2way', 49, 49, sets)]  # two rows for each, of two classes
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    sizes = ('square', 'own', 'square')
+    scores = [one['shots']['1'][size] for one, size in zip(records, sizes, strict=True)]
     for row, record, score in zip(rows, records, scores, strict=True):
         assert row[0] == record['protocol']['name'] and row[-1] == record['protocol']['hash']
         assert row[4:7] == ['2', 'x', '60'] and row[7] == f'{100 * score["miou"]:.2f}'
@@ -320,3 +342,5 @@ def test_several_protocols_in_one_table_each_as_it_is_or_as_the_config_changes_a
     assert record['shots']['1']['episodes'] == {'5': 10}
     with pytest.raises(ValueError, match='protocol must be one of'):
         evaluate_protocols(config, tmp_path, ['hsnet', 'hsnot'])
+    with pytest.raises(ValueError, match="'panet_2way' has 2 classes in an episode, which only"):
+        evaluate_protocols(config, tmp_path, ['panet_2way'], inputs='zero_mask')

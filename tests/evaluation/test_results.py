@@ -8,6 +8,7 @@ from configs import simpropnet
 from simpropnet_jax.evaluation.results.naming import method_name, method_words, result_name
 from simpropnet_jax.evaluation.results.result_file import read_result, write_result
 from simpropnet_jax.evaluation.results.tables import class_table, fold_table, main
+from simpropnet_jax.runtime import records
 
 
 def scores(*mious):
@@ -44,7 +45,7 @@ def write(path, fold=1, mious=(0.3, 0.4, 0.5), method='SimPropNet', **changes):
 def test_a_result_states_what_the_number_means_and_reads_back(tmp_path):
     path = tmp_path / 'eval' / 'fold1.json'
     record = write(path)
-    assert read_result(path) == record == json.loads(path.read_text())
+    assert read_result(path) == record == records.verify(json.loads(path.read_text()), path, '')
     assert record['protocol'] == {'name': 'simpropnet', 'hash': 'ab12'}
     assert record['checkpoint'] == {'path': None, 'step': 700, 'selection': 'last'}
     assert set(record['versions']) == {'python', 'jax', 'jaxlib', 'flax', 'numpy'}
@@ -60,11 +61,11 @@ def test_bad_results_and_files_are_refused_in_one_sentence(tmp_path):
         write(path, selection='best')
     assert not path.exists()
     path.write_text('{"format": 1')
-    with pytest.raises(ValueError, match='fold1.json is not a readable result file'):
+    with pytest.raises(ValueError, match='fold1.json is damaged: it is not JSON .* Evaluate again'):
         read_result(path)
     path.write_text('{"format": 1}')
     with pytest.raises(
-        ValueError, match='is not a result file of `simpropnet eval`: it has no method'
+        ValueError, match='another kind of file: object missing required field `method`. Evaluate'
     ):
         read_result(path)
 

@@ -88,6 +88,12 @@ def test_the_folder_says_what_it_is_and_is_loaded_by_one_call(exported):
     kept = served.probe(features=features[None], labels=LABELS[None])
     found = served.decode(features=served.encode(images=PICTURES[:1])['features'], **kept)
     assert found['logits'].shape == (1, SIZE, SIZE, 2) and served.size == SIZE
+    path = out / 'encode.jaxexport'
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match='encode.jaxexport is damaged: not as it was written'):
+        load(out)
+    path.write_bytes(whole)
     manifest = json.loads((out / 'manifest.json').read_text())
     assert manifest['checkpoint'] == {'workdir': str(workdir), 'which': 'best', 'step': 1}
     assert manifest['entry_points']['decode']['inputs'] == {

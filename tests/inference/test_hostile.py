@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpropnet_jax.inference import Segmenter, supports
+from simpropnet_jax.inference import Segmenter, read_support, supports
 from simpropnet_jax.inference.run import predict
 from simpropnet_jax.io import images
 from tests.small_checkpoint import write_checkpoint
@@ -147,6 +147,18 @@ def test_as_the_mask_of_a_support(name, folder, segmenter):
     assert '\n' not in str(error.value)
 
 
+def test_masks_of_a_photograph_that_exif_turns(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(PIXELS, tmp_path / 'phone.jpg', exif=exif)
+    save(OBJECT, tmp_path / 'same.png', exif=exif)
+    save(OBJECT, tmp_path / 'without.png')
+    _, label = read_support(tmp_path / 'phone.jpg', tmp_path / 'same.png')
+    np.testing.assert_array_equal(label, np.rot90(OBJECT > 0, -1))
+    with pytest.raises(ValueError, match='turned by its EXIF data: turn the mask too'):
+        read_support(tmp_path / 'phone.jpg', tmp_path / 'without.png')
+
+
 def test_masks_of_16_bits_colours_and_alpha_are_read(folder, segmenter):
     inked = np.dstack([OBJECT] * 3)
     kinds = {
@@ -157,8 +169,8 @@ def test_masks_of_16_bits_colours_and_alpha_are_read(folder, segmenter):
     for name, array in kinds.items():
         save(array, folder / f'{name}_mask.png')
         pair = supports.parse([(folder / 'image.png', folder / f'{name}_mask.png')])
-        ((_, label),) = supports.read_all(pair, segmenter.size)[None]
-        assert set(np.unique(label)) == {0, 1}
+        (square,) = supports.read_all(pair, segmenter.size)[None]
+        assert set(np.unique(square.label)) == {0, 1}
 
 
 @pytest.mark.slow

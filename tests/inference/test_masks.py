@@ -10,7 +10,6 @@ from PIL import Image
 
 from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.inference import Segmenter, describe_mask, read_support, supports
-from simpropnet_jax.inference import segmenter as segmenter_module
 from simpropnet_jax.io.masks import MaskOptions
 
 HEIGHT, WIDTH = 60, 80
@@ -200,12 +199,44 @@ def test_the_api_reads_coco_json(tmp_path):
         read_support(PIXELS, tmp_path / 'coco.json')
 
 
-def test_the_segmenter_logs_a_line_for_each_support(caplog, monkeypatch):
+def test_the_command_says_how_it_found_annotations_and_what_crowds_are(segment, tmp_path):
+    outline = {'size': [HEIGHT, WIDTH], 'counts': [600, 1800, 2400]}
+    rows = [
+        {'id': 1, 'image_id': 1, 'category_id': 1, 'iscrowd': 1, 'segmentation': outline},
+        {'id': 2, 'image_id': 1, 'category_id': 1, 'segmentation': [], 'bbox': [1, 2, 3, 4]},
+    ]
+    name = '/data/upload/4/cb0618f6-cat1.png'
+    images = [{'id': 1, 'file_name': name, 'height': HEIGHT, 'width': WIDTH}]
+    content = {'images': images, 'categories': [{'id': 1, 'name': 'cat'}], 'annotations': rows}
+    (tmp_path / 'result.json').write_text(json.dumps(content))
+    support = '--support', 'cat', tmp_path / 'cat1.png', tmp_path / 'result.json'
+    with pytest.raises(SystemExit):
+        segment.fail(*support)
+    found = "2 annotations of cat in result.json, found by the last part of its name, without Label Studio's prefix"
+    assert segment(*support, '--crowds', 'object') == [
+        f'cat1.png: {found}',
+        'cat1.png: 1 x crowd (iscrowd 1), read as an object',
+        'cat1.png: 1 x annotation without a mask, but perhaps with a box (not used)',
+        'cat1.png: object 37.5 %, void 0.0 %',
+    ]
+
+
+def test_the_segmenter_logs_a_line_for_each_support_and_warns_of_twins(caplog):
     segmenter = Sized()
     segmenter._variables, seen = None, []
-    segmenter._probe = lambda variables, pictures, labels: seen.append(labels)
-    with caplog.at_level('INFO', segmenter_module.__name__):
-        segmenter.probe([(PIXELS, DISK), (PIXELS, TRIMAP)], mask_threshold=1)
-    first, second = (record.getMessage() for record in caplog.records)
-    assert first == f'support 1: object {SHARE}, void 0.0 %' and second.startswith('support 2: ob')
+    segmenter._encode = lambda variables, picture: picture
+    segmenter._probe = lambda variables, encoded, labels: seen.append(labels) or [None] * 4
+    segmenter._difference = lambda *given: np.zeros((5, 5), np.float32)
+    with caplog.at_level('INFO', 'simpropnet_jax.inference'):
+        first = segmenter.probe([(PIXELS, DISK), (PIXELS, TRIMAP)], mask_threshold=1)
+        other = segmenter.probe([(PIXELS[::-1].copy(), DISK)])
+        third = segmenter.probe([(PIXELS, DISK[::-1])])
+        segmenter.look([first, third], PIXELS)
+        for _ in range(2):
+            segmenter.look([first, third, other], PIXELS)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == f'support 1: object {SHARE}, void 0.0 %' and said[1].startswith(
+        'support 2: ob'
+    )
+    assert said[4:] == ['probes 1 and 3 have the same mask: is one of another class?']
     assert seen[0].shape == (2, 33, 33)

@@ -60,6 +60,14 @@ def test_files_folders_and_patterns(photos):
     (photos / 'photos/link.jpg').unlink()
     assert places('photos/deep/../*.jpg') == ['a.jpg', 'x[1].jpg']
     assert places('photos/*/../a.jpg') == ['a.jpg']  # nothing climbs out of the output's folder
+    (photos / 'photos').rename('photos [2024]')
+    assert places('photos [2024]/*.jpg') == ['a.jpg', 'x[1].jpg']
+    assert places('photos [2024]/**/*')[1:3] == ['deep/a.jpg', 'deep/b.png']
+    (photos / 'photos [2024]' / 'gone.jpg').symlink_to('nothing.jpg')
+    (photos / 'photos [2024]' / 'loop.jpg').symlink_to('loop.jpg')
+    found = find(['photos [2024]/*o*.jpg'], Path('out'))
+    for query, error in zip(found, read_ahead([one.path for one in found]), strict=True):
+        assert str(error).startswith(f'{query.path} is a link to ')
 
 
 def test_nothing_to_segment(photos):
@@ -71,6 +79,7 @@ def test_nothing_to_segment(photos):
             r'no picture fits photos/\*.tif: no file that it means ends in .avif',
         ),
         ('photos/*.txt', ValueError, 'no picture fits'),
+        ('photos [x]/*.jpg', ValueError, r'for a bracket itself write \[\[\]$'),
     ):
         with pytest.raises(error, match=sentence):
             places(given)
@@ -105,3 +114,17 @@ def test_reading_ahead_keeps_the_order_and_goes_on_after_a_damaged_file(tmp_path
         9,
     ]
     assert '4.png is not a picture' in str(found[4])
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    """Two of them are 2 ** 40 folders to a pattern that follows every link."""
+    for name in ('dir/1.jpg', 'dir/sub/2.jpg', 'other/3.jpg'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (2, 2)).save(tmp_path / name)
+    for link, target in (('a', '.'), ('b', '.'), ('sub/up', '..'), ('there', '../other')):
+        (tmp_path / 'dir' / link).symlink_to(target)
+    for pattern in ('dir/**', 'dir/**/*.jpg', '**/*.jpg'):
+        found = find([tmp_path / pattern], tmp_path / 'out')
+        names = {query.path.relative_to(tmp_path).as_posix() for query in found}
+        inside = {'dir/1.jpg', 'dir/sub/2.jpg', 'dir/there/3.jpg'}
+        assert names == (inside if pattern != '**/*.jpg' else inside | {'other/3.jpg'})

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from scipy import ndimage
 
 from simpropnet_jax.inference import combine, outputs
+from simpropnet_jax.inference.presence import ABSENT
 from simpropnet_jax.inference.queries import Query
 from simpropnet_jax.inference.results import Results
 from simpropnet_jax.inference.run import predict, segment_all
-from simpropnet_jax.inference.segmenter import Segmenter
+from simpropnet_jax.inference.segmenter import Answer, Segmenter
 from simpropnet_jax.io import overlay
 
 
@@ -29,12 +31,12 @@ class Fake(Segmenter):
     def probe(self, supports):
         return None
 
-    def log_odds(self, probes, query):
+    def look(self, probes, query):
         if self.seen == self.calls:
             raise KeyboardInterrupt
         self.seen += 1
         small = np.asarray(Image.fromarray(query).resize((5, 4)), np.float32)
-        return np.moveaxis(small, -1, 0)[: len(probes)] / 32 - 4
+        return Answer(np.moveaxis(small, -1, 0)[: len(probes)] / 32 - 4)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_everything_that_can_be_written(given, capsys):
     )
     assert capsys.readouterr().out == said
     image = np.asarray(Image.open(query))
-    label, scores = combine.winners(Fake().log_odds([0, 0], image), image.shape[:2])
+    label, scores = combine.winners(Fake().look([0, 0], image).log_odds, image.shape[:2])
     assert set(np.unique(label)) == {0, 1, 2}
     mask = Image.open(out / 'deep' / '01_mask.png')
     np.testing.assert_array_equal(np.asarray(mask), label)
@@ -94,6 +96,51 @@ def test_everything_that_can_be_written(given, capsys):
         assert found['area'] == (label == number).sum() and found['score'] == round(
             float(scores[number - 1]), 4
         )
+
+
+def test_annotations_are_polygons_and_connected_parts_if_asked(given):
+    """What COCO's tools draw of them is the mask, with its holes, as 30 times 40 pixels of noise have many."""
+    arguments, run = given
+    out = arguments['out']
+    query = [Path(arguments['query'][0]).parent.parent / '00.png']
+    run(Fake(), query=query, write=('mask', 'coco'), polygons=True, components=True)
+    label, coco = np.asarray(Image.open(out / '00_mask.png')), COCO(out / 'predictions.json')
+    for number in (1, 2):
+        rows = coco.loadAnns(coco.getAnnIds(catIds=[number]))
+        masks = [coco.annToMask(row) for row in rows]
+        assert all(isinstance(row['segmentation'], list) for row in rows)
+        assert [row['area'] for row in rows] == [mask.sum() for mask in masks]
+        assert len(rows) == ndimage.label(label == number, np.ones((3, 3)))[1]
+        np.testing.assert_array_equal(np.sum(masks, 0), label == number)
+    with pytest.raises(ValueError, match='out has masks made with another --polygons or --compon'):
+        run(Fake(), query=query, write=('mask', 'coco'), polygons=True)
+    with pytest.raises(ValueError, match='--polygons and --components are for COCO annotations'):
+        run(Fake(), query=query, write=('mask',), polygons=True, overwrite=True)
+
+
+def test_a_picture_without_the_object_has_an_empty_mask_and_a_reason(given, caplog):
+    arguments, run = given
+
+    class Scored(Fake):
+        absent_below = 0.3
+
+        def look(self, probes, query):
+            log_odds, present = super().look(probes, query).log_odds, [0.25, 0.75]
+            log_odds[0] = ABSENT
+            return Answer(log_odds, present)
+
+    with caplog.at_level('INFO', 'simpropnet_jax'):
+        run(Scored(), query=[f'{arguments["out"].parent}/photos/deep/01.png'], absent_below=0.3)
+    assert '01: no cat found (presence 0.250 is below --absent_below 0.3)' in caplog.text
+    assert 'no car found' not in caplog.text
+    assert set(np.unique(np.asarray(Image.open(arguments['out'] / '01_mask.png')))) == {0, 2}
+    (line,) = (arguments['out'] / 'done.jsonl').read_text().splitlines()
+    assert json.loads(line)['presence'] == {'cat': 0.25, 'car': 0.75}
+    for changed in ({'size': 417}, {'fit': 'pad'}, {'tiles': 2}):
+        with pytest.raises(ValueError, match=f'masks made with another --{[*changed][0]}'):
+            other = Scored()
+            vars(other).update(changed)
+            run(other, **changed)
 
 
 def test_supports_in_the_folder_of_the_queries_are_named_and_segmented(given, caplog):
@@ -128,6 +175,22 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(given):
     assert (out / 'predictions.json').read_bytes() == (
         out.parent / 'whole' / 'predictions.json'
     ).read_bytes()
+
+
+def test_other_queries_in_the_same_folder_join_those_of_the_first_run(given, caplog):
+    arguments, run = given
+    first = Path(arguments['query'][0]).parent.parent / '00.png'
+    second = first.parent / 'deep' / first.name
+    second.write_bytes(first.read_bytes())
+    run(Fake(), query=[first])
+    assert 'earlier runs' not in caplog.text
+    with caplog.at_level('INFO', 'simpropnet_jax'):
+        run(Fake(), query=[second])
+    assert (
+        'predictions.json and sheets in' in caplog.text and '1 pictures of earlier' in caplog.text
+    )
+    found = json.loads((arguments['out'] / 'predictions.json').read_text())['images']
+    assert {one['file_name'] for one in found} == {str(first), str(second)}
 
 
 def test_results_of_two_kinds_are_never_mixed(given):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from simpropnet_jax.inference import supports
 from simpropnet_jax.inference.annotations import Annotations
-from simpropnet_jax.io import coco
+from simpropnet_jax.io import run_lengths
 
 OBJECT, CROWD = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
 OBJECT[5:12, 8:20], CROWD[10:18, 15:30] = True, True
@@ -18,7 +18,7 @@ RECTANGLE = [[8, 5, 20, 5, 20, 12, 8, 12]]  # OBJECT's corners
 
 
 def compressed(mask):
-    return coco.run_lengths(mask)['segmentation']
+    return run_lengths.encode(mask)['segmentation']
 
 
 def counted(mask):
@@ -76,14 +76,12 @@ def test_two_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     'segmentation,sentence',
     [
         (
-            [[0, 0, 5, 5, 5]],
+            [[0, 0, 5, 5, 5, 0, 0]],
             'coco.json: annotation 1 of a.jpg has a segmentation that cannot be decoded',
         ),
-        ([], 'coco.json: annotation 1 of a.jpg has no segmentation'),
-        (
-            {'size': [20, 30], 'counts': [600]},
-            'only empty annotations, or crowds, for a.jpg: mark the object',
-        ),
+        ([], 'coco.json has no object for a.jpg .what is there: 1 x annotation without a mask'),
+        ([[0, 0, 5, 5]], 'no object for a.jpg .what is there: 1 x polygon of fewer than three'),
+        ({'size': [20, 30], 'counts': [600]}, 'no object .* 1 x empty annotation .not used.'),
     ],
 )
 def test_a_damaged_annotation_is_refused(segmentation, sentence, tmp_path):
@@ -100,15 +98,23 @@ def test_what_does_not_fit_is_refused(tmp_path):
             (Path('a.jpg'), 'dog', (20, 30)),
             "no annotation of 'dog' for a.jpg .those it has: car, cat",
         ),
-        ((Path('a.jpg'), 'cat', (30, 20)), 'has a.jpg as 30 x 20 pixels, but it is 20 x 30'),
+        (
+            (Path('a.jpg'), 'cat', (30, 20)),
+            'does not fit a.jpg: it is annotated as 30 x 20 pixels, but it is 20 x 30',
+        ),
     ):
         with pytest.raises(ValueError, match=sentence):
             file.label(*arguments)
-    for outside in ('../../etc/passwd', '/etc/passwd', r'..\secret.jpg', 'C:/a.jpg'):
-        with pytest.raises(
-            ValueError, match='names an image outside its folder, .*: give it by its name alone'
-        ):
-            write(path, RECTANGLE, outside)
+
+
+def test_a_crowd_is_void_or_an_object_and_the_log_says_so(tmp_path, caplog):
+    file = write(tmp_path / 'coco.json', RECTANGLE)
+    with pytest.raises(ValueError, match='1 x crowd .iscrowd 1., read as void: --crowds object'):
+        file.label(Path('a.jpg'), 'car', (20, 30))
+    assert file.label(Path('a.jpg'), 'car', (20, 30), 'object').sum() == CROWD.sum()
+    assert 'a.jpg: 1 x crowd (iscrowd 1), read as an object' in caplog.text
+    file.label(Path('a.jpg'), None, (20, 30))
+    assert 'a.jpg: 1 x crowd (iscrowd 1), read as void: --crowds object' in caplog.text
 
 
 def test_the_values_of_support():
@@ -128,6 +134,12 @@ def test_the_values_of_support():
     ):
         with pytest.raises(ValueError, match=sentence):
             supports.parse(given)
+
+
+def test_two_entries_of_one_name_are_one_image(tmp_path):
+    same = [{'id': i, 'file_name': 'a.jpg', **SIZE} for i in (7, 8)]
+    file = write(tmp_path / 'coco.json', compressed(CROWD), images=same)
+    np.testing.assert_array_equal(file.label(Path('a.jpg'), 'cat', (20, 30)), OBJECT | CROWD)
 
 
 def test_supports_of_a_coco_file_are_as_those_of_pictures(tmp_path):

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 from pycocotools import mask as runs
+from scipy import ndimage
 
-from simpropnet_jax.io import coco
+from simpropnet_jax.io import coco, outlines, run_lengths
+from simpropnet_jax.io.annotation_files import read
 
 PICTURE = coco.AnnotatedPicture('dogs/a.jpg', height=10, width=20)
 SQUARE = np.zeros((10, 20), np.uint8)
@@ -32,12 +34,42 @@ def test_polygons_and_run_lengths_give_the_same_mask():
         np.testing.assert_array_equal(coco.mask(annotation(one), PICTURE), SQUARE)
 
 
+def test_what_is_no_mask_is_told_apart_from_what_is_damaged():
+    flat, short = POLYGON[0], [1, 2, 3, 4]
+    for given, drawn, phrases in (
+        (None, None, [coco.NO_MASK]),
+        ([], None, [coco.NO_MASK]),
+        (short, None, [coco.TOO_SHORT]),
+        ([[], short], None, [coco.TOO_SHORT]),
+        ([short, flat], [flat], [coco.TOO_SHORT]),
+        (flat, [flat], [coco.FLAT]),
+        (POLYGON, POLYGON, []),
+    ):
+        assert coco.outline(annotation(given)) == (drawn, phrases)
+    np.testing.assert_array_equal(coco.mask(annotation(flat), PICTURE), SQUARE)
+    unsized = coco.AnnotatedPicture('a.jpg')
+    assert coco.sized(unsized, (10, 20))[1:] == (10, 20)
+    with pytest.raises(ValueError, match='annotated as 20 x 10 pixels, but it is 10 x 20'):
+        coco.sized(PICTURE, (20, 10))
+
+
+def test_polygons_are_drawn_alike_in_a_box_and_as_a_whole():
+    """Also those that leave the picture, and of fractions of pixels."""
+    rng = np.random.default_rng(0)
+    for number in range(200):
+        corners = rng.normal(30, 5 * (1 + number % 5), (rng.integers(3, 9), 2)).ravel()
+        polygons = [corners.tolist(), (corners * 0.5 + 3).tolist()]
+        picture = coco.AnnotatedPicture('a.jpg', 50, 70)
+        whole = runs.decode(runs.merge(runs.frPyObjects(polygons, 50, 70)))
+        np.testing.assert_array_equal(coco.mask(annotation(polygons), picture), whole)
+
+
 def test_runs_are_those_of_the_library():
     rng = np.random.default_rng(0)
     for height, width in ((1, 1), (7, 5), (60, 81)):
         for share in (0, 0.1, 0.9, 1):
             mask = np.repeat(rng.random((height, width)) < share, 9, 0)
-            found = coco.run_lengths(mask)
+            found = run_lengths.encode(mask)
             np.testing.assert_array_equal(runs.decode(found['segmentation']), mask)
             picture = coco.AnnotatedPicture('a.jpg', *mask.shape)
             np.testing.assert_array_equal(
@@ -46,12 +78,26 @@ def test_runs_are_those_of_the_library():
             assert found['area'] == mask.sum()
 
 
+@pytest.mark.parametrize('sigma', [0, 1, 4])
+def test_polygons_are_drawn_as_the_mask_that_they_are_of(sigma):
+    """From noise to round shapes with holes."""
+    rng = np.random.default_rng(0)
+    values = ndimage.gaussian_filter(rng.normal(size=(60, 81)), sigma)
+    mask = values > values.std() * 0.4
+    picture = coco.AnnotatedPicture('a.jpg', *mask.shape)
+    drawn = coco.mask(annotation(outlines.polygons(mask)), picture)
+    np.testing.assert_array_equal(drawn, mask)
+    parts = list(outlines.components(mask))
+    np.testing.assert_array_equal(np.sum(parts, 0), mask)
+    assert outlines.polygons(np.zeros((3, 4), bool)) == []
+
+
 @pytest.mark.parametrize(
     'segmentation, sentence',
     [
         ([], 'annotation 17 of dogs/a.jpg has no segmentation; a box is not enough'),
-        ([[1, 2, 3, 4]], 'a polygon needs three points or more'),
-        ([1, 2, 3, 4, 5, 6], 'cannot be decoded'),
+        ([[1, 2, 3, 4]], 'annotation 17 of dogs/a.jpg has no segmentation'),
+        ([[1, 2, 3, 4, 5, 6, 7]], 'a polygon needs three points or more'),
         ([[0, 0, 1e12, 0, 0, 5]], 'far outside the picture'),
         ([[0, 0, float('nan'), 0, 0, 5]], 'far outside the picture'),
         (
@@ -78,19 +124,19 @@ def test_a_file_is_read_and_held_against_itself(tmp_path):
     row = {'id': 17, 'image_id': 1, 'category_id': 3, 'iscrowd': 1, 'segmentation': POLYGON}
     good = {'images': [image], 'categories': [{'id': 3, 'name': 'dog'}], 'annotations': [row]}
     path.write_text(json.dumps(good))
-    assert coco.read(path) == ({1: PICTURE}, {3: 'dog'}, [coco.Annotation(17, 1, 3, True, POLYGON)])
+    assert read(path) == ({1: PICTURE}, {3: 'dog'}, [coco.Annotation(17, 1, 3, True, POLYGON)])
 
     def refused(content, sentence):
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         with pytest.raises(ValueError, match=sentence):
-            coco.read(path)
+            read(path)
 
     refused('{', "cannot be read as COCO's JSON")
     refused([1], "cannot be read as COCO's JSON")
     refused('[' * 100_000, "cannot be read as COCO's JSON")
     refused({'images': [image], 'categories': []}, "lacks 'annotations'")
     refused(good | {'images': {}}, 'images must be a list, got {}')
-    for size in (10**12, 0, -1, 1.5, float('inf'), float('nan'), '10', None, [], True):
+    for size in (10**12, 0, -1, 1.5, float('inf'), float('nan'), '10', [], True):
         refused(
             good | {'images': [image | {'height': size}]}, r'images\[0\].height must be a whole'
         )
@@ -100,7 +146,7 @@ def test_a_file_is_read_and_held_against_itself(tmp_path):
         'annotation 17 names the category 4, which',
     )
     with pytest.raises(FileNotFoundError, match='there is no file'):
-        coco.read(tmp_path / 'other.json')
+        read(tmp_path / 'other.json')
 
 
 def mistyped(value):
@@ -123,12 +169,14 @@ def test_any_value_of_a_wrong_type_ends_in_one_sentence_or_in_a_mask(tmp_path, o
             path.write_text(json.dumps(changed))
             tried += 1
             try:
-                annotated = coco.read(path)
+                annotated = read(path)
                 for one in annotated.annotations:
-                    assert coco.mask(one, annotated.images[one.image]).shape == (10, 20)
+                    picture = coco.sized(annotated.images[one.image], (10, 20))
+                    assert coco.mask(one, picture).shape == (10, 20)
             except ValueError as error:
                 sentence = str(error)
-                assert '\n' not in sentence and sentence.startswith((str(path), 'annotation '))
+                starts = str(path), 'annotation ', 'it is annotated as '
+                assert '\n' not in sentence and sentence.startswith(starts)
     assert tried > 200
 
 

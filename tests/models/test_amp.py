@@ -54,7 +54,7 @@ def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says
 )
 def test_it_is_trained_on_episodes_where_a_constraint_needs_them(words, episodic):
     config = amp_config.get_config(f'cpu,{words}')
-    config.model.convention = 'keras'
+    config.model.update(convention='keras', dtype='float32')
     method = Method.from_config(config)
     assert method.episodic == episodic and method.supervised and method.few_shot
 

@@ -66,7 +66,7 @@ def test_logits_are_those_of_pytorch_with_imported_layer4(tmp_path):
     )
     backbone = load_backbone(tmp_path / 'resnet.pth', WIDTH, DEPTHS)
     params = {'backbone': backbone.params, **head_of(reference)}
-    module = DeepLab('3x3', WIDTH, DEPTHS, FEATURES)
+    module = DeepLab('3x3', WIDTH, DEPTHS, features=FEATURES)
     ours = jax.eval_shape(
         module.init, jax.random.key(0), jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
     )
@@ -128,7 +128,7 @@ def test_layer4_is_imported_from_keras_layout_and_missed_where_it_is_not(tmp_pat
 
 @pytest.mark.parametrize('frozen', [(), ('backbone',)])
 def test_gradients_reach_all_that_is_trained_and_nothing_else(frozen):
-    module = DeepLab('3x3', WIDTH, (1, 1, 1, 1), FEATURES)
+    module = DeepLab('3x3', WIDTH, (1, 1, 1, 1), features=FEATURES)
     variables = jax.jit(module.init)(
         jax.random.key(0), jnp.zeros((1, 33, 33, 3)), jnp.zeros((1, 33, 33))
     )
@@ -162,7 +162,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(frozen):
 def test_the_configs_are_valid_and_say_how_large_the_network_is(argument, head):
     config = deeplabv3plus.get_config(argument)
     config_rules.validate(config, 8)
-    config.model.convention = 'keras'
+    config.model.update(convention='keras', dtype='float32')
     method = Method.from_config(config)
     assert method.supervised and not method.few_shot
     params = method.abstract()['params']

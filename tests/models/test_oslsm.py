@@ -260,6 +260,6 @@ def test_a_segmenter_keeps_no_more_than_regressions_of_the_examples(on_pixels):
     mask[10:40, 20:50] = 1
     segmenter = Segmenter(module, {'params': params}, size=SIZE, convention='torchvision')
     probe = segmenter.probe([(picture, mask) for picture in pictures])
-    assert [x.shape for x in probe] == [(1, SHOTS, 8), (1, SHOTS)]
+    assert [x.shape for x in probe.probe] == [(1, SHOTS, 8), (1, SHOTS)]
     found = segmenter.segment_with(probe, pictures[0])
     assert found.mask.shape == (SIZE, SIZE) and np.ptp(found.probability) > 1e-3

@@ -86,9 +86,9 @@ def half_mask():
     return mask
 
 
-# What the formulas themselves leave without a gradient, see docs/CHOICES.md. An instance norm takes every channel's
-# mean away: with it goes the bias of a convolution before it, and, where the fusion ends in a bare norm, all that image
-# pooling could see.
+# What the formulas themselves leave without a gradient, see docs/explanation/choices_simpropnet.md. An instance norm
+# takes every channel's mean away: with it goes the bias of a convolution before it, and, where the fusion ends in a
+# bare norm, all that image pooling could see.
 BIASES = {f'fusion/conv{i}/bias' for i in (1, 2, 3)}
 DEAD = {
     'none': BIASES | {'decoder/image_pooling/conv/kernel'},

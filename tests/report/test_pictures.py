@@ -16,7 +16,7 @@ from simpropnet_jax.report.pictures import iou
 from tests.fakes import SMALL
 from tests.small_checkpoint import write_checkpoint
 
-SIDE = SMALL['eval.size']
+SIDE = SMALL['eval.size'] * pictures.SCALE
 CLASSES = 5  # rows: the novel classes of a fold
 
 

@@ -1,7 +1,9 @@
 """Checkpoints that a disk, a crash or a full quota damaged, without a training around them."""
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 
 import jax
@@ -12,6 +14,7 @@ import pytest
 from simpropnet_jax.evaluation.results import result_file
 from simpropnet_jax.evaluation.run import provenance
 from simpropnet_jax.runtime import checkpoint
+from simpropnet_jax.runtime.workdir import WriteError
 from simpropnet_jax.setup.weights import restore
 from tests.small_checkpoint import write_checkpoint
 
@@ -70,6 +73,29 @@ def files(directory):
         for path in sorted((directory / '6' / name).rglob('*'))
         if path.is_file()
     ]
+
+
+def test_a_full_disk_is_noticed_between_two_checkpoints(directory, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, 'write_json', full)
+    with pytest.raises(WriteError, match='^checkpoint 9 in .* could not be written .No space left'):
+        with opened(directory) as checkpoints:
+            checkpoints.save(9, items(9))
+            while checkpoints._manager.is_saving_in_progress():
+                checkpoints.check()
+            checkpoints.check()
+            pytest.fail('it was not noticed')
+
+
+def test_a_checkpoint_without_room_on_the_disk_is_not_begun(directory, monkeypatch):
+    usage = shutil.disk_usage(directory)._replace(free=7_999)  # 50 x 40 numbers need 8,000
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+    with pytest.raises(WriteError, match='^checkpoint 9 in .* could not be written .No space left'):
+        with opened(directory) as checkpoints:
+            checkpoints.save(9, items(9))
+    assert restored(directory)[0] == 6
 
 
 def test_one_flipped_bit_in_any_file(directory, caplog):

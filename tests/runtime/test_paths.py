@@ -9,7 +9,7 @@ from etils.epath import backend
 from simpropnet_jax.datasets import shapes5i
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.io import overlay
-from simpropnet_jax.runtime import checkpoint, paths
+from simpropnet_jax.runtime import checkpoint, errors, paths, records
 from simpropnet_jax.runtime.workdir import only_run
 from simpropnet_jax.training.writer import Writer
 
@@ -51,11 +51,9 @@ def test_a_work_directory_may_be_a_url(bucket, caplog, monkeypatch):
         overlay.save(np.zeros((2, 2, 3), np.uint8), workdir / 'figures' / 'a.png')
     assert 'without locks: do not start a second training there' in caplog.text
     assert (workdir / 'config.json').read_text() == '{\n "fold": 2\n}\n'
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    assert lines == [
-        '{"step": 1, "loss": 0.5}',
-        '{"step": 2, "loss": 0.5}',
-        '{"step": 3, "loss": 0.25}',
+    lines = (workdir / 'metrics.jsonl').read_bytes().splitlines()
+    assert [records.of_line(line) for line in lines] == [
+        {'step': step, 'loss': loss} for step, loss in ((1, 0.5), (2, 0.5), (3, 0.25))
     ]
     assert (workdir / 'figures' / 'a.png').read_bytes().startswith(b'\x89PNG')
 
@@ -99,3 +97,9 @@ def test_a_data_set_in_a_bucket_is_copied_once_and_read_here(bucket, tmp_path, m
 def test_the_home_of_nobody_is_refused():
     with pytest.raises(ValueError, match=r'^~no_such_user/x.jpg begins with ~no_such_user, but'):
         paths.parse('~no_such_user/x.jpg')
+
+
+def test_a_link_that_leads_to_itself_ends_a_command_in_one_sentence(tmp_path, refused):
+    (tmp_path / 'loop').symlink_to('loop')
+    with refused('.*loop is a link that leads to itself'), errors.plain_errors():
+        raise RuntimeError(f"Symlink loop from '{tmp_path / 'loop'}'")  # as pathlib says it

@@ -16,7 +16,19 @@ def rows(*words):
 
 
 SMALL = ['--recipe', 'cpu', '--config.train.steps=14', '--config.data.name=pascal5i/subset']
-RECORD = {'format': 1, 'method': 'CANet', 'fold': 1, 'protocol': {}, 'shots': {}, 'classes': []}
+RECORD = {
+    'format': 1,
+    'method': 'CANet',
+    'fold': 1,
+    'data': 'pascal5i/subset',
+    'void': 'ignore',
+    'size': 225,
+    'label_size': 225,
+    'protocol': {'name': 'simpropnet', 'hash': ''},
+    'checkpoint': {'selection': 'novel_val'},
+    'shots': {},
+    'classes': [],
+}
 
 
 def test_groups_and_rows_stand_for_configs_of_one_budget():

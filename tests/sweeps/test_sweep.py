@@ -14,6 +14,7 @@ from simpropnet_jax.config import command_line
 from simpropnet_jax.report import study_table
 from simpropnet_jax.runtime import checkpoint
 from simpropnet_jax.sweeps import sweep
+from simpropnet_jax.sweeps.study import read_study
 from simpropnet_jax.training import loop
 from tests.fakes import SMALL
 
@@ -29,7 +30,7 @@ def run(prepared_data):
 
     def call(workdir, *words):
         cli.main(command_line.parse(cli, ['--workdir', str(workdir), *small, *words]))
-        return json.loads((workdir / 'study.json').read_text())
+        return read_study(workdir)
 
     return call
 
@@ -54,6 +55,7 @@ def written(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_device')
 def test_a_sweep_ends_in_verdicts_and_the_second_time_trains_nothing(
     run, trained, tmp_path, capsys
 ):
@@ -110,6 +112,7 @@ def check_facts(row, workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_device')
 def test_a_sweep_stops_in_time_and_resumes(run, trained, tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level('INFO')
     # The first training of each row comes first; a method without parameters has one alone.
@@ -135,7 +138,7 @@ def test_a_sweep_stops_in_time_and_resumes(run, trained, tmp_path, monkeypatch, 
         run(tmp_path, *words)
     assert stopped.value.code == loop.STOPPED_BY_SIGNAL
     assert (tmp_path / name / 'checkpoints' / '2').is_dir()
-    study = json.loads((tmp_path / 'study.json').read_text())
+    study = read_study(tmp_path)
     assert list(study) == ['prototype'] and study['prototype']['parameters']['trained'] == 0
     assert f'2 of 3 trainings are left ({name}, {name}_seed1)' in caplog.text
     assert 'Re-run the same command to resume' in caplog.text

@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import signal
+import struct
 
 import jax
 import numpy as np
 import pytest
+from tensorboard.util.tensor_util import make_ndarray
 
 from simpropnet_jax.training import loop
 
@@ -114,4 +116,23 @@ def test_selection_writes_scores_and_pictures(small_config, tmp_path, whole):
         'step0000003.png',
         'step0000006.png',
     }
-    assert list((tmp_path / 'whole').glob('events.out.tfevents*'))
+    (path,) = (tmp_path / 'whole').glob('events.out.tfevents*')
+    read = [(event.step, value) for event in events(path) for value in event.summary.value]
+    of_loss = {
+        step: float(make_ndarray(value.tensor)) for step, value in read if value.tag == 'loss'
+    }
+    logged = {line['step']: line['loss'] for line in lines(tmp_path / 'whole') if 'loss' in line}
+    assert of_loss == pytest.approx(logged) and len(logged) == 6
+    pictures = [value.tensor.string_val for _, value in read if value.tag == 'episodes']
+    assert pictures and all(png.startswith(b'\x89PNG') for _, _, png in pictures)
+
+
+def events(path):
+    """What TensorBoard reads: of each record the length, a checksum, the event, a checksum."""
+    from tensorboard.compat.proto import event_pb2
+
+    content = path.read_bytes()
+    while content:
+        (length,) = struct.unpack('<Q', content[:8])
+        yield event_pb2.Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]

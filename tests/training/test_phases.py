@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from configs import canet, simpropnet
+from simpropnet_jax.models import method
 from simpropnet_jax.runtime.checkpoint import HALF_WRITTEN
 from simpropnet_jax.training import loop, phases
 from tests.fakes import SMALL
+from tests.training import tiny
 
 
 def planned(words, **changes):
@@ -68,8 +70,9 @@ def final(state):
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_not_been(
-    config, tmp_path, monkeypatch, caplog
+    config, tmp_path, monkeypatch, caplog, one_device
 ):
+    monkeypatch.setattr(method, 'make_backbone', lambda *given: tiny.Backbone())
     whole = final(loop.train_and_evaluate(config, tmp_path / 'whole'))
     assert (whole[2] >= 0).any() and (whole[2] < 0).any()  # of some pairs it remembers an answer
     add = loop._Log.add
@@ -83,9 +86,8 @@ def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_no
         monkeypatch.setattr(loop._Log, 'add', stopping)
         with pytest.raises(SystemExit):
             loop.train_and_evaluate(config, tmp_path / 'stopped')
-        if (
-            stop == 3
-        ):  # as kill -9 leaves it while the checkpoint between the phases is being written
+        # As kill -9 leaves it while the checkpoint between the phases is being written.
+        if stop == 3:
             written = (
                 shutil.copytree(tmp_path / 'stopped', tmp_path / 'killed') / 'checkpoints' / '3'
             )

@@ -10,6 +10,7 @@ from configs import shapes
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.episodes import augment, loader
 from simpropnet_jax.episodes.sampler import TrainSampler
+from simpropnet_jax.ops.grid import Grid
 from simpropnet_jax.setup.run import prepare_method
 from simpropnet_jax.training import loop, objectives
 from tests.fakes import SMALL, decoded, fake_source
@@ -21,6 +22,8 @@ def test_loss_ignores_void_and_novel_classes(monkeypatch):
     labels = rng.choice([0, 3, 9, 255], (2, 5, 5)).astype(np.uint8)
 
     class Fixed:
+        grid = Grid()
+
         def apply(self, variables, images, train, method, rngs):
             return jnp.asarray(logits)
 

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from simpropnet_jax.datasets.folder.findings import Findings
-from simpropnet_jax.datasets.folder.inputs import Entry
-from simpropnet_jax.io import formats, images, masks
+from simpropnet_jax.datasets.folder.inputs import Entry, Regions, WrongSizeError
+from simpropnet_jax.io import encoding, formats, images, masks
 from simpropnet_jax.io.labels import FOREGROUND, VOID
 
 TINY = (
@@ -59,14 +59,14 @@ def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | No
             file.getexif().get(TURNED, 1) != 1,
             file.size,
         )
-    labels = _masks(entry, pixels.shape[:2], own_size, findings)
+    regions = _regions(entry, pixels.shape[:2], own_size, findings)
     if findings.mistakes:
         return None, findings
     if turned:
         findings.odd(
             'image that its EXIF data turn (masks were taken to be turned, too)', entry.image.name
         )
-    label = _label(entry, labels, names, findings)
+    label = _label(entry, regions, names, findings)
     height, width = label.shape
     scale = longest / max(height, width) if longest else 1
     keep = form == 'JPEG' and mode in ('RGB', 'L') and not turned and scale >= 1
@@ -80,61 +80,41 @@ def draw(entry: Entry, names: tuple[str, ...], longest: int) -> tuple[Drawn | No
         label = np.asarray(Image.fromarray(label).resize(size, Image.NEAREST))
     content = hashlib.sha256(f'{pixels.shape}'.encode() + pixels.tobytes()).hexdigest()
     return Drawn(
-        stored if keep else png(pixels), '.jpg' if keep else '.png', label, content
+        stored if keep else encoding.png(pixels), '.jpg' if keep else '.png', label, content
     ), findings
 
 
-def png(pixels: UInt8[np.ndarray, '...']) -> bytes:
-    """An image or a label as PNG."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, 'PNG')
-    return file.getvalue()
-
-
-def _masks(entry, shape, own_size, findings) -> list[np.ndarray]:
-    """Every mask, those of the image's size; what is wrong with the others is in the findings."""
-    labels = []
+def _regions(entry, shape, own_size, findings) -> Regions:
+    """Return where each class is, and void under None; masks are drawn one after the other, into one for each class."""
+    regions = Regions(shape)
     for mask in entry.masks:
         try:
-            read = mask.read()
-        except (ValueError, OSError) as error:
-            findings.mistake('mask that cannot be read', str(error))
-            continue
-        if read.shape != shape:
-
-            def size(shape):
-                return f'{shape[1]} x {shape[0]}'
-
-            as_stored = read.shape == own_size[::-1]
+            mask.draw(regions, findings)
+        except WrongSizeError as error:
+            as_stored = error.size == own_size[::-1]
             why = (
                 ', as it is before its EXIF data turn it: save the image turned'
                 if as_stored
                 else ''
             )
-            sizes = f'{mask.name} is {size(read.shape)}, {entry.image.name} {size(shape)}'
+            sizes = f'{mask.name} is {error}, {entry.image.name} {WrongSizeError(shape)}'
             findings.mistake('mask of another size than its image', sizes + why)
-        labels.append(read)
-    return labels
+        except (ValueError, OSError) as error:
+            findings.mistake('mask that cannot be read', str(error))
+    return regions
 
 
-def _label(entry: Entry, labels: list[np.ndarray], names, findings: Findings) -> np.ndarray:
-    """All classes in one label: where they overlap, the class with the smaller area is on top, void below all."""
-    shape = labels[0].shape
-    of_class: dict[str, np.ndarray] = {}
-    void = np.zeros(shape, bool)
-    for mask, read in zip(entry.masks, labels, strict=True):
-        found = read == FOREGROUND
-        void |= read == VOID
-        if mask.class_name is None:
-            void |= found
-            continue
-        if not found.any():
-            findings.odd('empty mask (not used)', mask.name)
-        of_class[mask.class_name] = of_class.get(mask.class_name, False) | found
+def _label(entry: Entry, regions: Regions, names, findings: Findings) -> np.ndarray:
+    """Draw all classes into one label. In overlaps the class with the smaller area is on top, void below all."""
+    of_class = {name: found for name, found in regions.items() if name is not None}
+    void = regions[None]
     label = np.where(void, np.uint8(VOID), np.uint8(0))
     for name in sorted(of_class, key=lambda name: (-of_class[name].sum(), name)):
         label[of_class[name]] = names.index(name)
-    overlap = np.sum([*of_class.values(), np.zeros(shape, bool)], axis=0) > 1
+    seen, overlap = np.zeros(void.shape, bool), np.zeros(void.shape, bool)
+    for found in of_class.values():
+        overlap |= seen & found
+        seen |= found
     if overlap.any():
         findings.odd(
             'image where masks of several classes overlap (the one of the smaller area is on top)',

@@ -1,4 +1,4 @@
-"""What a check found: mistakes, with which a folder cannot be prepared, and what is only odd."""
+"""What a check found: mistakes, with which a folder cannot be prepared, what is only odd, and how it was read."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,13 @@ class Findings:
     """Examples by kind, a kind being one phrase; kinds in the order in which they were first seen.
 
     Attributes:
-      mistakes, oddities: kind -> examples.
+      mistakes, oddities, notes: kind -> examples.
     """
 
     def __init__(self):
         self.mistakes: dict[str, list[str]] = {}
         self.oddities: dict[str, list[str]] = {}
+        self.notes: dict[str, list[str]] = {}
 
     def mistake(self, kind: str, example: str) -> None:
         """Add an example of what must be fixed."""
@@ -25,16 +26,26 @@ class Findings:
         if examples:
             self.oddities.setdefault(kind, []).extend(examples)
 
+    def note(self, kind: str, *examples: str) -> None:
+        """Add examples of how something was read that has more than one form."""
+        if examples:
+            self.notes.setdefault(kind, []).extend(examples)
+
     def add(self, other: 'Findings') -> None:
         """Takes over what another check found."""
-        for mine, found in ((self.mistakes, other.mistakes), (self.oddities, other.oddities)):
+        for mine, found in (
+            (self.mistakes, other.mistakes),
+            (self.oddities, other.oddities),
+            (self.notes, other.notes),
+        ):
             for kind, examples in found.items():
                 mine.setdefault(kind, []).extend(examples)
 
     def __str__(self) -> str:
-        """The mistakes, then what is odd: number, kind, and the first examples of each."""
+        """The notes, mistakes, and what is odd: number, kind, and the first examples of each."""
         text = _section('MISTAKES, to be mended first', self.mistakes)
-        return (text + _section('ODD', self.oddities)) or 'Nothing is odd.\n'
+        text = (text + _section('ODD', self.oddities)) or 'Nothing is odd.\n'
+        return _section('READ', self.notes) + text
 
 
 def _section(title: str, kinds: dict[str, list[str]]) -> str:

@@ -1,44 +1,83 @@
-"""Which image has which masks: by the names in a folder, or by annotations in COCO's JSON. Nothing is decoded here."""
+"""Which image has which masks, by the names in a folder. Nothing is decoded here. See `annotated` for annotations."""
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from simpropnet_jax.datasets.folder.findings import Findings
-from simpropnet_jax.io import coco, images
+from simpropnet_jax.datasets.folder.lists import FOLDS
+from simpropnet_jax.io import images
+from simpropnet_jax.io.labels import FOREGROUND, VOID
 from simpropnet_jax.io.masks import DEFAULT, MaskOptions
 
+EMPTY = 'empty mask (not used)'
 IMAGES, MASKS = 'images', 'masks'
 MOST_CLASSES = 254  # a label has a byte a pixel; 0 is the background, 255 void
 
 
-class Mask(NamedTuple):
-    """One mask of an image.
+class Regions(dict[str | None, np.ndarray]):
+    """Where each class is in an image, bool [H, W]; under None where the label is void.
 
-    Attributes:
-      class_name: None: where it is foreground, the label is void.
-      name: for messages.
-      read: the mask as a label: 1 foreground, 0 background, 255 void; ValueError where it cannot be read.
+    Args:
+      size: height and width of the image.
     """
 
-    class_name: str | None
+    def __init__(self, size: tuple[int, int]):
+        super().__init__()
+        self.size = size
+
+    def __missing__(self, name: str | None) -> np.ndarray:
+        """Return a new empty region."""
+        return self.setdefault(name, np.zeros(self.size, bool))
+
+
+class WrongSizeError(ValueError):
+    """A mask of another size than its image.
+
+    Attributes:
+      size: height and width of the mask.
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        super().__init__(f'{size[1]} x {size[0]}')
+        self.size = size
+
+
+class Mask(NamedTuple):
+    """One mask of an image, of one class or of several.
+
+    Attributes:
+      name: for messages.
+      classes: names of the classes that it may show.
+      draw: takes regions, of the image's size, and findings, and adds to both. ValueError if the mask cannot be read,
+        `WrongSizeError` if its size is another.
+    """
+
     name: str
-    read: Callable[[], np.ndarray]
+    classes: tuple[str, ...]
+    draw: Callable[[Regions, Findings], None]
 
 
 class Entry(NamedTuple):
-    """An image that has masks; its id is unique."""
+    """An image that has masks.
+
+    Attributes:
+      id: unique.
+      splits: lists that its annotations belong to, `lists.TRAIN` or `lists.VAL`; usually unknown.
+    """
 
     id: str
     image: Path
     masks: tuple[Mask, ...]
+    splits: frozenset[str] = frozenset()
 
     @property
     def classes(self) -> set[str]:
         """The names of the classes that the masks are of."""
-        return {mask.class_name for mask in self.masks if mask.class_name is not None}
+        return {name for mask in self.masks for name in mask.classes}
 
 
 def find_masks(folder: Path, findings: Findings, options: MaskOptions = DEFAULT) -> list[Entry]:
@@ -51,15 +90,16 @@ def find_masks(folder: Path, findings: Findings, options: MaskOptions = DEFAULT)
     Raises:
       ValueError: it has not both folders, or no images, or no classes.
     """
-    pictures = _by_stem(_pictures(folder / IMAGES, findings), findings)
+    pictures = by_stem(pictures_in(folder / IMAGES, findings), findings)
     if not (folder / MASKS).is_dir():
         raise ValueError(
-            f'{folder} has no folder masks/, with a folder of masks for each class; or give --coco FILE'
+            f'{folder} has no folder masks/, with a folder of masks for each class; or give --coco FILE{_hint(folder)}'
         )
     classes = sorted(path for path in (folder / MASKS).iterdir() if not path.name.startswith('.'))
     if not any(path.is_dir() for path in classes):
         raise ValueError(
-            f'{folder / MASKS} has no folders: the masks of class cat belong into masks/cat/'
+            f'{folder / MASKS} has no folders: the masks of class cat belong into masks/cat/. For index masks of all '
+            'classes, name the classes: --classes cat,dog'
         )
     found: dict[str, list[Mask]] = {}
     folded = {name.casefold(): name for name in pictures}
@@ -67,15 +107,14 @@ def find_masks(folder: Path, findings: Findings, options: MaskOptions = DEFAULT)
         if not path.is_dir():
             findings.odd('file in masks/ that is in no folder of a class (not used)', path.name)
             continue
-        masks = _by_stem(_pictures(path, findings, required=False), findings)
+        masks = by_stem(pictures_in(path, findings, required=False), findings)
         if not masks:
             findings.odd('class without a mask (left out)', path.name)
         for name, mask in masks.items():
             shown = f'{path.name}/{mask.name}'
             if name in pictures:
-                found.setdefault(name, []).append(
-                    Mask(path.name, shown, lambda mask=mask: images.read_mask(mask, options))
-                )
+                draw = functools.partial(_draw, mask, path.name, shown, options)
+                found.setdefault(name, []).append(Mask(shown, (path.name,), draw))
             elif name.casefold() in folded:
                 findings.odd(
                     'mask whose name differs from that of an image in upper and lower case only (not used)',
@@ -83,55 +122,28 @@ def find_masks(folder: Path, findings: Findings, options: MaskOptions = DEFAULT)
                 )
             else:
                 findings.odd('mask without an image (not used)', shown)
-    return _entries(pictures, found, findings)
+    return entries(pictures, found, findings)
 
 
-def find_annotated(folder: Path, file: Path, findings: Findings) -> list[Entry]:
-    """The entries of a folder with images/, annotated in COCO's JSON, by id.
-
-    Raises:
-      FileNotFoundError, ValueError: the JSON cannot be read, see `coco.read`, or there are no images.
-    """
-    annotated = coco.read(file)
-    names = list(annotated.categories.values())
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        findings.mistake('category name that several ids have', name)
-    there = {
-        path.relative_to(folder / IMAGES).as_posix()
-        for path in _pictures(folder / IMAGES, findings, deep=True)
-    }
-    pictures: dict[str, Path] = {}
-    ids: dict[coco.Id, str] = {}
-    for key, picture in annotated.images.items():
-        name = picture.file.removeprefix(f'{IMAGES}/')
-        if name not in there:
-            findings.odd('image of the JSON that is not in images/ (not used)', picture.file)
-            continue
-        there.discard(name)
-        ids[key] = str(Path(name).with_suffix('')).replace('/', '__')
-        if ids[key] in pictures:
-            findings.mistake('image that differs from another by its ending only', name)
-        pictures[ids[key]] = folder / IMAGES / name
-    findings.odd('image that the JSON does not name (left out)', *sorted(there))
-    found: dict[str, list[Mask]] = {}
-    for one in annotated.annotations:
-        if one.image in ids:
-            name, picture = annotated.categories[one.category], annotated.images[one.image]
-
-            def read(one=one, picture=picture):
-                return coco.mask(one, picture).astype(np.uint8)
-
-            mask = Mask(None if one.crowd else name, f'annotation {one.id} of {picture.file}', read)
-            found.setdefault(ids[one.image], []).append(mask)
-    entries = _entries(pictures, found, findings)
-    used = set().union(*(entry.classes for entry in entries))
-    findings.odd('category without an annotation (left out)', *sorted(set(names) - used))
-    return entries
+def _draw(path, class_name, shown, options, regions, findings) -> None:
+    label = images.read_mask(path, options)
+    if label.shape != regions.size:
+        raise WrongSizeError(label.shape)
+    if not (label == FOREGROUND).any():
+        findings.odd(EMPTY, shown)
+    regions[class_name] |= label == FOREGROUND
+    regions[None] |= label == VOID
 
 
-def class_names(entries: Iterable[Entry], findings: Findings) -> tuple[str, ...]:
+def _hint(folder: Path) -> str:
+    """Return which file that could be."""
+    files = [path for path in sorted(folder.glob('**/*.json')) if path.name != FOLDS]
+    return f' (perhaps {files[0]})' if files else ''
+
+
+def class_names(found: Iterable[Entry], findings: Findings) -> tuple[str, ...]:
     """The background and every class, by name: the position is the class id."""
-    names = sorted(set().union(*(entry.classes for entry in entries)))
+    names = sorted(set().union(*(entry.classes for entry in found)))
     if len(names) > MOST_CLASSES:
         findings.mistake(
             f'class too many: a label has room for {MOST_CLASSES}', f'{len(names)} classes'
@@ -145,20 +157,32 @@ def class_names(entries: Iterable[Entry], findings: Findings) -> tuple[str, ...]
     return ('background', *names)
 
 
-def _pictures(
+def pictures_in(
     folder: Path, findings: Findings, required: bool = True, deep: bool = False
 ) -> list[Path]:
-    """The pictures in a folder, by path."""
+    """Return the pictures in a folder, by path; other files are odd, except JSON if `deep`.
+
+    Args:
+      folder: to look in.
+      findings: what is odd is added.
+      required: whether there must be one.
+      deep: whether subfolders count.
+    Raises:
+      ValueError: no such folder, or no picture in it.
+    """
     if not folder.is_dir():
         raise ValueError(f'{folder.parent} has no folder {folder.name}/')
-    files = (folder.rglob if deep else folder.glob)('*')
     seen = sorted(
-        path for path in files if not path.name.startswith('.') and not (deep and path.is_dir())
+        path
+        for path in (folder.rglob if deep else folder.glob)('*')
+        if not any(part.startswith('.') for part in path.relative_to(folder).parts)
+        and not (deep and (path.is_dir() or path.suffix == '.json'))
     )
     pictures = [path for path in seen if path.suffix.lower() in images.ENDINGS and path.is_file()]
+    there = set(pictures)
     findings.odd(
         'file or folder that is no picture (not used)',
-        *(str(path) for path in seen if path not in pictures),
+        *(str(path) for path in seen if path not in there),
     )
     if required and not pictures:
         raise ValueError(
@@ -167,7 +191,8 @@ def _pictures(
     return pictures
 
 
-def _by_stem(paths: Iterable[Path], findings: Findings) -> dict[str, Path]:
+def by_stem(paths: Iterable[Path], findings: Findings) -> dict[str, Path]:
+    """Return files by their name without the ending; two of one name are a mistake."""
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:
@@ -179,14 +204,22 @@ def _by_stem(paths: Iterable[Path], findings: Findings) -> dict[str, Path]:
     return found
 
 
-def _entries(
-    pictures: dict[str, Path], masks: dict[str, list[Mask]], findings: Findings
+def entries(
+    pictures: Mapping[str, Path],
+    masks: Mapping[str, list[Mask]],
+    findings: Findings,
+    splits: Mapping[str, Iterable[str]] | None = None,
 ) -> list[Entry]:
+    """Return the images that have masks, by id; others are odd."""
     findings.odd('image without a mask (left out)', *sorted(pictures.keys() - masks.keys()))
     findings.odd(
         'image that differs from another in upper and lower case only', *_alike(sorted(pictures))
     )
-    return [Entry(name, pictures[name], tuple(masks[name])) for name in sorted(masks)]
+    splits = splits or {}
+    return [
+        Entry(name, pictures[name], tuple(masks[name]), frozenset(splits.get(name, ())))
+        for name in sorted(masks)
+    ]
 
 
 def _alike(names: list[str]) -> list[str]:

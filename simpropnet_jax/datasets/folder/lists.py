@@ -1,14 +1,15 @@
 """Who is on which list: images to train on and to evaluate on, and classes that a fold holds out."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from simpropnet_jax.datasets import list_files
 from simpropnet_jax.datasets.folder.findings import Findings
 from simpropnet_jax.datasets.folds import HeldOut
+from simpropnet_jax.runtime import records
 
 TRAIN, VAL = 'trainaug', 'val'  # names that the lists have in every data set
 FILES = {TRAIN: 'train.txt', VAL: 'val.txt'}
@@ -26,10 +27,7 @@ def read_folds(folder: Path, names: Sequence[str], findings: Findings) -> HeldOu
     path = folder / FOLDS
     if not path.is_file():
         return (tuple(range(1, len(names))),)
-    try:
-        listed = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f'{path} cannot be read as JSON: {error}') from error
+    listed = records.parse(path, 'Write it again, or remove it')
     if (
         not isinstance(listed, list)
         or not listed
@@ -58,8 +56,8 @@ def read_lists(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str
         return None
     known, lists = set(ids), {}
     for name, path in given.items():
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        lists[name] = [line if line in known else str(Path(line).with_suffix('')) for line in lines]
+        lines = list_files.lines(path.read_bytes(), str(path))
+        lists[name] = [_known_as(line, known) for line in lines]
         for one in sorted(set(lists[name]) - known):
             findings.odd(f'name in {path.name} that has no image with a mask (not used)', one)
         lists[name] = [one for one in lists[name] if one in known]
@@ -75,12 +73,45 @@ def read_lists(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str
     return lists
 
 
+def of_splits(
+    splits: Mapping[str, frozenset[str]], findings: Findings
+) -> dict[str, list[str]] | None:
+    """Return image ids by list, as the files of their annotations say; None if they do not say both lists.
+
+    Args:
+      splits: of each image, by id; see `inputs.Entry`.
+      findings: mistakes are added.
+    """
+    lists = {name: [one for one, of in splits.items() if name in of] for name in FILES}
+    if not all(lists.values()):
+        return None
+    for one in sorted(set(lists[TRAIN]) & set(lists[VAL])):
+        findings.mistake('image that is annotated both to train and to evaluate on', one)
+    left = set(splits) - set(lists[TRAIN]) - set(lists[VAL])
+    findings.odd('image that is on none of the lists of the annotations (not used)', *sorted(left))
+    findings.note(
+        'list taken from the names of the annotation files',
+        *(
+            f'{FILES[name].removesuffix(".txt")}: {len(listed)} images'
+            for name, listed in lists.items()
+        ),
+    )
+    return lists
+
+
+def _known_as(line: str, known: Collection[str]) -> str:
+    """Return the id that a line of a list means: itself, a path, or the first of two paths."""
+    first = line.split()[0]
+    readings = (line, str(Path(line).with_suffix('')), *map(list_files.image_name, (line, first)))
+    return next((one for one in readings if one in known), readings[1])
+
+
 def split(
     ids: Sequence[str], shows: np.ndarray, content: Sequence[str], fraction: float
 ) -> dict[str, list[str]]:
-    """Image ids by list: of each class about a fraction for val, at least two, where four or more are there.
+    """Image ids by list: of each class about a fraction for val, at least two of four or more.
 
-    Which ones hangs on their ids alone. Images with the same pixels are on the same list.
+    The choice depends on their ids alone. Images with the same pixels are on the same list.
 
     Args:
       shows: bool [images, classes].

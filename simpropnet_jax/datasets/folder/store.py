@@ -1,38 +1,30 @@
 """A prepared folder: images as JPEG or PNG, labels as PNG, the label index, and the names of the classes and folds."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from simpropnet_jax.datasets.folds import HeldOut
 from simpropnet_jax.datasets.index import Index
+from simpropnet_jax.datasets.stored_files import IMAGES, StoredFiles, checksums
+from simpropnet_jax.runtime import records
 from simpropnet_jax.runtime.paths import AnyPath
 
 FORMAT = 1
 INDEX, CLASSES = 'index.npz', 'classes.json'
-IMAGES, LABELS = 'images', 'labels'
+AGAIN = 'Prepare it again with `simpropnet prepare folder`'
 
 
-class FolderRecords:
-    """Encoded images and labels of one list, by place on it."""
+class Classes(TypedDict):
+    """Content of CLASSES."""
 
-    def __init__(self, folder: AnyPath, files: Sequence[str]):
-        """Args: files: of the images, by place."""
-        self._folder, self._files = folder, files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, place: int) -> dict[str, bytes]:
-        """The 'image', a JPEG or a PNG, and the PNG 'label'."""
-        file = self._files[place]
-        return {
-            'image': (self._folder / IMAGES / file).read_bytes(),
-            'label': (self._folder / LABELS / f'{file[:-4]}.png').read_bytes(),
-        }
+    format: int
+    classes: list[str]
+    folds: list[list[str]]
+    crc32: NotRequired[dict[str, int]]
 
 
-def load(folder: AnyPath) -> tuple[Index, dict[str, FolderRecords], tuple[str, ...], HeldOut]:
+def load(folder: AnyPath) -> tuple[Index, dict[str, StoredFiles], tuple[str, ...], HeldOut]:
     """The index, the records of each list, the names of the classes, and the classes that each fold holds out.
 
     Raises:
@@ -43,23 +35,35 @@ def load(folder: AnyPath) -> tuple[Index, dict[str, FolderRecords], tuple[str, .
             f'{folder} is not a prepared folder ({folder / INDEX} is not there): set config.data.dir to what '
             '`simpropnet prepare folder FOLDER --out PREPARED` wrote'
         )
-    stored = json.loads((folder / CLASSES).read_text())
-    if stored['format'] != FORMAT:
-        raise ValueError(f'{folder} has format {stored["format"]}, not {FORMAT}: prepare it again')
+    stored = records.read(folder / CLASSES, Classes, AGAIN, FORMAT)
     names = tuple(stored['classes'])
+    strange = {name for fold in stored['folds'] for name in fold} - set(names)
+    if strange:
+        raise ValueError(
+            f'{folder / CLASSES} is damaged: {min(strange)!r} is in a fold, but no class. {AGAIN}'
+        )
     held_out = tuple(tuple(names.index(name) for name in fold) for fold in stored['folds'])
-    index = Index.load(folder / INDEX)
+    index = Index.load(folder / INDEX, AGAIN, len(names))
     file_of = {path.name[:-4]: path.name for path in (folder / IMAGES).iterdir()}
-    records = {
-        name: FolderRecords(folder, [file_of[index.ids[i]] for i in member.nonzero()[0]])
+    missing = sorted(set(index.ids) - set(file_of))
+    if missing:
+        raise FileNotFoundError(f'{folder / IMAGES} has no image {missing[0]}. {AGAIN}')
+    listed = {
+        name: StoredFiles(
+            folder,
+            [file_of[index.ids[i]] for i in member.nonzero()[0]],
+            stored.get('crc32', {}),
+            AGAIN,
+        )
         for name, member in index.lists.items()
     }
-    return index, records, names, held_out
+    return index, listed, names, held_out
 
 
 def write(folder: Path, index: Index, names: Sequence[str], held_out: HeldOut) -> None:
-    """What there is beside the images and labels."""
+    """Everything but the images and labels."""
     index.save(folder / INDEX)
     folds = [[names[class_id] for class_id in fold] for fold in held_out]
     content = {'format': FORMAT, 'classes': list(names), 'folds': folds}
-    (folder / CLASSES).write_text(json.dumps(content, indent=1) + '\n')
+    content['crc32'] = checksums(folder)
+    records.write(folder / CLASSES, content)

@@ -1,22 +1,17 @@
 """The TFDS builder. Preparing and reading need no TensorFlow: images and labels stay encoded bytes."""
 
-import io
 import json
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
+from simpropnet_jax.datasets.checked_builder import CheckedBuilder, Described
 from simpropnet_jax.datasets.index import Index, counts
 from simpropnet_jax.datasets.pascal5i.inputs import Inputs, find_inputs
+from simpropnet_jax.datasets.tfds_splits import INDEX_FILE, SPLITS
+from simpropnet_jax.io import encoding
 
-INDEX_FILE = 'index.npz'
-"""The label index, next to the records."""
-
-_SPLITS = {'train': 'trainaug', 'val': 'val'}
 _DESCRIPTION = """
 PASCAL-5i: PASCAL VOC 2012 images with class labels of VOC 2012 and SBD, for few-shot segmentation. Classes
 1..20 are split into four folds of five; 255 is void.
@@ -38,9 +33,10 @@ _CITATION = """
 """
 
 
-class Pascal5i(tfds.core.GeneratorBasedBuilder):
+class Pascal5i(CheckedBuilder):
     """PASCAL-5i, splits 'train' (list trainaug) and 'val' (VOC val); `INDEX_FILE` is next to the records."""
 
+    about = Described(_DESCRIPTION, 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/', _CITATION)
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First release.'}
     BUILDER_CONFIGS = [
@@ -59,46 +55,23 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, *, voc=None, sbd=None, aug=None, **kwargs):
         """Args: voc, sbd, aug: as in `find_inputs`; without voc they are taken from TFDS' manual_dir."""
-        self._paths = dict(voc=voc, sbd=sbd, aug=aug)
-        self._checked: tuple[Inputs, Index] | None = None
-        # array_record allows random access, and needs no TensorFlow for writing or reading.
-        super().__init__(**{'file_format': 'array_record'} | kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=_DESCRIPTION,
-            features=tfds.features.FeaturesDict(
-                {
-                    'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-                    'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
-                    'image_id': tfds.features.Text(),
-                }
-            ),
-            # Records are in the order of the index: record j of a split is the j-th id of its list.
-            disable_shuffling=True,
-            homepage='http://host.robots.ox.ac.uk/pascal/VOC/voc2012/',
-            citation=_CITATION,
-        )
-
-    def download_and_prepare(self, **kwargs):
-        """Prepare as in TFDS, but check the input first, so that nothing is written for invalid input."""
-        if self._paths['voc'] is not None and not self.data_path.exists():
-            self._checked = self._check(**self._paths)
-        super().download_and_prepare(**kwargs)
+        super().__init__(dict(voc=voc, sbd=sbd, aug=aug), **kwargs)
 
     def _split_generators(self, dl_manager):
-        inputs, index = self._checked or self._check(**_manual_paths(Path(dl_manager.manual_dir)))
+        inputs, index = self._read(dl_manager)
         index.save(self.data_path / INDEX_FILE)
         return {
             split: self._generate_examples(inputs, inputs.lists[name])
-            for split, name in _SPLITS.items()
+            for split, name in SPLITS.items()
         }
 
     def _generate_examples(self, inputs: Inputs, ids: tuple[str, ...]):
         for image_id in ids:
             jpeg, label = inputs.example(image_id)
-            yield image_id, {'image': jpeg, 'label': _png(label), 'image_id': image_id}
+            yield image_id, {'image': jpeg, 'label': encoding.png(label), 'image_id': image_id}
+
+    def _manual(self, folder: Path) -> dict[str, Path | None]:
+        return _manual_paths(folder)
 
     def _check(self, voc, sbd, aug) -> tuple[Inputs, Index]:
         inputs = find_inputs(voc, sbd=sbd, aug=aug)
@@ -112,11 +85,6 @@ class Pascal5i(tfds.core.GeneratorBasedBuilder):
         if name != 'subset':
             check_counts(index, reference_counts())
         return inputs, index
-
-    def encoded_splits(self) -> dict[str, Sequence]:
-        """Return list name ('trainaug', 'val') -> random-access records, image and label as encoded bytes."""
-        skip = {'image': tfds.decode.SkipDecoding(), 'label': tfds.decode.SkipDecoding()}
-        return {name: self.as_data_source(split, decoders=skip) for split, name in _SPLITS.items()}
 
 
 def prepare_command(config: str, data_dir: str | Path) -> str:
@@ -166,9 +134,3 @@ def _manual_paths(folder: Path) -> dict[str, Path | None]:
         sbd=sbd if sbd.is_dir() else None,
         aug=aug if aug.is_dir() else None,
     )
-
-
-def _png(label: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(label).save(file, 'PNG')
-    return file.getvalue()

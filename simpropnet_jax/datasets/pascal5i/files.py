@@ -16,9 +16,10 @@ class Folder:
         return (self.root / name).is_file()
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files directly in `folder`, sorted; empty if there is no such folder."""
+        """Names of the files directly in `folder` that are not hidden, sorted; empty if there is no such folder."""
         path = self.root / folder
-        return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+        found = path.iterdir() if path.is_dir() else ()
+        return sorted(p.name for p in found if p.is_file() and not p.name.startswith('.'))
 
     def read(self, name: str) -> bytes:
         """The file's bytes."""

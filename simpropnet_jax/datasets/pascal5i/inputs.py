@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from simpropnet_jax.datasets import list_files
 from simpropnet_jax.datasets.folds import CLASS_NAMES
+from simpropnet_jax.datasets.pascal5i import compare_labels
 from simpropnet_jax.datasets.pascal5i.files import Folder, Tar
 from simpropnet_jax.io.labels import VOID
 
@@ -69,6 +71,7 @@ class Inputs:
     def labelled(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield (image id, label) of every image after checking both; raises the errors of `example`."""
         self._refuse_missing()
+        self._compare_with_voc()
         ids = sorted(self.lists['trainaug'] + self.lists['val'])
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(ids), _CHECKED_AT_ONCE):
@@ -76,12 +79,25 @@ class Inputs:
                 for image_id, (_, label) in zip(some, pool.map(self.example, some), strict=True):
                     yield image_id, label
 
+    def _compare_with_voc(self) -> None:
+        """Compare the other labels with VOC's, where both have an image."""
+        names = [name for name in self.voc.names('SegmentationClass') if self.extra.has(name)]
+        if not names:  # SBD's own labels of VOC's images are others, and are not used
+            return
+
+        def read(files, folder):
+            return lambda name: read_label(files.read(folder + name), files.where(folder + name))
+
+        place = self.extra.where('').rstrip('/')
+        voc = read(self.voc, 'SegmentationClass/')
+        compare_labels.check(names, voc, read(self.extra, ''), place)
+
     def _refuse_missing(self) -> None:
         ids = sorted(self.lists['trainaug'] + self.lists['val'])
         no_image = [i for i in ids if not self.voc.has(f'JPEGImages/{i}.jpg')]
         if no_image:
             raise FileNotFoundError(
-                f'{len(no_image)} of {len(ids)} listed images are not there; the first is '
+                f'{len(no_image)} of {len(ids)} images in the lists train.txt and val.txt are not there; the first is '
                 f'{self.voc.where(f"JPEGImages/{no_image[0]}.jpg")}'
             )
         no_label = [i for i in ids if self.label_place(i) is None]
@@ -222,7 +238,7 @@ def _open_sbd(path: Path) -> Folder:
 
 
 def _open_aug(path: Path) -> Folder:
-    if not any(path.glob('*.png')):
+    if not any(not one.name.startswith('.') for one in path.glob('*.png')):
         raise FileNotFoundError(
             f'there are no .png files in {path}: give the folder SegmentationClassAug'
         )
@@ -253,7 +269,7 @@ def _refuse_val_in_train(
 def _read_list(files: Folder | Tar, name: str) -> list[str]:
     if not files.has(name):
         raise FileNotFoundError(f'the image list {files.where(name)} is not there')
-    ids = files.read(name).decode().split()
+    ids = list_files.image_ids(files.read(name), files.where(name))
     if not ids:
         raise ValueError(f'the image list {files.where(name)} is empty')
     if len(ids) != len({*ids}):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from simpropnet_jax.datasets.index import TINY_RULES, Index, counts
 from simpropnet_jax.datasets.pascal5i import INDEX_FILE, Pascal5i, archives
+from simpropnet_jax.runtime import paths
 
 
 def prepare(
@@ -37,7 +38,7 @@ def prepare(
         )
     else:
         if download_dir is not None:
-            _download(download_dir, Path(data_dir).expanduser())
+            _download(download_dir, paths.expanded(data_dir))
         builder.download_and_prepare()
         if download_dir is not None:
             print(f'The downloads in {download_dir} are not needed any more.')

@@ -3,13 +3,14 @@
 import io
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 from PIL import Image
 
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.datasets.shapes5i.scene import draw
+from simpropnet_jax.datasets.stored_files import StoredFiles, checksums
+from simpropnet_jax.runtime import paths, records
 
 logger = logging.getLogger(__name__)
 
@@ -21,29 +22,12 @@ FIRST_NUMBER = {'trainaug': 0, 'val': 1_000_000}
 """Number of each list's first image, for `draw`; far apart, so that no list's images depend on another's."""
 
 INDEX_FILE = 'index.npz'
-
-
-class ShapeRecords:
-    """Encoded images and labels of one list, by their position."""
-
-    def __init__(self, folder: Path, ids: list[str]):
-        self._folder, self._ids = folder, ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, place: int) -> dict[str, bytes]:
-        """Return the JPEG 'image' and the PNG 'label'."""
-        image_id = self._ids[place]
-        return {
-            'image': (self._folder / 'images' / f'{image_id}.jpg').read_bytes(),
-            'label': (self._folder / 'labels' / f'{image_id}.png').read_bytes(),
-        }
+SUMS_FILE = 'crc32.json'
 
 
 def load(
     data_dir: str | Path, images: dict[str, int] = IMAGES
-) -> tuple[Index, dict[str, ShapeRecords]]:
+) -> tuple[Index, dict[str, StoredFiles]]:
     """Load the index and the records of each list; draw them first if they are not in data_dir.
 
     Args:
@@ -55,9 +39,13 @@ def load(
     folder = Path(data_dir, 'shapes5i', VERSION)
     if not folder.is_dir():
         _create(folder, images)
-    index = Index.load(folder / INDEX_FILE)
+    again = f'Remove {folder}, and it is drawn again'
+    index = Index.load(folder / INDEX_FILE, again)
+    sums = {}
+    if (folder / SUMS_FILE).exists():  # earlier versions wrote none
+        sums = records.read(folder / SUMS_FILE, dict[str, int], again)
     return index, {
-        name: ShapeRecords(folder, [index.ids[i] for i in member.nonzero()[0]])
+        name: StoredFiles(folder, [f'{index.ids[i]}.jpg' for i in member.nonzero()[0]], sums, again)
         for name, member in index.lists.items()
     }
 
@@ -79,8 +67,7 @@ def _create(folder, images):
     )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='unfinished_', dir=folder.parent) as unfinished:
-            drawn = Path(unfinished, VERSION)
+        with paths.unfinished_folder(folder) as drawn:
             _write(drawn, images)
             try:
                 os.rename(drawn, folder)
@@ -108,3 +95,4 @@ def _write(folder, images):
                 yield image_id, label
 
     Index.build(labelled(), ids).save(folder / INDEX_FILE)
+    records.write(folder / SUMS_FILE, checksums(folder))

@@ -67,6 +67,7 @@ class Evaluator:
         self_support: int = 0,
         memory: float = math.inf,
         support_class: Mapping[int, int] | None = None,
+        ways: int = 1,
     ):
         """Check the arguments, which are those `evaluate` takes; raise ValueError for a value out of range.
 
@@ -78,6 +79,7 @@ class Evaluator:
           self_support: rounds in which the query becomes its own support, see `models.self_support`; 0: none.
           memory: GiB of each device for features of images.
           support_class: class -> class of the mask of its supports; None: the same class.
+          ways: classes of an episode, see `episodes.presets.Protocol`; so many of `episodes` in turn are one.
         """
         _check(episodes, bank, classes, label_sizes, void, batch, refinement)
         self.until_drop = module.iterative and refinement == 'until_drop'
@@ -86,7 +88,8 @@ class Evaluator:
         self.classes, self.class_names = tuple(classes), class_names
         self.label_sizes, self.void = tuple(label_sizes), void
         self.replicated, self.sharded = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
-        self.batch, self.memory = -(-batch // mesh.shape['data']) * mesh.shape['data'], memory
+        devices, self.ways = mesh.shape['data'], ways
+        self.batch, self.memory = -(-max(batch // ways, 1) // devices) * devices, memory
         if 'own' in label_sizes:
             self.canvas = tuple(int(n) for n in np.max([x.shape for x in bank.own_labels], 0))
             self.segment = jax.jit(
@@ -107,7 +110,7 @@ class Evaluator:
         self.probe = jax.jit(
             prober(module, void, zero_mask), donate_argnums=1, out_shardings=self.replicated
         )
-        score = scorer(module, self.label_sizes, void, self_support)
+        score = scorer(module, self.label_sizes, void, self_support, ways)
         self.score = jax.jit(score, static_argnums=5, out_shardings=self.replicated)
 
     def run(self, variables, progress: Progress | None = None) -> dict[str, Any]:
@@ -206,17 +209,19 @@ class Evaluator:
 
     def _shot(self, prepared, shot, sets, progress):
         """Score the sets of one shot (by seed); episodes that several sets share are scored once."""
-        rows = np.concatenate([_rows(s) for s in sets.values()])
+        rows = np.concatenate([_rows(s, self.ways) for s in sets.values()])
         rows, inverse = np.unique(rows, axis=0, return_inverse=True)
         inverse = inverse.reshape(-1)
         scored, result, passes = self._best_pass(prepared, shot, rows, sets, inverse, progress)
-        self.episode_iou[shot] = _episode_iou(rows, scored[self.label_sizes[0]])
+        each = by_class(rows, self.ways)
+        self.episode_iou[shot] = _episode_iou(each, _flat(scored[self.label_sizes[0]]))
         seeds = np.repeat(list(sets), [len(s) for s in sets.values()])
-        counts = {name: metrics.Counts(*(x[inverse] for x in c)) for name, c in scored.items()}
+        counts = {name: _flat(c, inverse) for name, c in scored.items()}
+        each = by_class(rows[inverse], self.ways)
         self.episode_counts[shot] = EpisodeCounts(
-            seeds, rows[inverse, 0], rows[inverse, 2:], rows[inverse, 1], counts
+            seeds, each[:, 0], each[:, 2:], each[:, 1], counts
         )
-        episodes = {str(seed): len(s) for seed, s in sets.items()}
+        episodes = {str(seed): len(s) // self.ways for seed, s in sets.items()}
         return {'episodes': episodes, 'distinct_episodes': len(rows), **passes, **result}
 
     def _best_pass(self, prepared, shot, rows, sets, inverse, progress):
@@ -238,13 +243,15 @@ class Evaluator:
 
     def _summary(self, scored, rows, sets, inverse):
         """Return {label size: mIoU and FB-IoU over the sets}; `inverse` has the rows of all episodes, in order."""
-        ends = np.cumsum([len(s) for s in sets.values()])[:-1]
+        ends = np.cumsum([len(s) // self.ways for s in sets.values()])[:-1]
         result = {}
         for name in self.label_sizes:
             totals = {}
             for seed, index in zip(sets, np.split(inverse, ends), strict=True):
-                counts = metrics.Counts(*(x[index] for x in scored[name]))
-                totals[seed] = metrics.accumulate(counts, rows[index, 1], self.classes)
+                class_ids = by_class(rows[index], self.ways)[:, 1]
+                totals[seed] = metrics.accumulate(
+                    _flat(scored[name], index), class_ids, self.classes
+                )
             result[name] = metrics.summarise(totals, self.class_names)
         return result
 
@@ -285,6 +292,7 @@ class Evaluator:
         return jax.tree.map(lambda *x: np.concatenate(x)[order], *done)
 
     def _batch(self, rows, prepared):
+        rows = by_class(rows, self.ways)
         queries, class_id = self.bank.positions(rows[:, 0]), rows[:, 1].astype(np.int32)
         supports = prepared.supports.places(
             self.bank.positions(rows[:, 2:]), self._support_class[class_id][:, None]
@@ -375,9 +383,20 @@ class _Prepared(NamedTuple):
     seconds: float
 
 
-def _rows(episodes) -> np.ndarray:
-    """Return [E, 2+K]: query, class, supports..."""
-    return np.array([(e.query, e.class_id, *e.supports) for e in episodes])
+def _rows(episodes, ways: int = 1) -> np.ndarray:
+    """Return [E, ways * (2+K)]: query, class, supports... of each class."""
+    rows = np.array([(e.query, e.class_id, *e.supports) for e in episodes])
+    return rows.reshape(len(rows) // ways, -1)
+
+
+def by_class(rows: np.ndarray, ways: int) -> np.ndarray:
+    """Return [E * ways, 2+K] from `_rows`: a row for each class of an episode."""
+    return rows.reshape(len(rows) * ways, -1)
+
+
+def _flat(counts, index: np.ndarray | slice = slice(None)) -> metrics.Counts:
+    """Return the counts of these episodes, class after class, in one dimension."""
+    return metrics.Counts(*(x[index].reshape(-1) for x in counts))
 
 
 def _episode_iou(rows, counts):

@@ -11,6 +11,7 @@ import numpy as np
 from simpropnet_jax.episodes.augment import scale_crop_flip, support_size
 from simpropnet_jax.episodes.loader import image_batches
 from simpropnet_jax.episodes.loader import own_labels as load_own_labels
+from simpropnet_jax.ops.grid import STRIDE_8, Grid
 from simpropnet_jax.runtime.progress import Progress
 
 LABEL_SIZES = ('square', 'own')
@@ -71,6 +72,7 @@ def load_bank(
     progress: Progress | None = None,
     scales: Sequence[float] = (1.0,),
     random_supports: bool = False,
+    grid: Grid = STRIDE_8,
 ) -> ImageBank:
     """Load every image that an episode uses, once.
 
@@ -83,9 +85,10 @@ def load_bank(
       batch: images decoded at a time.
       backend: backend of the loader, 'tfdata', 'threads' or 'auto'.
       scales: factors of `size` at which queries are segmented; the predictions are averaged, as in CANet's paper. 1 is
-        `size`, the others are rounded to sides 8n+1.
+        `size`, the others are rounded to sides that fit the features, 8n+1 for stride 8.
       random_supports: scale every support by U(1, 1.5), crop and mirror it at random, the same in all its episodes.
         This is a quirk of CANet's released code, which drew again for each episode.
+      grid: of the method's features.
     """
     used = {
         number for listed in episodes.values() for e in listed for number in (e.query, *e.supports)
@@ -97,7 +100,7 @@ def load_bank(
         return _read(source, numbers, side, label_side, batch, backend, progress)
 
     images, labels = read(size, label_size)
-    sides = [_side(size, scale) for scale in scales]
+    sides = [size if scale == 1 else grid.nearest(scale * size) for scale in scales]
     queries = [
         images if side == size else read(side, 1)[0] for side in sides
     ]  # their labels are not used
@@ -125,11 +128,6 @@ def _read(source, numbers, size, label_size, batch, backend, progress):
         if progress:
             progress('load images', done, len(numbers))
     return images, labels
-
-
-def _side(size: int, scale: float) -> int:
-    """Return the side 8n+1 (for stride-8 features) nearest to scale * size; at scale 1 return `size`."""
-    return size if scale == 1 else 8 * round((scale * size - 1) / 8) + 1
 
 
 def _cropped(numbers, images, labels, size, label_size) -> Supports:

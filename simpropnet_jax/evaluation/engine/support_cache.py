@@ -11,7 +11,7 @@ from simpropnet_jax.evaluation.engine.feature_cache import FeatureCache, padded
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
 
-CLASSES = 256  # upper bound: a label is uint8
+CLASSES = 4096  # upper bound of class ids: FSS-1000 has a thousand
 
 
 class SupportCache(NamedTuple):

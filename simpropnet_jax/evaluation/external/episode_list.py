@@ -1,4 +1,4 @@
-"""Write the episodes of an evaluation to a JSON file: the same for every method, in any language."""
+"""Write the episodes of an evaluation to files: the same for every method, in any language."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ from ml_collections import ConfigDict
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.episodes import hpascal_file
 from simpropnet_jax.episodes.episode_files import write_episodes
+from simpropnet_jax.evaluation.external import plain_files
+from simpropnet_jax.runtime.progress import ProgressBar
 from simpropnet_jax.setup.data import evaluation_episodes, open_data
 
 
@@ -16,6 +18,7 @@ def list_episodes(
     """Draw the episodes of `config.eval`, or take them from an H-PASCAL-5i file, and write them.
 
     Args:
+      out: a JSON file, or a folder for plain files.
       hpascal: the file written by `hierarchy_build`.
       shot: supports of its episodes; None: one.
     Raises:
@@ -34,6 +37,10 @@ def list_episodes(
         partitions = hpascal_file.episodes(file, config.fold, source.ids, shot)
         protocol = hpascal_file.protocol(file, partitions, config.eval.label_size, config.data.void)
         episodes = {(shot, 0): [e for found in partitions.values() for e in found]}
-    digest = write_episodes(out, protocol, config.fold, episodes, source.index)
-    count = sum(len(drawn) for drawn in episodes.values())
+    if Path(out).suffix == '.json':
+        digest = write_episodes(out, protocol, config.fold, episodes, source.index)
+    else:
+        bar = ProgressBar()
+        digest = plain_files.write_folder(Path(out), protocol, config.fold, episodes, source, bar)
+    count = sum(len(drawn) for drawn in episodes.values()) // protocol.ways
     print(f'{out}: {count} episodes of {protocol.name}, fold {config.fold}, hash {digest}')

@@ -6,11 +6,11 @@ Files are named in one of two ways:
 
   - by episode, `simpropnet_f1_s0_k1_0007.png`: protocol, fold 1, seed 0, 1-shot, episode 7. A file of episodes says for
     each name which query, supports and class it is: `simpropnet episodes --help`. What a
-    mask may be is in `images`; where it is void, the object is not predicted;
-  - by image, `2007_000033.png`, for methods that need no support: class ids, gray or with a palette, of which
-    the episode's class is taken. Files of images that are not asked for are left aside.
+    mask may be is in `images`; void pixels do not predict the object;
+  - by image, `2007_000033.png`, for methods that need no support: class ids, gray or with a palette; only
+    the episode's class counts. Files of other images are ignored.
 
-A file has the size of its query's label; where the protocol compares masks on a square, that of the square will do too.
+A file has the size of its query's label; where the protocol compares masks on a square, the square's size also works.
 A label, and a mask at a label's size, is stretched to the square by nearest neighbour. The name of the folder is the
 method's name in tables.
 """
@@ -27,15 +27,16 @@ from PIL import Image
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.datasets.index import Index
 from simpropnet_jax.episodes.episode_files import Sets, episode_name
-from simpropnet_jax.episodes.loader import binary_label, own_labels
+from simpropnet_jax.episodes.loader import own_labels
 from simpropnet_jax.episodes.protocols import Protocol, protocol_hash
-from simpropnet_jax.evaluation.engine import metrics
+from simpropnet_jax.evaluation import shared_pictures
+from simpropnet_jax.evaluation.external import scoring
 from simpropnet_jax.evaluation.results import bootstrap, result_file, tables
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
 from simpropnet_jax.evaluation.results.naming import protocol_word
 from simpropnet_jax.io import images
 from simpropnet_jax.io.labels import FOREGROUND, VOID
-from simpropnet_jax.io.masks import UnclearMaskError
+from simpropnet_jax.io.masks import MaskOptions, UnclearMaskError
 from simpropnet_jax.runtime.paths import AnyPath
 from simpropnet_jax.runtime.progress import Progress
 from simpropnet_jax.setup.data import data_word, evaluation_episodes, open_data
@@ -48,14 +49,30 @@ class Predictions:
 
     Attributes:
       by_image: whether the files are named by image, and not by episode.
-      seen: the class ids in the files that were read, where they are named by image.
+      seen: the class ids in the files that were read, if files are named by image.
 
     Raises:
       ValueError, OSError: there is no such folder, or files are missing or not expected; names the first of them.
     """
 
-    def __init__(self, folder: Path, index: Index, episodes: Sets, protocol: str, fold: int):
-        """Args: index: of the data set; episodes: {(shot, seed): episodes} of the protocol of this name."""
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        episodes: Sets,
+        protocol: str,
+        fold: int,
+        threshold: float | int | None = None,
+    ):
+        """Look for the files.
+
+        Args:
+          folder: with the masks.
+          index: of the data set.
+          episodes: {(shot, seed): episodes} of the protocol of this name.
+          protocol, fold: of the episodes.
+          threshold: for probability maps: the object has this value or more; None: masks have two values.
+        """
         if not folder.is_dir():
             raise FileNotFoundError(f'there is no folder {folder} with predictions')
         ids = index.ids
@@ -75,6 +92,11 @@ class Predictions:
             else (by_episode, by_episode)
         )
         _refuse(folder, {'missing': expected - there, 'not expected': there - known})
+        if self.by_image and threshold is not None:
+            raise ValueError(
+                f'{folder} has masks named by image, which hold class ids: leave out --mask_threshold'
+            )
+        self._options = MaskOptions(mask_threshold=threshold).check()
 
     def path(self, shot: int, seed: int, number: int, query: int) -> Path:
         """The file of an episode, by its set, its number in it, and the number of its query's image."""
@@ -97,7 +119,7 @@ class Predictions:
             values = _read_classes(path, len(self._index.class_names))
             self.seen |= set(np.unique(values).tolist())
         else:
-            values = _read_object(path)
+            values = _read_object(path, self._options)
         if values.shape not in sizes:
             wanted = ' or '.join(f'{width} x {height}' for height, width in dict.fromkeys(sizes))
             raise ValueError(f'{values.shape[1]} x {values.shape[0]}, not {wanted}')
@@ -112,56 +134,47 @@ def score_predictions(
     fold: int,
     progress: Progress | None = None,
     classes: Sequence[int] | None = None,
+    threshold: float | int | None = None,
 ) -> tuple[dict[str, Any], dict[int, EpisodeCounts]]:
     """Compares the masks of a folder with the labels, as the protocol says.
 
     Args:
       source: where labels are read from.
       episodes: {(shot, seed): episodes}.
-      protocol: of which `name`, `resolution` and `void` are read.
+      protocol: `name`, `resolution` and `void` are read.
       classes: class ids that the mIoU averages over, the fold's novel ones by default; each needs an episode in every
         set.
+      threshold: of probability maps, see `Predictions`.
     Returns:
       What `evaluation.engine.evaluator` returns, without `size`; and every shot's counts, with image ids.
     Raises:
       ValueError, OSError: files are missing, not expected, of another size or unreadable; names the first of them.
     """
-    predictions = Predictions(folder, source.index, episodes, protocol.name, fold)
-    label_size = 'own' if protocol.resolution == 'own' else 'square'
+    predictions = Predictions(folder, source.index, episodes, protocol.name, fold, threshold)
+    counts = {key: [[]] * len(drawn) for key, drawn in episodes.items()}
     asked: dict[int, list[tuple]] = {}
-    for (shot, seed), drawn in episodes.items():
+    for key, drawn in episodes.items():
         for number, episode in enumerate(drawn):
-            path = predictions.path(shot, seed, number, episode.query)
-            asked.setdefault(episode.query, []).append(
-                ((shot, seed, number), path, episode.class_id)
-            )
-    counts: dict[tuple[int, int, int], list[int]] = {}
-    wrong: dict[str, str] = {}
+            place = (key, number, predictions.path(*key, number, episode.query), episode.class_id)
+            asked.setdefault(episode.query, []).append(place)
+    wrong: set[str] = set()
     for done, (query, wanted) in enumerate(asked.items(), 1):
         label = own_labels(source, [query])[0]
-        for key, path, class_id in wanted:
+        for group in scoring.split_episodes(wanted, protocol.ways):
+            key, first, *_ = group[0]
             try:
-                counts[key] = _counts(predictions, path, label, class_id, protocol)
+                found = _counts(predictions, [one[2:] for one in group], label, protocol)
+                counts[key][first : first + protocol.ways] = found
             except ValueError as error:
-                wrong[path.name] = str(error)
+                wrong.add(str(error))
         if progress:
             progress('read predictions', done, len(asked))
-    _refuse(
-        folder,
-        {
-            'unreadable or of a wrong size': [
-                f'{name}: {problem}' for name, problem in wrong.items()
-            ]
-        },
-    )
-    shots, kept, classes = {}, {}, classes or source.index.novel_classes(fold)
+    _refuse(folder, {'unreadable or of a wrong size': wrong})
+    classes = classes or source.index.novel_classes(fold)
     if predictions.by_image:
         _refuse_binary(folder, predictions.seen, classes)
-    for shot in sorted({shot for shot, _ in episodes}):
-        sets = {seed: drawn for (k, seed), drawn in episodes.items() if k == shot}
-        kept[shot] = _episode_counts(sets, shot, counts, label_size).named(source.ids)
-        shots[str(shot)] = _summary(kept[shot], classes, source.class_names)
-    side = None if label_size == 'own' else protocol.resolution
+    shots, kept = scoring.of_shots(episodes, counts, protocol, source, classes)
+    side = None if protocol.resolution == 'own' else protocol.resolution
     names = [source.class_names[c] for c in classes]
     return {
         'shots': shots,
@@ -172,34 +185,36 @@ def score_predictions(
     }, kept
 
 
-def _counts(predictions, path, label, class_id, protocol) -> list[int]:
-    """The four counts of `metrics` for one file."""
+def _counts(predictions, group, label, protocol) -> list[list[int]]:
+    """The four counts of `metrics` for each file of an episode.
+
+    Raises:
+      ValueError: names the file that cannot be read or has another size.
+    """
     side = None if protocol.resolution == 'own' else protocol.resolution
     sizes = [label.shape] if side is None else [label.shape, (side, side)]
-    found = predictions.read(path, sizes) == (class_id if predictions.by_image else FOREGROUND)
-    truth = binary_label(label, class_id)
-    if protocol.void == 'background':
-        truth = np.where(truth == VOID, np.uint8(0), truth)
-    if side is not None:
-        found, truth = _stretched(found.astype(np.uint8), side) > 0, _stretched(truth, side)
-    return [int(n) for n in metrics.counts(found, truth)]
+    masks = []
+    for path, class_id in group:
+        try:
+            values = predictions.read(path, sizes)
+        except ValueError as error:
+            raise ValueError(f'{path.name}: {error}') from error
+        masks.append(values == (class_id if predictions.by_image else FOREGROUND))
+    return scoring.count(masks, label, [class_id for _, class_id in group], protocol)
 
 
-def _stretched(label, side):
-    """To a square, nearest, as the loader stretches labels."""
-    return np.asarray(Image.fromarray(label).resize((side, side), Image.NEAREST))
-
-
-def _read_object(path: Path) -> UInt8[np.ndarray, 'H W']:
-    """The label of a mask of one object; ValueError for anything but two values."""
+def _read_object(path: Path, options: MaskOptions) -> UInt8[np.ndarray, 'H W']:
+    """The label of a mask of one object; ValueError for anything but two values, unless there is a threshold."""
     try:
-        return images.read_mask(path, binary=True)
+        return images.read_mask(path, options, binary=True)
     except UnclearMaskError as error:
-        raise ValueError(f'{error.reason}; apply a threshold first, and save 0 and 255') from error
+        raise ValueError(
+            f'{error.reason}; save 0 and 255, or give a threshold, for instance --mask_threshold 128'
+        ) from error
 
 
 def _refuse_binary(folder, seen, classes):
-    """Refuses masks of one object that are named by image: nobody can tell which class they are of."""
+    """Refuse masks of one object that are named by image: their class is unknown."""
     objects = seen - {0}
     if objects and objects <= {1, VOID} and not set(classes) <= {1}:
         raise ValueError(
@@ -226,39 +241,6 @@ def _read_classes(path: Path, classes: int) -> UInt8[np.ndarray, 'H W']:
     return values
 
 
-def _episode_counts(sets, shot, counts, label_size) -> EpisodeCounts:
-    """The counts of the sets of one shot, set after set."""
-    drawn = [episode for one in sets.values() for episode in one]
-    rows = np.array(
-        [counts[shot, seed, number] for seed, one in sets.items() for number in range(len(one))]
-    )
-    return EpisodeCounts(
-        np.repeat(list(sets), [len(one) for one in sets.values()]),
-        np.array([e.query for e in drawn]),
-        np.array([e.supports for e in drawn]),
-        np.array([e.class_id for e in drawn]),
-        {label_size: metrics.Counts(*rows.T)},
-    )
-
-
-def _summary(kept, classes, class_names) -> dict[str, Any]:
-    """Numbers of episodes, and {label size: mIoU and FB-IoU over the sets}."""
-    seeds = np.unique(kept.seed).tolist()
-    result: dict[str, Any] = {
-        'episodes': {str(seed): int((kept.seed == seed).sum()) for seed in seeds}
-    }
-    distinct = np.column_stack([kept.query, kept.class_id.astype(str), kept.supports])
-    result['distinct_episodes'] = len(np.unique(distinct, axis=0))
-    for name, per_episode in kept.counts.items():
-        totals = {}
-        for seed in seeds:
-            rows = kept.seed == seed
-            part = metrics.Counts(*(values[rows] for values in per_episode))
-            totals[seed] = metrics.accumulate(part, kept.class_id[rows], classes)
-        result[name] = metrics.summarise(totals, class_names)
-    return result
-
-
 def _refuse(folder, problems: Mapping[str, Sequence[str] | set[str]]):
     """Raises ValueError if there is any file with a problem: how many, and the first of them."""
     found = []
@@ -274,10 +256,16 @@ def _refuse(folder, problems: Mapping[str, Sequence[str] | set[str]]):
 
 
 def evaluate_predictions(
-    config: ConfigDict, workdir: AnyPath, folder: Path, progress: Progress | None = None
+    config: ConfigDict,
+    workdir: AnyPath,
+    folder: Path,
+    progress: Progress | None = None,
+    threshold: float | int | None = None,
 ) -> dict[str, Any]:
     """Scores a folder of masks on the episodes of `config.eval` and writes the result to eval/ in a work directory.
 
+    Args:
+      threshold: for probability maps: pixels of this value and above are the object.
     Returns:
       The record that was written.
     Raises:
@@ -286,21 +274,67 @@ def evaluate_predictions(
     config_rules.validate(config, devices=1)
     source = open_data(config)
     protocol, episodes = evaluation_episodes(config, source)
-    result, counts = score_predictions(folder, source, episodes, protocol, config.fold, progress)
-    result |= {
-        'inputs': 'predictions',
+    result, counts = score_predictions(
+        folder, source, episodes, protocol, config.fold, progress, threshold=threshold
+    )
+    if threshold is not None:
+        result['mask_threshold'] = threshold
+    result |= {'inputs': 'predictions', 'size': None}
+    path = result_path(config, workdir, folder)
+    about = provenance(config, folder)
+    record = write_record(path, result, counts, config, (protocol, episodes, source), about)
+    files = Predictions(folder, source.index, episodes, protocol.name, config.fold, threshold)
+    for shown in shared_pictures.choose(protocol, config.fold, episodes):
+        _draw(files, shown, source, protocol, shared_pictures.folder_beside(path))
+    return record
+
+
+def _draw(files, shown, source, protocol, out) -> None:
+    """Draw an episode with its mask, see `shared_pictures`."""
+    query, side = shown.episode.query, protocol.resolution
+    file = files.path(*shown.key, shown.number, query)
+    index = source.index
+    sizes = [(int(index.height[query]), int(index.width[query]))]
+    values = files.read(file, sizes if side == 'own' else [*sizes, (side, side)])
+    wanted = shown.episode.class_id if files.by_image else FOREGROUND
+    shared_pictures.write(out, source, shown, values == wanted)
+
+
+def write_record(
+    path: AnyPath,
+    result: dict[str, Any],
+    counts: dict[int, EpisodeCounts],
+    config: ConfigDict,
+    measured: tuple[Protocol, Sets, Any],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the result of another program's masks, and print its table.
+
+    Args:
+      path: result file.
+      result: what was measured, with `inputs` and `size`.
+      counts: every shot's counts, with image ids.
+      config: of the evaluation.
+      measured: protocol, episodes, and source of the images.
+      about: see `provenance`.
+    Returns:
+      The record that was written.
+    """
+    protocol, episodes, source = measured
+    every = (episode for drawn in episodes.values() for episode in drawn)
+    result = result | {
         'eval': config_rules.plain(config.eval),
         'resolution': protocol.resolution,
+        'folds': len(source.index.held_out),
+        'shots': bootstrap.with_intervals(result['shots'], counts),
     }
-    result |= {'folds': len(source.index.held_out)}
-    result |= {'size': None, 'shots': bootstrap.with_intervals(result['shots'], counts)}
     record = result_file.write_result(
-        result_path(config, workdir, folder),
+        path,
         result,
         episodes=counts,
         protocol=protocol.name,
-        protocol_hash=protocol_hash((e for one in episodes.values() for e in one), source.ids),
-        **provenance(config, folder),
+        protocol_hash=protocol_hash(every, source.ids),
+        **about,
     )
     print(tables.class_table(record))
     return record

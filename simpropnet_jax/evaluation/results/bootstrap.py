@@ -198,7 +198,9 @@ def _per_image(methods):
         np.unique(column, return_inverse=True) for column in methods[0][:3]
     )
     shown = np.zeros((len(images), len(classes)), bool)
-    shown[image, class_id] = True
+    # Of several classes in an episode, the query may show only some.
+    counted = np.any([union > 0 for *_, union in methods], 0)
+    shown[image[counted], class_id[counted]] = True
     sums = np.zeros((len(images), len(methods), 2, len(seeds), len(classes)))
     for number, (*_, intersection, union) in enumerate(methods):
         for part, values in enumerate((intersection, union)):

@@ -12,8 +12,6 @@ eval/NAME.json has its episodes in eval/NAME.episodes.npz. NumPy alone reads it;
 
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ import numpy as np
 
 from simpropnet_jax.evaluation.engine.image_bank import LABEL_SIZES
 from simpropnet_jax.evaluation.engine.metrics import Counts
+from simpropnet_jax.runtime import arrays as arrays_of
 from simpropnet_jax.runtime import paths
 from simpropnet_jax.runtime.paths import AnyPath
 
@@ -84,17 +83,29 @@ def read(path: Path, shot: int) -> EpisodeCounts:
         raise FileNotFoundError(
             f'there is no file {path} with the episodes of the result: evaluate again'
         )
+    arrays = arrays_of.read_npz(path, 'Evaluate again')
     try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
         shots = sorted({int(name.partition('/')[0]) for name in arrays})
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f'{path} is not a readable file of episodes ({error}): evaluate again'
-        ) from error
+        _check(arrays, shots)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f'{path} is not a file of episodes ({error}). Evaluate again') from error
     if shot not in shots:
         there = ', '.join(f'{one}-shot' for one in shots)
         raise ValueError(f'{path} has no {shot}-shot episodes, only {there}: choose another --shot')
     label_sizes = [name for name in LABEL_SIZES if f'{shot}/{name}' in arrays]
     counts = {name: Counts(*arrays[f'{shot}/{name}'].T) for name in label_sizes}
     return EpisodeCounts(*(arrays[f'{shot}/{name}'] for name in COLUMNS), counts)
+
+
+def _check(arrays: Mapping[str, np.ndarray], shots: Sequence[int]) -> None:
+    """Raise KeyError or ValueError where an array is missing or has another shape."""
+    if not shots:
+        raise ValueError('it is empty')
+    for shot in shots:
+        count = len(arrays[f'{shot}/query'])
+        shapes = {name: (count,) for name in COLUMNS} | {'supports': (count, shot)}
+        shapes |= {size: (count, 4) for size in LABEL_SIZES if f'{shot}/{size}' in arrays}
+        for name, shape in shapes.items():
+            found = arrays[f'{shot}/{name}'].shape
+            if found != shape:
+                raise ValueError(f'{shot}/{name} has the shape {found}, not {shape}')

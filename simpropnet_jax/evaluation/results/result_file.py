@@ -9,18 +9,78 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 
 from simpropnet_jax.evaluation.results import episode_counts
 from simpropnet_jax.evaluation.results.episode_counts import EpisodeCounts
-from simpropnet_jax.runtime import paths
+from simpropnet_jax.runtime import paths, records
 
 FORMAT = 1
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy')
 # 'none' is for methods without training, like the prototype.
 SELECTIONS = ('novel_val', 'base_val', 'last', 'none')
+
+
+class Scores(TypedDict):
+    """Scores of one shot at one label size."""
+
+    miou: float
+    miou_std: float | None
+    fb_iou: float
+    fb_iou_std: float | None
+    per_class: dict[str, float]
+    seeds: dict[str, dict[str, Any]]
+    miou_interval: NotRequired[tuple[float, float] | None]
+
+
+class Shot(TypedDict):
+    """Results of one shot."""
+
+    episodes: dict[str, int]
+    square: NotRequired[Scores]
+    own: NotRequired[Scores]
+
+
+class ProtocolName(TypedDict):
+    """The protocol of a result."""
+
+    name: str
+    hash: str
+
+
+class Origin(TypedDict):
+    """The checkpoint of a result."""
+
+    selection: str
+    path: NotRequired[str | None]
+    step: NotRequired[int | None]
+
+
+class ResultContent(TypedDict):
+    """Content of a result file; entries that earlier versions did not write may be missing."""
+
+    format: int
+    method: str
+    fold: int
+    data: str
+    void: str
+    size: int | None
+    label_size: int | None
+    protocol: ProtocolName
+    checkpoint: Origin
+    shots: dict[str, Shot]
+    classes: list[str]
+    resolution: NotRequired[int | str]
+    folds: NotRequired[int]
+    inputs: NotRequired[str]
+    eval: NotRequired[dict[str, Any]]
+    trained: NotRequired[dict[str, Any] | None]
+    episodes_per_second: NotRequired[dict[str, float | None] | None]
+    partitions: NotRequired[dict[str, Any]]
+    cmps: NotRequired[dict[str, float | None]]
+    hpascal: NotRequired[dict[str, Any]]
 
 
 def write_result(
@@ -74,7 +134,7 @@ def write_result(
         'device': device(),
     }
     try:
-        text = json.dumps(record, indent=2, allow_nan=False) + '\n'
+        json.dumps(record, allow_nan=False)
     except ValueError as error:
         raise ValueError(f'{path} is not written: its result is not finite ({error})') from error
     if jax.process_index() != 0:
@@ -83,9 +143,7 @@ def write_result(
     path.parent.mkdir(parents=True, exist_ok=True)
     if episodes:
         episode_counts.write(episode_counts.file_beside(path), episodes)
-    unfinished = path.with_name(path.name + '.unfinished')
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    records.write(path, record, sort_keys=False)
     return record
 
 
@@ -95,23 +153,8 @@ def read_result(path: str | os.PathLike) -> dict[str, Any]:
         raise FileNotFoundError(
             f'there is no result file {path}: `simpropnet eval` writes RUN/eval/*.json'
         )
-    try:
-        record = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f'{path} is not a readable result file ({error}): evaluate again'
-        ) from error
-    needed = ('format', 'method', 'fold', 'protocol', 'shots', 'classes')
-    missing = [name for name in needed if not isinstance(record, dict) or name not in record]
-    if missing:
-        raise ValueError(
-            f'{path} is not a result file of `simpropnet eval`: it has no {", ".join(missing)}'
-        )
-    if record['format'] != FORMAT:
-        raise ValueError(
-            f'{path} has result format {record["format"]}, not {FORMAT}: evaluate again'
-        )
-    return record
+    again = 'Evaluate again, or give a result file of `simpropnet eval`'
+    return records.read(Path(path), ResultContent, again, FORMAT)
 
 
 def versions() -> dict[str, str]:
