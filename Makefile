@@ -7,7 +7,8 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 # In the tested versions; what the lock file does not name is free.
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock
-PYTEST := $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 # Without trainings and with few networks to compile.
 QUICK := test_structure.py test_commands.py cli config datasets episodes io report runtime sweeps \
 	evaluation/test_metrics.py evaluation/test_results.py

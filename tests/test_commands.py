@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,16 @@ def test_the_help_of_all_names_every_command(capsys):
     assert (
         'usage: simpropnet pictures {similar,side_by_side,pairs} [...]' in capsys.readouterr().out
     )
+    assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN  # a broken connection is an error
+
+
+def test_help_ends_quietly_where_its_reader_has_gone():
+    reads, writes = os.pipe()
+    os.close(reads)
+    words = [sys.executable, '-m', 'simpropnet_jax', 'train', '--help']
+    done = subprocess.run(words, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, '')
 
 
 def test_a_platform_that_jax_does_not_have_ends_in_one_sentence(small, tmp_path):

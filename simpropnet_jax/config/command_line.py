@@ -9,7 +9,6 @@ import argparse
 import logging
 import os
 import re
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -238,9 +237,13 @@ def run(command: Command, words: Sequence[str] | None = None, prog: str = 'simpr
 
 def print_help(text: Callable[[], str]) -> NoReturn:
     """Print a help text and end the program; `--help | head` ends quietly."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     with errors.plain_errors():
-        print(text().rstrip('\n'))
+        try:
+            print(text().rstrip('\n'), flush=True)
+        except BrokenPipeError:
+            # Python flushes stdout once more as it ends. SIGPIPE's default would end this process at any
+            # broken connection, without a word.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit()
 
 
