@@ -53,8 +53,9 @@ def main(
     episodes: int = 100,
     presence: int = 100,
     out: Path | None = None,
+    roc: Path | None = None,
 ) -> dict[str, Any]:
-    """Print the tables and write the JSON file.
+    """Print the tables, and write the JSON file and the figure.
 
     Args:
       workdir: run folder of a few-shot method.
@@ -62,6 +63,7 @@ def main(
       classes: 'novel' or 'base'.
       views: each as 'size=321,fit=pad,tiles=2'.
       episodes: for the views; presence: pairs with the object, and as many without.
+      roc: picture file for the ROC curves of the presence scores.
     Returns: what is written.
     Raises:
       ValueError, OSError, ImportError: in one sentence, what is wrong.
@@ -77,6 +79,8 @@ def main(
     if presence:
         record['presence'] = presence_scores(segmenter, source, drawn[:presence])
         print(presence_table(record['presence']))
+        if roc:
+            draw_roc(record['presence'], classes, roc)
     if out:
         records.write_json(out, record)
     return record
@@ -180,6 +184,43 @@ def area_under_curve(with_object: Sequence[float], without: Sequence[float]) -> 
     return float(((one > other) + 0.5 * (one == other)).mean())
 
 
+def roc_curve(with_object: Sequence[float], without: Sequence[float]) -> tuple[np.ndarray, ...]:
+    """Return the shares of pictures without and with the object that each threshold keeps, from none to all.
+
+    Example:
+      >>> kept_without, kept_with = roc_curve([0.9, 0.4], [0.4, 0.1])
+      >>> kept_without.tolist(), kept_with.tolist()
+      ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
+    """
+    positive, negative = np.array(with_object), np.array(without)
+    thresholds = np.append(np.inf, np.unique(np.append(positive, negative))[::-1])[:, None]
+    return (negative >= thresholds).mean(1), (positive >= thresholds).mean(1)
+
+
+def draw_roc(record: dict[str, Any], classes: str, path: Path) -> None:
+    """Draw the ROC curve of each candidate; the suffix of the path sets the file format."""
+    from matplotlib.figure import Figure  # used directly, it needs no screen
+
+    figure = Figure(figsize=(5.5, 5), layout='constrained')
+    axes = figure.subplots()
+    for number, (name, sides) in enumerate(record.items()):
+        area = area_under_curve(sides['with'], sides['without'])
+        kept = roc_curve(sides['with'], sides['without'])
+        style = ('-', '--', ':')[number % 3]  # not by colour alone
+        axes.plot(*(100 * share for share in kept), style, label=f'{name} ({100 * area:.1f} %)')
+    axes.plot([0, 100], [0, 100], color='0.7', linewidth=1, label='chance (50 %)')
+    axes.set(
+        xlabel='pictures without the object that keep a mask, %',
+        ylabel='pictures with the object that keep theirs, %',
+        title=f'Is the object there? {classes} classes (area under the curve)',
+    )
+    axes.set_aspect('equal')
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small', loc='lower right')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
 def presence_table(record: dict[str, Any]) -> str:
     """Return AUC and operating point of each candidate as Markdown."""
     lines = [
@@ -221,6 +262,9 @@ def add_arguments(parser: command_line.Parser) -> None:
     parser.add_argument(
         '--presence', type=int, default=100, help='pairs with the object, and without; 0: none'
     )
+    parser.add_argument(
+        '--roc', type=Path, metavar='FILE', help='picture file for the ROC curves of presence'
+    )
     measure.add_out(parser)
 
 
@@ -230,7 +274,8 @@ def run_typed(args) -> None:
 
     run, which = parse(args.checkpoint)
     print(f'| view | {" | ".join(GROUPS)} | seconds |\n|---|{"---|" * (len(GROUPS) + 1)}')
-    main(run, which, args.classes, args.view or VIEWS, args.episodes, args.presence, args.out)
+    views = args.view or VIEWS
+    main(run, which, args.classes, views, args.episodes, args.presence, args.out, args.roc)
 
 
 if __name__ == '__main__':

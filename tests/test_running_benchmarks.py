@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import everything, long_run, memory, quantisation, sizes, startup
 from configs import prototype
@@ -100,7 +101,7 @@ def test_the_memory_of_an_evaluation_is_stated(tmp_path, capsys):
         memory.main(config, images=3)
 
 
-def test_views_are_scored_by_class_and_presence_by_rank():
+def test_views_are_scored_by_class_and_presence_by_rank(tmp_path):
     assert sizes.shape_of('', 225)[:3] == (225, 'stretch', 1)
     assert sizes.shape_of('size=321,fit=pad,tiles=2', 225)[:3] == (321, 'pad', 2)
     for wrong in ('large', 'zoom=2'):
@@ -112,6 +113,10 @@ def test_views_are_scored_by_class_and_presence_by_rank():
     assert sizes.area_under_curve([0.9, 0.5], [0.5, 0.1]) == pytest.approx(0.875)
     record = {'cycle': {'with': [0.5] * 19 + [0.1], 'without': [0.05, 0.6]}}
     assert '| cycle | 0.500 | 0.480 | 50% |' in sizes.presence_table(record)
+    kept_without, kept_with = sizes.roc_curve([0.9, 0.5], [0.5, 0.1])
+    assert np.trapezoid(kept_with, kept_without) == pytest.approx(0.875)
+    sizes.draw_roc(record, 'novel', tmp_path / 'roc.png')
+    assert Image.open(tmp_path / 'roc.png').size == (825, 750)
 
 
 @pytest.mark.slow
