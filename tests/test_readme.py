@@ -5,6 +5,7 @@ user's shell expands them, and what is checked is what a program would be given.
 """
 
 import contextlib
+import functools
 import glob
 import importlib
 import io
@@ -282,6 +283,7 @@ def check_config(config) -> None:
     Method.from_config(resolved)
 
 
+@functools.cache
 def all_fields() -> set[str]:
     """The fields of every recipe that needs no run to start from."""
     loaded = [recipes.get(name) for name in recipes.names() if name != 'finetune']

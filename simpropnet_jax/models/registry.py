@@ -9,6 +9,7 @@ the group `simpropnet_jax.methods`.
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
@@ -75,12 +76,18 @@ def register_method(name: str, *, title: str, recipe: str = '') -> Callable[[typ
 
 def registered() -> dict[str, Registered]:
     """Return every method by name, sorted."""
+    _import_methods()
+    return dict(sorted(_methods.items()))
+
+
+@functools.cache
+def _import_methods() -> None:
+    """Import the package's methods and those of installed packages; reading every package's metadata takes long."""
     package = importlib.import_module('simpropnet_jax.models')
     for found in pkgutil.iter_modules(package.__path__, f'{package.__name__}.'):
         importlib.import_module(found.name)
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         entry_point.load()
-    return dict(sorted(_methods.items()))
 
 
 def find(name: str) -> Registered:
