@@ -3,6 +3,7 @@
     simpropnet episodes --config simpropnet:fold=2 --out fold2.json
     simpropnet episodes --config simpropnet:fold=2 --out fold2      (a folder: images, masks of the supports, one JSON)
     simpropnet episodes --config simpropnet --published --out episodes      (every protocol and fold, seeds 0 to 4)
+    simpropnet episodes --config simpropnet:coco --published --lists hsnet/data/splits/coco --out episodes
     simpropnet episodes --config simpropnet:fold=2 --hpascal hpascal.json --out hard2.json
 
 --config.eval.protocol=hsnet draws them by the rules of that protocol. --config.eval.episodes_file=fold2.json evaluates
@@ -38,6 +39,13 @@ def add_arguments(parser: command_line.Parser) -> None:
         'hashes',
     )
     parser.add_argument(
+        '--lists',
+        type=Path,
+        metavar='DIR',
+        help="with --published: HSNet's data/splits/coco or data/splits/fss. Draw hsnet_coco or hsnet_fss from the "
+        'lists, without the images',
+    )
+    parser.add_argument(
         '--shot',
         type=command_line.at_least(1),
         help='supports of the episodes of --hpascal (default: 1)',
@@ -49,6 +57,8 @@ def main(args) -> None:
     if args.published:
         _write_published(args)
         return
+    if args.lists:
+        raise ValueError('--lists is for --published: add it, or leave out --lists')
     from simpropnet_jax.evaluation.external.episode_list import list_episodes
 
     list_episodes(args.config, args.out, args.hpascal, args.shot)
@@ -62,4 +72,5 @@ def _write_published(args) -> None:
         raise ValueError(
             '--published writes the episodes of protocols: leave out --hpascal and --shot'
         )
-    print(write_published(args.config, Path(args.out), ProgressBar()), end='')
+    out, bar = Path(args.out), ProgressBar()
+    print(write_published(args.config, out, bar, lists=args.lists), end='')

@@ -121,7 +121,7 @@ def compare_lists(index: Index, folder: Path) -> list[str]:
         for fold in range(4):
             pairs = listed_pairs(index, name, of_fold(name, fold), RULE)
             ours = set(zip(pairs.image.tolist(), pairs.class_id.tolist(), strict=True))
-            listed = set(_read_list(folder / split / f'fold{fold}.pkl'))
+            listed = set(read_list(folder / split / f'fold{fold}.pkl'))
             absent |= {image_id for image_id, _ in listed if image_id not in number}
             theirs = {(number[one], class_id) for one, class_id in listed if one in number}
             for image, class_id in sorted(ours ^ theirs):
@@ -143,8 +143,12 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f'it has {module}.{name}, and not only names of images')
 
 
-def _read_list(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield image id and class id of each pair of a list."""
+def read_list(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield image id and class id of each pair of HSNet's list of a fold, such as val/fold0.pkl.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no such file, or it is no list of images by class.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f'there is no {path}: give --lists the folder data/splits/coco of HSNet'

@@ -74,7 +74,42 @@ def find_inputs(folder: str | Path, lists: str | Path, *, subset: bool) -> FssIn
     """
     folder, lists = Path(folder).expanduser(), Path(lists).expanduser()
     root = _root(folder)
-    listed = {name: _read_list(lists / f'{name}.txt') for name in LISTS}
+    listed = read_lists(lists)
+    missing = [one for classes in listed.values() for one in classes if not (root / one).is_dir()]
+    if subset:
+        listed = {
+            name: tuple(one for one in classes if one not in missing)
+            for name, classes in listed.items()
+        }
+        empty = next((name for name, classes in listed.items() if not classes), None)
+        if empty:
+            raise ValueError(f'no class of {lists / f"{empty}.txt"} has a folder in {root}')
+    else:
+        check_lengths(lists, listed)
+        _check_folders(root, missing)
+    number = {
+        one: place
+        for place, one in enumerate((c for of_list in listed.values() for c in of_list), 1)
+    }
+    examples = {'trainaug': [], 'val': []}
+    for name, of_list in listed.items():
+        for one in of_list:
+            examples['trainaug' if name == 'trn' else 'val'] += _of_class(
+                root / one, number[one], subset
+            )
+    return FssInputs(listed, {name: sorted(found) for name, found in examples.items()})
+
+
+def read_lists(lists: Path) -> dict[str, tuple[str, ...]]:
+    """Return the classes of 'trn', 'val' and 'test', sorted.
+
+    Args:
+      lists: folder with trn.txt, val.txt and test.txt.
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: a class is on two lists, or twice on one.
+    """
+    listed = {name: tuple(sorted(_read_list(lists / f'{name}.txt'))) for name in LISTS}
     seen: dict[str, str] = {}
     for name, classes in listed.items():
         for one in classes:
@@ -84,29 +119,26 @@ def find_inputs(folder: str | Path, lists: str | Path, *, subset: bool) -> FssIn
                 )
                 raise ValueError(f'the class {one!r} is in {where}: a class must be on one list')
             seen[one] = name
-    missing = [one for one in seen if not (root / one).is_dir()]
-    if subset:
-        listed = {
-            name: [c for c in classes if c in seen and c not in missing]
-            for name, classes in listed.items()
-        }
-        empty = next((name for name, classes in listed.items() if not classes), None)
-        if empty:
-            raise ValueError(f'no class of {lists / f"{empty}.txt"} has a folder in {root}')
-    else:
-        _check_complete(root, lists, listed, missing)
-    classes = {name: tuple(sorted(of_list)) for name, of_list in listed.items()}
-    number = {
-        one: place
-        for place, one in enumerate((c for of_list in classes.values() for c in of_list), 1)
-    }
-    examples = {'trainaug': [], 'val': []}
-    for name, of_list in classes.items():
-        for one in of_list:
-            examples['trainaug' if name == 'trn' else 'val'] += _of_class(
-                root / one, number[one], subset
+    return listed
+
+
+def check_lengths(lists: Path, listed: dict[str, tuple[str, ...]]) -> None:
+    """Refuse lists that do not have 520, 240 and 240 classes.
+
+    Raises:
+      ValueError: names the list.
+    """
+    for name, expected in LISTS.items():
+        if len(listed[name]) != expected:
+            raise ValueError(
+                f'{lists / f"{name}.txt"} has {len(listed[name])} classes, expected {expected}. Complete it, or '
+                'declare a part of the data with --subset'
             )
-    return FssInputs(classes, {name: sorted(found) for name, found in examples.items()})
+
+
+def image_id(class_name: str, number: int) -> str:
+    """Return the id of image 1 to 10 of a class."""
+    return f'{class_name}-{number:02d}'
 
 
 def read_label(one: Example) -> np.ndarray:
@@ -152,13 +184,7 @@ def _read_list(path: Path) -> list[str]:
     return list_files.lines(path.read_bytes(), str(path))
 
 
-def _check_complete(root, lists, listed, missing) -> None:
-    for name, expected in LISTS.items():
-        if len(listed[name]) != expected:
-            raise ValueError(
-                f'{lists / f"{name}.txt"} has {len(listed[name])} classes, expected {expected}. Complete it, or '
-                'declare a part of the data with --subset'
-            )
+def _check_folders(root, missing) -> None:
     if missing:
         raise FileNotFoundError(
             f'{len(missing)} of 1,000 listed classes have no folder in {root}; the first is {missing[0]}. Complete '
@@ -176,6 +202,6 @@ def _of_class(folder: Path, class_id: int, subset: bool) -> list[Example]:
     if unmasked:
         raise FileNotFoundError(f'{unmasked} has no mask {unmasked.stem}.png next to it')
     return [
-        Example(f'{folder.name}-{int(path.stem):02d}', class_id, path, path.with_suffix('.png'))
+        Example(image_id(folder.name, int(path.stem)), class_id, path, path.with_suffix('.png'))
         for path in images
     ]

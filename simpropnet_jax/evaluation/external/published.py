@@ -6,6 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from simpropnet_jax.config import rules as config_rules
+from simpropnet_jax.datasets import hsnet_lists
 from simpropnet_jax.datasets.source import Source
 from simpropnet_jax.episodes.episode_files import write_episodes
 from simpropnet_jax.episodes.presets import PRESETS, of_papers
@@ -16,6 +17,8 @@ from simpropnet_jax.setup.data import evaluation_episodes, open_data
 
 SEEDS = (0, 1, 2, 3, 4)
 HASHES = 'hashes.json'
+OF_LISTS = {'coco20i': ('hsnet_coco',), 'fss1000': ('hsnet_fss',)}
+"""Protocols that draw from HSNet's lists alone. PFENet's also draws classes that an image shows and no list names."""
 
 
 def protocols_of(data_name: str) -> tuple[str, ...]:
@@ -31,6 +34,7 @@ def write_published(
     out: Path,
     progress: Progress | None = None,
     *,
+    lists: Path | None = None,
     shots: Sequence[int] = (1, 5),
     episodes: int = 0,
 ) -> str:
@@ -40,6 +44,7 @@ def write_published(
 
     Args:
       config: only its `data` counts, so that the files do not depend on a recipe.
+      lists: HSNet's data/splits/coco or data/splits/fss, to draw from them instead of from prepared data.
       shots: numbers of supports.
       episodes: of each seed; 0: each protocol's.
     Returns:
@@ -49,7 +54,11 @@ def write_published(
     """
     config_rules.validate(config, devices=1)
     wanted = {'shots': tuple(shots), 'episodes': episodes}
-    source, names = open_data(config), protocols_of(config.data.name)
+    if lists is None:
+        source, names = open_data(config), protocols_of(config.data.name)
+    else:
+        source = hsnet_lists.open_lists(config.data.name, lists, config.data.folds)
+        names = OF_LISTS[config.data.name.partition('/')[0]]
     places = [(name, fold) for name in names for fold in range(len(source.index.held_out))]
     hashes: dict[str, str] = {}
     left_out: dict[str, str] = {}
