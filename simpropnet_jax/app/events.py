@@ -65,7 +65,7 @@ def draft(session, path):
     return (
         gr.update(visible=False),
         gr.skip(),
-        gr.update(visible=True),
+        gr.update(visible=True, elem_classes=[layout.LOADING]),
         gr.update(value=_paper(image), brush=layout.brush(min(image.shape[:2]))),
         image,
         '',
@@ -78,6 +78,11 @@ def no_draft(session):
     session.set_draft(None)
     shown, hidden = gr.update(visible=True), gr.update(visible=False)
     return shown, None, hidden, None, None, '', None
+
+
+def let_paint():
+    """Take strokes, as the editor has loaded the picture."""
+    return gr.update(elem_classes=[])
 
 
 def take_way(way, session):

@@ -17,6 +17,8 @@ GALLERY = dict(
 )
 WAYS = (('corner of a box', 'corner'), ('on the object', 'inside'), ('beside it', 'outside'))
 """What a click means, in words and in `Marks`."""
+LOADING = 'loading'
+"""Class of the draft until the editor has loaded its picture; the editor would lose what is painted before."""
 THEME = gr.themes.Default(
     # Fonts of the user's machine: nothing is fetched.
     primary_hue='emerald',
@@ -59,6 +61,7 @@ button[role=tab][aria-selected=true] { color: var(--link-text-color) !important;
   padding-top: 26px; font-size: 14px; line-height: 1.3; }
 #example .icon-wrap, #queries .icon-wrap { width: 20px; margin: 0; }
 #clicks img { cursor: crosshair; }
+.loading #editor { pointer-events: none; opacity: 0.4; }
 button:disabled { opacity: 1 !important; background: var(--background-fill-secondary) !important;
   color: var(--body-text-color-subdued) !important; border: 1px solid var(--border-color-primary) !important; }
 button:focus-visible, input:focus-visible, textarea:focus-visible, [tabindex]:focus-visible {

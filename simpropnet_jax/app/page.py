@@ -77,6 +77,7 @@ def _wire_examples(session, example, result):
     example['picture'].upload(begin, [session, example['picture']], draft, **ON)
     for event in (example['picture'].clear, example['other'].click):
         event(events.no_draft, session, draft, **ON)
+    editor.upload(events.let_paint, None, example['draft'], queue=False, **QUICK)
     for way in ('paint', 'marks', 'file'):
         example[way].select(functools.partial(events.take_way, way), session, **QUICK)
     for name in ('fill', 'snap'):

@@ -130,6 +130,7 @@ class Browser:
         from selenium.webdriver.common.action_chains import ActionChains
 
         canvas = self.find('#editor canvas')
+        self.until(lambda: not self.all('.loading #editor'))
         zoom = self.until(lambda: self._fitted(canvas, size)) / 100
         hand = ActionChains(self.driver, 30)
         for stroke in strokes:
@@ -144,21 +145,18 @@ class Browser:
         hand.perform()
 
     def add_painted(self, size, *strokes):
-        """Paints and adds the example; once more if nothing is painted, as the editor was still loading."""
+        """Paints and adds the example."""
+        self.paint(size, *strokes)
+        self.click('add')
+        self.until(lambda: self.shown('examples'))
 
-        def refused():
-            return any('nothing is painted' in one.text for one in self.all('.toast-body'))
-
-        def added():
-            self.driver.execute_script(
-                "document.querySelectorAll('.toast-close').forEach((one) => one.click())"
-            )
-            self.until(lambda: not refused())
-            self.paint(size, *strokes)
-            self.click('add')
-            return self.until(lambda: self.shown('examples') or refused()) and not refused()
-
-        self.until(added)
+    def slow_down(self, milliseconds):
+        """Delays all that the page asks for."""
+        limits = dict(
+            offline=False, latency=milliseconds, downloadThroughput=-1, uploadThroughput=-1
+        )
+        self.driver.execute_cdp_cmd('Network.enable', {})
+        self.driver.execute_cdp_cmd('Network.emulateNetworkConditions', limits)
 
     def _fitted(self, canvas, size, polls=5):
         """The zoom in percent, once the picture fills the editor and has kept its place for some polls; else 0."""

@@ -109,6 +109,22 @@ def test_paint_segment_move_the_threshold_download(page, tmp_path):
 
 @needs_gradio
 @needs_browser
+def test_strokes_are_taken_as_soon_as_the_editor_has_loaded_the_picture(page, tmp_path):
+    strokes = [(160, 150), (240, 150)], [(160, 180), (240, 180)]
+    Image.new('RGB', (400, 300), 'gray').save(tmp_path / 'cat.png')
+    with browser.Browser(page[0], tmp_path) as person:
+        person.find('#example input[type=file]')
+        person.slow_down(2000)
+        person.give('example', tmp_path / 'cat.png')
+        editor = person.find('.loading #editor')  # shown before its picture is there
+        assert editor.value_of_css_property('pointer-events') == 'none'
+        person.add_painted((400, 300), *strokes)
+        (example,) = person.shown('examples')
+        assert tint(example)[145:155, 160:240].mean() > 100
+
+
+@needs_gradio
+@needs_browser
 def test_samples_boxes_results_as_examples_and_single_ones_removed(page, tmp_path):
     pytest.importorskip('cv2')
     with browser.Browser(page[0], tmp_path) as person:
