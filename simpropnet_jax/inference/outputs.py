@@ -67,13 +67,13 @@ def write_overlay(
 ) -> None:
     """Writes the picture with each class tinted, at its own size where JPEG allows it."""
     colors = palette() if named else np.array([(0, 0, 0), overlay.PREDICTION], np.uint8)
-    tinted, step = np.empty_like(image), max(1, BAND // image.shape[1])
-    for start in range(0, len(image), step):
+    height, width = label.shape
+    result, step = Image.new('RGB', (width, height)), max(1, BAND // width)
+    for start in range(0, height, step):
         first = max(start - 1, 0)  # an outline hangs on the rows above and below
         rows = slice(first, start + step + 1)
         band = overlay.overlay_classes(image[rows], label[rows], colors)
-        tinted[start : start + step] = band[start - first :][:step]
-    result = Image.fromarray(tinted)
+        result.paste(Image.fromarray(band[start - first :][:step]), (0, start))
     if max(result.size) > LONGEST_JPEG:
         result = ImageOps.contain(result, (LONGEST_JPEG, LONGEST_JPEG))
     _save(result, path)

@@ -141,7 +141,9 @@ def label_of_colours(
     brightest = colours.max(-1)
     if options.explicit or _is_one_colour(colours, brightest):
         return label_of_values(brightest, name, options, binary)
-    codes = colours.astype(np.int64) @ np.array([65536, 256, 1])
+    codes = np.zeros(brightest.shape, np.int32)
+    for channel in range(3):  # one at a time: a large mask needs less memory
+        codes = (codes << 8) | colours[..., channel]
     distinct = np.unique(codes)
     if distinct.size > MANY and (_are_rarely_flat(codes) or _are_smooth(brightest)):
         raise UnclearMaskError(

@@ -1,12 +1,13 @@
 """One picture in every mode that a file may have, and every kind of mask."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from simpropnet_jax.io import formats, images
+from simpropnet_jax.io import formats, images, opening
 from simpropnet_jax.io.images import mask_label, pictures_in, read_image, read_mask, read_picture
 from simpropnet_jax.io.masks import MaskOptions, describe_mask, oddities
 
@@ -200,6 +201,17 @@ def test_what_cannot_be_read_is_named_in_one_sentence(tmp_path):
     ):
         with pytest.raises(error, match=sentence):
             read_image(tmp_path / name)
+
+
+def test_a_picture_of_up_to_200_million_pixels_is_opened(tmp_path):
+    """Pillow itself refuses more than 179 million."""
+    path = tmp_path / 'large.pbm'
+    path.write_bytes(b'P4 14000 14000\n')
+    with warnings.catch_warnings(action='error'), opening.checked(path) as image:
+        assert image.size == (14_000, 14_000)
+    path.write_bytes(b'P4 14000 15000\n')
+    with pytest.raises(opening.TooLargeError, match='14000 x 15000 pixels, more than 200 million'):
+        opening.checked(path)
 
 
 OBJECT, EDGE = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
