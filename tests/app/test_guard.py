@@ -14,7 +14,7 @@ from PIL import Image
 from simpropnet_jax.app import storage
 from simpropnet_jax.app.storage import Storage
 from tests.app import browser
-from tests.app.test_app_page import needs_gradio
+from tests.app.test_app_page import needs_browser, needs_gradio
 from tests.small_checkpoint import write_checkpoint
 
 pytestmark = needs_gradio
@@ -106,6 +106,30 @@ def test_no_other_page_may_ask(address):
     assert not any(name.lower().startswith('access-control') for name in answer.headers)
     followed = ask(address, Sec_Fetch_Site='cross-site', Sec_Fetch_Mode='navigate')
     assert followed.status == 200  # a link
+
+
+UPLOAD = """
+const [address, mode, done] = arguments, form = new FormData();
+form.append('files', new Blob(['x']), 'evil.png');
+fetch(address, {method: 'POST', mode, body: form}).then((one) => done(one.type), () => done('refused'));
+"""
+
+
+@needs_browser
+def test_a_page_of_another_origin_uploads_nothing_in_a_browser(page, tmp_path):
+    address, folder = page
+    (tmp_path / 'evil.html').write_text('<title>Evil</title>')
+    with browser.Browser((tmp_path / 'evil.html').as_uri(), tmp_path) as person:
+        person.driver.set_script_timeout(browser.WAIT)
+
+        def sent(mode):
+            said = person.driver.execute_async_script(UPLOAD, f'{address}gradio_api/upload', mode)
+            return said, len(list((folder / 'temporary').rglob('evil.png')))
+
+        assert sent('cors') == ('refused', 0)
+        assert sent('no-cors')[1] == 0
+        person.driver.get(address)
+        assert sent('cors') == ('basic', 1)  # its own
 
 
 def test_a_visitor_cannot_fill_the_disk(address):
