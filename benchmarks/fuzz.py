@@ -18,8 +18,9 @@ What the reader does is one of:
     CRASH           the process ends, or takes more than a minute
     SILENT          another result without a word
 
-The last four must be 0: then the exit status is 0, else 1. Readers run in one process, which is started again where it
-ends. --seed draws other damages; every case is printed that is not as it must be, with its seed.
+The last four must be 0: then the exit status is 0, else 1. Ctrl+C prints the table so far. Readers run in one process,
+which is started again where it ends. --seed draws other damages; every case is printed that is not as it must be, with
+its seed.
 """
 
 import collections
@@ -94,33 +95,34 @@ def main(
         names = ', '.join([*fuzz_kinds.KINDS, *fuzz_commands.COMMANDS])
         raise ValueError(f'there is no kind {unknown[0]!r}; there are {names}')
     counts: dict[str, collections.Counter] = {}
-    with tempfile.TemporaryDirectory(prefix='fuzz_') as folder:
-        root = keep or Path(folder)
-        if files:
-            kinds = [name for name in fuzz_kinds.KINDS if name in (only or fuzz_kinds.KINDS)]
-            counts |= damage_files(root / 'samples', kinds, files, seed)
-        if kills:
-            commands = [
-                one for one in fuzz_commands.COMMANDS if one in (only or fuzz_commands.COMMANDS)
-            ]
-            counts |= fuzz_kills.kill_commands(root / 'kills', commands, kills, seed)
-    print(table(counts), end='')
+    try:
+        with tempfile.TemporaryDirectory(prefix='fuzz_') as folder:
+            root = keep or Path(folder)
+            if files:
+                kinds = [name for name in fuzz_kinds.KINDS if name in (only or fuzz_kinds.KINDS)]
+                damage_files(root / 'samples', kinds, files, seed, counts)
+            if kills:
+                commands = [
+                    one for one in fuzz_commands.COMMANDS if one in (only or fuzz_commands.COMMANDS)
+                ]
+                fuzz_kills.kill_commands(root / 'kills', commands, kills, seed, counts)
+    finally:  # Ctrl+C ends a long table early
+        print(table(counts), end='', flush=True)
     return counts
 
 
 def damage_files(
-    root: Path, kinds: Sequence[str], files: int, seed: int
-) -> dict[str, collections.Counter]:
-    """Make samples of some kinds, and damage their files one after the other."""
+    root: Path, kinds: Sequence[str], files: int, seed: int, counts: dict[str, collections.Counter]
+) -> None:
+    """Make samples of some kinds, damage their files one after the other, and count the outcomes."""
     with Worker(root, kinds) as worker:
-        counts = {name: collections.Counter() for name in worker.files}
+        counts |= {name: collections.Counter() for name in worker.files}
         for case in cases(root, worker.files, files, seed):
             told = judged(case, root, worker)
             counts[case.kind][told.outcome] += 1
             if told.outcome in BAD:
                 print(f'{told.outcome}: {case.kind}, {case.file}, {case.way}, seed {case.seed}')
                 print('    ' + told.words[-1500:].strip().replace('\n', '\n    '), flush=True)
-    return counts
 
 
 def cases(root: Path, files: dict[str, list[Path]], count: int, seed: int) -> list[Case]:

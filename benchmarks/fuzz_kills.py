@@ -44,9 +44,13 @@ PRELOADED = (
 
 
 def kill_commands(
-    root: Path, names: Sequence[str], count: int, seed: int
-) -> dict[str, collections.Counter]:
-    """Kill each command in turn, so many times together, and return the outcomes."""
+    root: Path,
+    names: Sequence[str],
+    count: int,
+    seed: int,
+    counts: dict[str, collections.Counter],
+) -> None:
+    """Kill each command in turn, so many times together, and count the outcomes."""
     inputs = root / 'inputs'
     # In a process of its own: a fork of one in which JAX has started would wait for its threads for ever.
     maker = multiprocessing.get_context('spawn').Process(target=make_inputs, args=(inputs,))
@@ -59,7 +63,7 @@ def kill_commands(
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     use_tiny_network()
-    counts = {name: collections.Counter() for name in names}
+    counts |= {name: collections.Counter() for name in names}
     whole, seconds = {}, {}
     draw = random.Random(f'kills {seed}')
     for number in range(count):
@@ -70,7 +74,6 @@ def kill_commands(
         counts[name][outcome] += 1
         if outcome != 'same':
             print(f'{outcome}: kill {number} of {name}\n    {words[-1500:]}', flush=True)
-    return counts
 
 
 def _undisturbed(name: str, inputs: Path, out: Path) -> tuple[dict[str, str], float]:
