@@ -1,12 +1,7 @@
 """Two processes on one machine, as two hosts would be: the same numbers as one, together from start to end."""
 
 import json
-import os
-import shutil
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,47 +13,51 @@ from simpropnet_jax.training import loop
 from tests.training import tiny
 from tests.training.test_nothing_lost import losses, newest
 
-ROOT = Path(__file__).parents[2]
 STEPS = 9
 TIMEOUT = 240  # seconds after which a process that hangs is ended, and its test fails
 
 
-def start(words, environment=(), devices=1):
-    """One process of `tests.training.tiny`."""
-    flags = {
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-        'JAX_PLATFORMS': 'cpu',
-    }
-    return subprocess.Popen(
-        [sys.executable, '-m', 'tests.training.tiny', *map(str, words)],
-        cwd=ROOT,
-        text=True,
-        env=os.environ | flags | dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+@pytest.fixture
+def run_all(tmp_path_factory):
+    """run_all(commands, environments): runs processes of `tests.training.tiny`: [(status, stdout, stderr)]."""
+
+    def call(commands, environments, devices=1):
+        flags = {
+            'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+            'JAX_PLATFORMS': 'cpu',
+        }
+        outputs, started = [tmp_path_factory.mktemp('output') for _ in commands], []
+        for words, environment, output in zip(commands, environments, outputs, strict=True):
+            given = [str(word) for word in words], flags | environment, output
+            started.append(tiny.processes().Process(target=tiny.run, args=given))
+            started[-1].start()
+        try:
+            for process in started:
+                process.join(TIMEOUT)
+            return [
+                (process.exitcode, (output / 'stdout').read_text(), (output / 'stderr').read_text())
+                for process, output in zip(started, outputs, strict=True)
+            ]
+        finally:
+            for process in started:
+                process.kill()
+
+    return call
 
 
-def two(*words, devices=1, second=None):
-    """Two processes that make one run: [(status, stdout, stderr)] of both; `second` are the words of the second."""
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        address = f'localhost:{free.getsockname()[1]}'
-    told = {
-        'SIMPROPNET_MULTIHOST': '1',
-        'JAX_COORDINATOR_ADDRESS': address,
-        'JAX_NUM_PROCESSES': '2',
-    }
-    both = [
-        start(w, told | {'JAX_PROCESS_ID': str(i)}, devices)
-        for i, w in enumerate((words, second or words))
-    ]
-    try:
-        ended = [one.communicate(timeout=TIMEOUT) for one in both]
-        return [(one.returncode, *texts) for one, texts in zip(both, ended, strict=True)]
-    finally:
-        for one in both:
-            one.kill()
+@pytest.fixture
+def two(run_all):
+    """two(words): two processes that make one run; `second` are the words of the second."""
+
+    def call(*words, second=None, **options):
+        with socket.socket() as free:
+            free.bind(('localhost', 0))
+            address = f'localhost:{free.getsockname()[1]}'
+        told = {hosts.SWITCH: '1', hosts.ADDRESS: address, hosts.COUNT: '2'}
+        environments = [told | {hosts.NUMBER: number} for number in ('0', '1')]
+        return run_all([words, second or words], environments, **options)
+
+    return call
 
 
 @pytest.fixture(scope='module')
@@ -94,37 +93,31 @@ def results(workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one_does(config_of, on, tmp_path):
-    config, path = config_of()
+def test_two_processes_train_and_evaluate_as_one_does_and_go_on_on_other_devices(
+    config_of, on, two, tmp_path
+):
+    often = {'select.every': 2}
+    (config, path), workdir = config_of(**often), tmp_path / 'two'
     alone = on(1, config, tmp_path / 'one')
     run.evaluate_run(config, tmp_path / 'one', 'latest')
-    (first, printed, said), (second, silent, nothing) = two(path, tmp_path / 'two', '--evaluate')
+
+    ended = two(path, workdir, '--end_at=5')
+    assert [status for status, *_ in ended] == [-9, -9], ended
+    assert 0 < newest(workdir) < 5
+    on(2, config_of(**often, **{'train.steps': 6})[0], workdir)  # from two processes to one
+    ended = two(path, workdir, '--evaluate', devices=2)  # and back to two
+    (first, printed, said), (second, silent, nothing) = ended
     assert first == second == 0, said + nothing
-    np.testing.assert_allclose(list(losses(tmp_path / 'two').values()), alone, rtol=1e-5)
-    assert results(tmp_path / 'two') == results(tmp_path / 'one')
-    assert results(tmp_path / 'two')['shots']['1']['square']['miou'] > 0
+    assert newest(workdir) == STEPS
+    np.testing.assert_allclose(list(losses(workdir).values()), alone, rtol=1e-5)
+    assert results(workdir) == results(tmp_path / 'one')
+    assert results(workdir)['shots']['1']['square']['miou'] > 0
     assert 'mIoU' in printed and f'trained {STEPS} steps' in said  # one of them reports
     assert 'mIoU' not in silent and 'step' not in nothing
 
 
 @pytest.mark.slow
-def test_killed_as_two_a_run_goes_on_as_two_or_one_on_other_devices(config_of, on, tmp_path):
-    config, path = config_of(**{'select.every': 1})
-    whole = on(1, config, tmp_path / 'whole')
-    on(1, config_of(**{'select.every': 1, 'train.steps': 3})[0], tmp_path / 'run')
-    ended = two(path, tmp_path / 'run', '--end_at=6')  # from one process to two
-    assert [status for status, *_ in ended] == [-9, -9], ended
-    assert 3 < newest(tmp_path / 'run') < 6
-    copy = shutil.copytree(tmp_path / 'run', tmp_path / 'copy')
-    np.testing.assert_allclose(on(2, config, copy), whole, rtol=1e-5)
-    ended = two(path, tmp_path / 'run', devices=2)
-    assert [status for status, *_ in ended] == [0, 0], ended
-    np.testing.assert_allclose(list(losses(tmp_path / 'run').values()), whole, rtol=1e-5)
-    assert newest(tmp_path / 'run') == STEPS
-
-
-@pytest.mark.slow
-def test_sigterm_to_one_stops_both_at_one_step_with_a_checkpoint(config_of, tmp_path):
+def test_sigterm_to_one_stops_both_at_one_step_with_a_checkpoint(config_of, two, tmp_path):
     _, path = config_of(**{'train.steps': 100_000, 'select.every': 50_000, 'train.log_every': 100})
     words = [path, tmp_path / 'run']
     ended = two(*words, second=[*words, '--end_at=20', '--by=SIGTERM'])
@@ -135,7 +128,7 @@ def test_sigterm_to_one_stops_both_at_one_step_with_a_checkpoint(config_of, tmp_
 
 
 @pytest.mark.slow
-def test_where_one_fails_the_other_does_not_wait_for_it(config_of, tmp_path):
+def test_where_one_fails_the_other_does_not_wait_for_it(config_of, two, tmp_path):
     good, bad = config_of()[1], config_of(**{'data.dir': '/nowhere'})[1]
     (first, _, heard), (second, _, said) = two(good, tmp_path, second=[bad, tmp_path])
     assert second == 2 and 'error: pascal5i/subset is not prepared in /nowhere' in said
@@ -146,7 +139,7 @@ def test_where_one_fails_the_other_does_not_wait_for_it(config_of, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_work_directory_for_each_process_is_refused(config_of, tmp_path):
+def test_a_work_directory_for_each_process_is_refused(config_of, two, tmp_path):
     path = config_of()[1]
     (first, _, heard), (second, _, said) = two(
         path, tmp_path / 'one', second=[path, tmp_path / 'other']
@@ -201,8 +194,8 @@ def test_a_wrong_environment_is_named_before_anything_waits(variables, sentence,
     ],
 )
 def test_a_coordinator_that_does_not_answer_ends_in_a_sentence(
-    variables, sentence, config_of, tmp_path
+    variables, sentence, config_of, run_all, tmp_path
 ):
-    process = start([config_of()[1], tmp_path], {hosts.SWITCH: '1', **variables})
-    _, said = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2 and sentence in said, said
+    words = [config_of()[1], tmp_path]
+    ((status, _, said),) = run_all([words], [{hosts.SWITCH: '1', **variables}])
+    assert status == 2 and sentence in said, said
