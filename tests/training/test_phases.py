@@ -70,9 +70,9 @@ def final(state):
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_not_been(
-    config, tmp_path, monkeypatch, caplog, one_device
+    config, tmp_path, monkeypatch, caplog, one_device, traced_once
 ):
-    monkeypatch.setattr(method, 'make_backbone', lambda *given: tiny.Backbone())
+    monkeypatch.setattr(method, 'make_backbone', tiny.make_backbone)
     whole = final(loop.train_and_evaluate(config, tmp_path / 'whole'))
     assert (whole[2] >= 0).any() and (whole[2] < 0).any()  # of some pairs it remembers an answer
     add = loop._Log.add
@@ -93,10 +93,11 @@ def test_a_run_that_is_stopped_or_killed_in_either_phase_goes_on_as_if_it_had_no
             )
             written.rename(f'{written}{HALF_WRITTEN}')
     monkeypatch.setattr(loop._Log, 'add', add)
-    for name in ('stopped', 'killed'):
+    for name in ('killed', 'stopped'):
         resumed = final(loop.train_and_evaluate(config, tmp_path / name))
         for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
             np.testing.assert_array_equal(a, b)
+        traced_once()  # the second one resumes as a new process does
     assert 'killed/checkpoints is half-written; going on from step 2' in caplog.text
     rows = map(json.loads, (tmp_path / 'killed' / 'metrics.jsonl').read_text().splitlines())
     (scored,) = [row for row in rows if 'novel_val_miou' in row]
