@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from tensorboard.util.tensor_util import make_ndarray
 
-from simpropnet_jax.training import loop
+from simpropnet_jax.training import loop, selection
 
 KILLED_AT = 5
+pytestmark = pytest.mark.usefixtures('traced_once')
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(small_config, tmp_path_factory):
+def uninterrupted(small_config, tmp_path_factory, traced_once):
     """(work directory, parameters) of a run that nothing interrupted."""
     workdir = tmp_path_factory.mktemp('uninterrupted')
     return workdir, final(loop.train_and_evaluate(small_config(), workdir))
@@ -104,7 +105,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
 
 def test_best_and_latest_are_kept(small_config, tmp_path, monkeypatch):
     scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
-    monkeypatch.setattr(loop.Selection, 'run', lambda *_: next(scores))
+    monkeypatch.setattr(selection.Selection, 'run', lambda *_: next(scores))
     loop.train_and_evaluate(small_config(**{'select.every': 1}), tmp_path)
     assert sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir()) == [2, 5, 6]
 
