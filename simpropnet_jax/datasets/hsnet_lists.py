@@ -22,7 +22,7 @@ LISTED = (
 
 
 def open_lists(name: str, folder: Path, folds: str = declared.OWN) -> Source:
-    """Return a data set without images, whose list 'val' has the pairs of the lists.
+    """Return a data set without images: its list 'val' has the pairs of the lists.
 
     Args:
       name: one of `KNOWN`.

@@ -2,21 +2,26 @@
 
 import json
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
+from benchmarks import coco_memory
 from simpropnet_jax.cli.main import main as simpropnet
 from simpropnet_jax.config import recipes, rules
-from simpropnet_jax.datasets import declared, packed
+from simpropnet_jax.datasets import declared, hsnet_lists, packed
 from simpropnet_jax.datasets.coco20i import builder, check, classes
 from simpropnet_jax.datasets.folds import CLASS_NAMES as VOC
+from simpropnet_jax.datasets.fss1000 import inputs
 from simpropnet_jax.datasets.index import listed_pairs
 from simpropnet_jax.datasets.source import open_source
 from simpropnet_jax.datasets.tfds_splits import spread_keys
-from simpropnet_jax.episodes import protocols
+from simpropnet_jax.episodes import protocols, resident
+from simpropnet_jax.evaluation.external.published import write_published
 from simpropnet_jax.setup.data import data_word
 from tests.datasets import coco_files
 from tests.fakes import SMALL, decoded
@@ -45,7 +50,7 @@ def coco(tmp_path_factory):
 def fss(tmp_path_factory):
     """(labels, folder of the prepared subset, source)."""
     root = tmp_path_factory.mktemp('fss')
-    labels = coco_files.write_fss(root)
+    labels = coco_files.write_fss(root, images=inputs.IMAGES)
     prepare_fss(root, root / 'tfds', '--subset')
     return labels, root / 'tfds', open_source('fss1000/subset', root / 'tfds')
 
@@ -82,14 +87,17 @@ def test_archives_give_the_same_data_and_complete_data_the_known_counts(
     coco_files.write_lists(source.index, tmp_path / 'lists')
     left = tmp_path / 'out' / 'coco20i' / 'complete' / 'incomplete.ABC123_1.0.0'
     left.mkdir(parents=True)  # by a preparation that was killed
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     prepare_coco(tmp_path / 'zips', tmp_path / 'out', '--lists', str(tmp_path / 'lists'))
     assert not left.exists()
     again = open_source('coco20i/complete', tmp_path / 'out')
     assert again.ids == source.ids
     assert all(again.example(i) == source.example(i) for i in range(len(source.ids)))
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr()
     for part in ('Disk needed', 'GB', '2 images without an object', 'All counts', 'No pair'):
-        assert part in printed
+        assert part in printed.out
+    for part in ('train2014', 'val2014'):
+        assert f'draw {part}: 100%' in printed.err
 
 
 def test_gigabytes_are_sorted_in_small_parts():
@@ -225,6 +233,7 @@ def test_fss_images_labels_and_lists(fss, tmp_path):
         'pear-02',
         'pear-03',
     ]
+    assert inputs.LISTS == {'trn': 520, 'val': 240, 'test': 240}
     packed.store.write(source, tmp_path / 'packed')
     assert open_source('fss1000/subset', tmp_path / 'packed').index.validation == (3, 4)
 
@@ -249,6 +258,60 @@ def test_wrong_fss_input_is_refused_in_one_sentence(tmp_path, refused):
         prepare_fss(tmp_path, tmp_path / 'out', '--subset')
 
 
+def test_episodes_drawn_from_the_lists_are_those_of_the_data(coco, fss, tmp_path, monkeypatch):
+    """So the published hashes of hsnet_coco and hsnet_fss need no image."""
+    coco_files.write_lists(coco[2].index, tmp_path / 'coco')
+    counted = check.counts(coco[2].index)
+    monkeypatch.setattr(check, 'reference_counts', lambda: counted)
+    monkeypatch.setattr(inputs, 'LISTS', {'trn': 2, 'val': 2, 'test': 2})
+    few = {'shots': (1,), 'episodes': 40}
+    for word, folder, lists in (
+        ('coco', coco[1], tmp_path / 'coco'),
+        ('fss', fss[1], fss[1].parent / 'lists'),
+    ):
+        config = recipes.get('simpropnet', word)
+        out = tmp_path / word
+        write_published(config, out / 'lists', lists=lists, **few)
+        config.data.update(name=config.data.name.replace('complete', 'subset'), dir=str(folder))
+        write_published(config, out / 'data', **few)
+        found, expected = (
+            json.loads((out / one / 'hashes.json').read_text())['hashes']
+            for one in ('lists', 'data')
+        )
+        assert found.keys() == {f'hsnet_{word}_fold0'}  # val has no other classes of COCO here
+        assert found.items() <= expected.items()
+
+
+def test_lists_that_do_not_fit_are_refused(coco, tmp_path, refused):
+    coco_files.write_lists(coco[2].index, tmp_path)
+    command = ['episodes', '--config', 'simpropnet:coco', '--out', str(tmp_path / 'out')]
+    with refused('.*val has 2 pairs of person, expected 19,217: copy'):
+        simpropnet([*command, '--published', '--lists', str(tmp_path)])
+    with refused('--lists is for --published'):
+        simpropnet([*command, '--lists', str(tmp_path)])
+    with pytest.raises(ValueError, match='--lists is for .* got .pascal5i/sbd.'):
+        hsnet_lists.open_lists('pascal5i/sbd', tmp_path)
+
+
+def test_the_bytes_that_the_guide_states_follow_from_the_counts():
+    page = (Path(__file__).parents[2] / 'docs' / 'how_to' / 'coco.md').read_text()
+    every, without = max(check.reference_counts()['trainaug']['images']), 41_809  # BAM's
+    for images, sizes in ((every, (321, 482)), (every, (321, 321)), (without, (321, 321))):
+        batch = 8 * sum(resident.bytes_of(1, (side,)) for side in sizes)
+        stated = f'| {resident.bytes_of(images, sizes):,} | {2 * batch:,}'
+        assert stated in page and f'{images:,}' in page
+    assert 'within 24 GB' in page
+
+
+def test_the_memory_of_cocos_annotations_is_stated(tmp_path, capsys):
+    record = coco_memory.main(0.002, tmp_path / 'memory.json')
+    assert json.loads((tmp_path / 'memory.json').read_text()) == record
+    assert record['images'] == 165 + 81 and record['peak_memory']['host'] > 1e8
+    assert '246 images, 1 MiB of annotations: peak memory' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='--share must be from 0.001 to 1, got 2'):
+        coco_memory.main(2)
+
+
 def test_more_than_254_classes_share_values_of_labels():
     """An image of FSS-1000 has one class, so a value need not be of one class alone."""
     from simpropnet_jax.episodes.loader import binary_label
@@ -262,8 +325,9 @@ def test_more_than_254_classes_share_values_of_labels():
 
 
 @pytest.mark.parametrize('name, word', [('coco', 'coco'), ('fss', 'fss')])
-def test_train_evaluate_and_segment(name, word, request, tmp_path, one_device, capsys):
-    _, folder, source = request.getfixturevalue(name)
+def test_train_evaluate_and_segment(name, word, request, tmp_path, one_device, monkeypatch):
+    files, folder, source = request.getfixturevalue(name)
+    monkeypatch.chdir(tmp_path)
     run, own = tmp_path / 'run', {'data.name': source.name, 'data.dir': str(folder)}
     few = {'select.every': 6, 'select.episodes': 20, 'eval.episodes': 200, 'eval.own_size': False}
     fields = SMALL | own | few
@@ -278,14 +342,36 @@ def test_train_evaluate_and_segment(name, word, request, tmp_path, one_device, c
     per_class = result['shots']['1']['square']['per_class']
     assert set(per_class) <= set(novel)
     if name == 'coco':
-        root = request.getfixturevalue(name)[0].root / 'val2014'
-        first, second = sorted(root.iterdir())[:2]
-        mask = tmp_path / 'mask.png'
-        label = decoded(source.example(source.ids.index(first.stem))[1])
-        Image.fromarray((label == 1).astype(np.uint8) * 255).save(mask)
-        words = ['--support', str(first), str(mask), '--query', str(second)]
-        with pytest.raises(SystemExit, match='0'):
-            simpropnet(
-                ['segment', '--checkpoint', str(run), *words, '--out', str(tmp_path / 'masks')]
-            )
-        assert list((tmp_path / 'masks').rglob(f'{second.stem}*.png'))
+        first, second = sorted((files.root / 'val2014').iterdir())[:2]
+        segment(run, first, second, decoded(source.example(source.ids.index(first.stem))[1]) == 1)
+        check_coco_to_pascal(run, fields, request.getfixturevalue('prepared_data'))
+    else:
+        shown = folder.parent / 'fewshot_data' / novel[0]
+        segment(run, shown / '1.jpg', shown / '2.jpg', files[f'{shown.name}-01'] == 1)
+
+
+def segment(run, support, query, mask):
+    out = run.parent / 'masks'
+    out.mkdir()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(out / 'support.png')
+    words = ['--support', str(support), str(out / 'support.png'), '--query', str(query)]
+    with pytest.raises(SystemExit, match='0'):
+        simpropnet(['segment', '--checkpoint', str(run), *words, '--out', str(out / 'found')])
+    assert list((out / 'found').rglob(f'{query.stem}*.png'))
+
+
+def check_coco_to_pascal(run, fields, pascal):
+    """The guide's commands: the run is published, and scored on the classes that its fold never saw."""
+    model = run.with_name('model')
+    simpropnet(['publish', str(run), '--out', str(model)])
+    now = fields | {'data.name': 'pascal5i/subset', 'data.dir': str(pascal), 'data.folds': 'coco'}
+    now |= {'eval.protocol': 'hsnet', 'eval.episodes': 24}
+    changes = [f'--config.{field}={value}' for field, value in now.items()]
+    simpropnet(['eval', '--checkpoint', str(model), '--config', 'simpropnet:coco', *changes])
+    (file,) = (run.parent / 'runs' / 'model' / 'eval').glob('*.json')
+    result = json.loads(file.read_text())
+    assert result['data'] == 'pascal5i/subset:coco' and result['protocol']['name'] == 'hsnet'
+    unseen = [VOC[c] for c in classes.PASCAL_BY_COCO[0]]
+    assert list(result['shots']['1']['square']['per_class']) == result['classes'] == unseen
+    trained = {classes.CLASS_NAMES[c] for c in check.of_fold('trainaug', 0)}
+    assert not trained & {classes.OF_VOC.get(one, one) for one in unseen}

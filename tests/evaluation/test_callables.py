@@ -2,6 +2,7 @@
 
 import re
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -272,12 +273,103 @@ def test_a_run_takes_a_protocol_and_what_is_not_for_it_is_refused(monkeypatch, t
         evaluate(np.mean, which='latest')
 
 
+def blocks_of_the_guide():
+    page = Path(__file__).parents[2] / 'docs' / 'how_to' / 'referee.md'
+    return re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
+
+
 def test_the_ten_lines_of_the_guide(measure, capsys):
     """They stand on the page as they run."""
-    page = Path(__file__).parents[2] / 'docs' / 'how_to' / 'referee.md'
-    first = re.findall(r'```python\n(.*?)```', page.read_text(), re.S)[0]
+    first = blocks_of_the_guide()[0]
+    assert len([line for line in first.splitlines() if line.strip()]) <= 10
     defined = {}
     exec(first, defined)
     record = defined['result']
     assert float(capsys.readouterr().out.splitlines()[-1]) == record['shots']['1']['square']['miou']
     assert read_result('runs/nearest_colour/eval/hsnet_fold2_nearest_colour.json') == record
+
+
+class StandIn:
+    """What SAM 3's processor, INSID3 and GF-SAM are called with; each finds the lower right of the query.
+
+    Signatures, shapes and types are those of facebookresearch/sam3 (Sam3Processor), visinf/INSID3 (INSID3) and
+    ANDYZAQ/GF-SAM (GFSAM).
+    """
+
+    def __init__(self, torch):
+        self.torch, self.references, self.target = torch, [], None
+
+    def found(self, height, width):
+        mask = self.torch.zeros(height, width, dtype=bool)
+        mask[height // 2 :, width // 2 :] = True
+        return mask
+
+    def set_image(self, image):
+        assert image.size == (1008, 1008) and np.asarray(image)[:604].any()
+        return {}
+
+    def reset_all_prompts(self, state):
+        state.clear()
+
+    def add_geometric_prompt(self, box, label, state):
+        x, y, width, height = box
+        assert label and 0 <= x - width / 2 < x + width / 2 <= 1
+        assert 0 <= y - height / 2 < y + height / 2 <= 604 / 1008 + 1e-9  # in the support's part
+        canvas = self.torch.zeros(1008, 1008, dtype=bool)
+        canvas[604:] = self.found(404, 1008)
+        return state | {'masks': canvas[None, None].repeat(2, 1, 1, 1)}
+
+
+class Insid3StandIn(StandIn):
+    def set_reference(self, image, mask):
+        assert image.size == mask.size and mask.mode == 'L'
+        self.references.append(image)
+
+    def set_target(self, image):
+        self.target = image
+
+    def segment(self):
+        assert len(self.references) in (1, 5)
+        self.references.clear()
+        return self.found(self.target.height, self.target.width)
+
+
+class GfSamStandIn(StandIn):
+    def set_reference(self, images, masks):
+        assert images.shape[:3] == (*masks.shape[:2], 3) and images.shape[3:] == masks.shape[2:]
+        assert images.dtype == masks.dtype == self.torch.float32 and 0 <= images.max() <= 1
+
+    def set_target(self, image):
+        assert image.shape[:2] == (1, 3)
+        self.target = image
+
+    def predict(self):
+        return self.found(*self.target.shape[2:])[None].float(), None
+
+    def clear(self):
+        self.target = None
+
+
+def test_the_recipes_of_the_guide_call_the_three_projects_as_they_want(measure, monkeypatch):
+    """Stand-ins take the place of the projects and their weights; the rest runs as it is on the page."""
+    torch = pytest.importorskip('torch', reason='the three projects are in PyTorch')
+
+    def put(name, **members):
+        module = types.ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    for name in ('sam3', 'sam3.model', 'matcher'):
+        put(name)
+    put('sam3.model_builder', build_sam3_image_model=lambda: torch)
+    put('sam3.model.sam3_image_processor', Sam3Processor=StandIn)
+    put('models', build_insid3=lambda: Insid3StandIn(torch))
+    put('matcher.GFSAM', build_model=lambda args: GfSamStandIn(torch))
+    sam, insid3, gf_sam = blocks_of_the_guide()[1:]
+    on_cpu = gf_sam.replace('cuda:0', 'cpu').replace('size=1024', f'size={SIDE}')
+    for name, code in {'sam3_canvas': sam, 'insid3': insid3, 'gf_sam': on_cpu}.items():
+        exec(code, {})
+        (path,) = Path(f'runs/{name}/eval').glob('*.json')
+        shots = read_result(path)['shots']
+        assert all(0 < one['square']['miou'] < 1 for one in shots.values())
+        assert list(shots) == (['1'] if name == 'sam3_canvas' else ['1', '5'])
