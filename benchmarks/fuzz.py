@@ -195,7 +195,12 @@ class Worker:
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-        self.files = self._pipe.recv()
+        try:
+            self.files = self._pipe.recv()
+        except BaseException:  # Ctrl+C: it would go on writing samples
+            self._process.kill()
+            self._process.join()
+            raise
         self._ended = False
 
     def read(self, kind: str, file: Path) -> Told:
@@ -338,7 +343,10 @@ def add_arguments(parser: command_line.Parser) -> None:
 
 def run(args) -> None:
     start = time.monotonic()
-    counts = main(args.files, args.only, args.seed, args.kills, args.keep)
+    try:
+        counts = main(args.files, args.only, args.seed, args.kills, args.keep)
+    except KeyboardInterrupt:
+        sys.exit('interrupted: the table is not complete')
     print(f'{time.monotonic() - start:.0f} seconds')
     if any(found[outcome] for found in counts.values() for outcome in BAD):
         sys.exit(1)
