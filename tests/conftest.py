@@ -99,6 +99,15 @@ def run_here(capsys, monkeypatch):
     return call
 
 
+@pytest.fixture(scope='session')
+def preloaded_python():
+    """In place of `sys.executable`: a Python whose commands start in a fork with all imports done."""
+    from tests import preloaded
+
+    with preloaded.python() as executable:
+        yield executable
+
+
 @pytest.fixture
 def mesh_of():
     """mesh_of(n): a mesh over the first n devices."""

@@ -1,6 +1,7 @@
 """The benchmarks that need no peer: what they say of a long run, and of how a command starts."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -57,11 +58,15 @@ def test_growth_is_the_slope_of_the_second_half():
 
 @pytest.mark.slow
 def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
-    prepared_data, tmp_path, capsys, monkeypatch
+    prepared_data, tmp_path, capsys, monkeypatch, preloaded_python
 ):
+    monkeypatch.setattr(sys, 'executable', preloaded_python)
+    monkeypatch.setattr(startup, 'FURTHER', 1)
     monkeypatch.setenv('XLA_FLAGS', '')  # one device, for which a step compiles sooner
-    method, _ = write_checkpoint(tmp_path / 'run')
+    # A step of the baseline compiles sooner.
+    method, _ = write_checkpoint(tmp_path / 'run', fbaf=False)
     method.config.data.dir = str(prepared_data)
+    method.config.train.dual_prediction = False
     checkpoint.write_json(tmp_path / 'run' / 'config.json', config_rules.plain(method.config))
     record = startup.main(tmp_path / 'run', repeats=1, out=tmp_path / 'startup.json')
     assert json.loads((tmp_path / 'startup.json').read_text()) == record
@@ -120,7 +125,9 @@ def test_views_are_scored_by_class_and_presence_by_rank(tmp_path):
 
 
 @pytest.mark.slow
-def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch, capsys):
+def test_benchmarks_are_run_once_in_the_time_that_there_is(
+    tmp_path, monkeypatch, capsys, preloaded_python
+):
     whole = everything.BENCHMARKS['memory']
     monkeypatch.setitem(
         everything.BENCHMARKS, 'memory', whole._replace(words=(*whole.words, '--images', '50'))
@@ -132,6 +139,7 @@ def test_benchmarks_are_run_once_in_the_time_that_there_is(tmp_path, monkeypatch
 
     assert run(minutes=0) == 'not begun, as time is over'
     assert run(minutes=0.005) == 'ended after 0.3 s, as time is over'
+    monkeypatch.setattr(sys, 'executable', preloaded_python)
     assert (
         run('eval.batch=0')
         == 'failed: error: config.eval.batch must be a whole number, 1 or more, got 0'
