@@ -8,6 +8,7 @@ Needs a prepared data set; weights are random, which takes as long. The ways are
 
     tfdata      streamed, decoded by tf.data (left out without TensorFlow)
     threads     streamed, decoded by a thread pool
+    decoded     streamed from files of decoded images, which are written first (left out if the disk has no room)
     resident    all training images in the device's memory, batches gathered there (left out if they do not fit)
 
 The table shows for each, in steady state: pairs a second that reach the device without computing on them; pairs a
@@ -74,6 +75,7 @@ def main(
         'workers': work.method.config.data.workers,
         'images': any_feed.images,
         'resident_bytes': any_feed.bytes,
+        'decoded_bytes': any_feed.files.bytes,
         'rows': rows(train.batch, feeds, alone, times),
         **measure.machine(),
     }
@@ -100,11 +102,11 @@ def prepare_feeds(work: TrainingRun, steps_per_dispatch: int) -> dict[str, Feed]
     """
     backends = ['tfdata'] * (importlib.util.find_spec('tensorflow') is not None) + ['threads']
     feeds = {}
-    for name in (*backends, 'resident'):
-        if name == 'resident':
-            changes = {'residency': 'always', 'steps_per_dispatch': steps_per_dispatch}
-        else:
-            changes = {'residency': 'never', 'backend': name}
+    kinds = {name: {'backend': name, 'decoded': 'never'} for name in backends}
+    kinds['decoded'] = {'decoded': 'always'}
+    kinds['resident'] = {'residency': 'always', 'steps_per_dispatch': steps_per_dispatch}
+    for name, kind in kinds.items():
+        changes = {'residency': 'never', **kind}
         run = dataclasses.replace(work, loading=work.loading._replace(**changes))
         try:
             feeds[name] = Feed(run, sharding.make_mesh())
@@ -249,7 +251,8 @@ def table(record: dict[str, Any]) -> str:
         )
     lines.append(
         f'\n{record["images"]:,} training images; resident they take {record["resident_bytes"]:,} bytes on '
-        f'each device. {record["workers"]} decoding threads, {record["cores"]} cores, batches of '
+        f'each device; the files of decoded images, of the whole list, take {record["decoded_bytes"]:,} bytes. '
+        f'{record["workers"]} decoding threads, {record["cores"]} cores, batches of '
         f'{record["batch"]}.'
     )
     return '\n'.join(lines)

@@ -187,21 +187,24 @@ def test_ways_of_feeding_are_timed_where_tensorflow_is_absent(
 ):
     monkeypatch.setitem(sys.modules, 'tensorflow', None)
     monkeypatch.setattr(models, 'build', tiny.build)
+    monkeypatch.setenv('SIMPROPNET_CACHE', str(tmp_path / 'cache'))
     changes = {'data.dir': str(prepared_data), 'train.steps_per_dispatch': 3}
     record = feeding.main(
         small('simpropnet', **changes), steps=2, repeats=2, out=tmp_path / 'feeding.json'
     )
     assert record == json.loads((tmp_path / 'feeding.json').read_text())
-    there, threads, resident = record['rows']
-    assert [threads['name'], resident['name']] == ['threads', 'resident']
+    there, threads, decoded, resident = record['rows']
+    assert [row['name'] for row in record['rows'][1:]] == ['threads', 'decoded', 'resident']
     assert there['trained_pairs_per_second'] == pytest.approx(8 / there['seconds']['median'])
-    for row in (threads, resident):
+    for row in (threads, decoded, resident):
         assert row['waits'] == pytest.approx(
             1 - there['seconds']['median'] / row['seconds']['median']
         )
         assert row['pairs_per_second'] > 0 and row['pairs_per_core_second'] > 0
     assert [threads['steps_per_dispatch'], resident['steps_per_dispatch']] == [1, 3]
     assert record['resident_bytes'] == record['images'] * 4 * (33**2 + 50**2)
+    written = sum(path.stat().st_size for path in (tmp_path / 'cache').rglob('*.u8'))
+    assert record['decoded_bytes'] == written > record['resident_bytes']
     assert f'{record["resident_bytes"]:,} bytes' in capsys.readouterr().out
 
 

@@ -28,6 +28,7 @@ MAY_DIFFER = (
     'data.loader',
     'data.workers',
     'data.resident',
+    'data.decoded',
     'model.dtype',
     'model.weights',
     'eval.',

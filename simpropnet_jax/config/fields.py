@@ -24,7 +24,7 @@ from simpropnet_jax.config.allowed import (
     one_of,
 )
 from simpropnet_jax.datasets.options import FOLDS, TINY_RULES, TRAINING_LISTS
-from simpropnet_jax.episodes.options import BACKENDS, ORDERS, RESIDENCY
+from simpropnet_jax.episodes.options import BACKENDS, DECODED, ORDERS, RESIDENCY
 from simpropnet_jax.episodes.presets import PRESETS
 
 
@@ -99,6 +99,12 @@ DATA = {
         'auto',
         one_of(*RESIDENCY),
         "keep training images in device memory: 'always', 'never', 'auto' (up to 40% of a GPU)",
+        before='auto',
+    ),
+    'decoded': Field(
+        'auto',
+        one_of(*DECODED),
+        "stream from files of decoded images: 'always', 'never', 'auto' (accelerators, 1/4 of the disk)",
         before='auto',
     ),
 }

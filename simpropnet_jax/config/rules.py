@@ -36,6 +36,7 @@ FREE = (
     'data.loader',
     'data.workers',
     'data.resident',
+    'data.decoded',
     'model.weights',
     'model.trained',
     'train.log_every',

@@ -8,3 +8,6 @@ BACKENDS = ('auto', 'tfdata', 'threads')
 
 RESIDENCY = ('auto', 'always', 'never')
 """Whether training images stay in device memory: see `resident`."""
+
+DECODED = ('auto', 'always', 'never')
+"""Whether training images are streamed from files of decoded images: see `decoded`."""

@@ -51,6 +51,8 @@ class LoadingPlan(NamedTuple):
       seed: seed of all randomness on the device.
       backend, workers: arguments of the loader.
       residency: whether images stay in device memory, one of `episodes.options.RESIDENCY`.
+      decoded: whether streamed images come from decoded files, one of `episodes.options.DECODED`.
+      image_list: name of the list of training images.
       steps_per_dispatch: most steps in one call of the device.
     """
 
@@ -60,6 +62,8 @@ class LoadingPlan(NamedTuple):
     backend: str
     workers: int
     residency: str
+    decoded: str
+    image_list: str
     steps_per_dispatch: int
 
 
@@ -165,6 +169,8 @@ def _loading(method: Method) -> LoadingPlan:
         config.data.loader,
         config.data.workers,
         config.data.resident,
+        config.data.decoded,
+        config.data.train_list,
         config.train.steps_per_dispatch,
     )
 
