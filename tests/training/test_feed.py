@@ -23,6 +23,13 @@ STEPS = {
 RESIDENT = {'data.resident': 'always', 'train.steps_per_dispatch': 3}
 
 
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch, mesh_of, traced_once):
+    """Trainings of this module are of the tiny network, on two devices."""
+    monkeypatch.setattr(models, 'build', tiny.build)
+    monkeypatch.setattr(sharding, 'make_mesh', lambda: mesh_of(2))
+
+
 @pytest.fixture
 def train(monkeypatch):
     """train(config, workdir, act): the state at the end and {step: loss}; act(step) is called after every dispatch."""
@@ -59,12 +66,9 @@ def test_dispatches_end_where_something_is_due():
     assert list(trainer.counts(3, 1, (4, 100))) == [1] * 9
 
 
-@pytest.mark.parametrize('devices', [1, 2])
 def test_losses_are_the_same_and_an_interrupted_run_ends_with_the_same_parameters(
-    small_config, tmp_path, mesh_of, monkeypatch, train, devices
+    small_config, tmp_path, train
 ):
-    monkeypatch.setattr(models, 'build', tiny.build)
-    monkeypatch.setattr(sharding, 'make_mesh', lambda: mesh_of(devices))
     config = small_config('fold=1,tpc', **STEPS, **RESIDENT)
     _, streamed = train(small_config('fold=1,tpc', **STEPS), tmp_path / 'streamed')
     whole, losses = train(config, tmp_path / 'whole')
@@ -86,7 +90,6 @@ def test_losses_are_the_same_and_an_interrupted_run_ends_with_the_same_parameter
 def test_a_loss_that_is_not_finite_is_named_by_its_step_within_a_group(
     small_config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(models, 'build', tiny.build)
     add = loop._Log.add
 
     def adding(self, step, metrics, count):
