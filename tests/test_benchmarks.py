@@ -1,9 +1,7 @@
 """The benchmarks at a tiny size: the peer is the same network, and nothing is timed that is not the same."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,7 +19,6 @@ torch = pytest.importorskip('torch', reason='PyTorch is what the benchmarks comp
 from benchmarks import evaluation, feeding, measure, peer, peer_loops, training  # noqa: E402
 
 torch.set_num_threads(1)  # threads that wait for each other are slow where many tests run at once
-ROOT = Path(__file__).parent.parent
 SIZE = 33
 METHODS = {
     'simpropnet': (simpropnet_config, {}),
@@ -242,24 +239,18 @@ def test_a_contestant_that_cannot_run_is_left_out(capsys):
 
 
 @pytest.mark.parametrize('name', ['training', 'evaluation'])
-def test_without_pytorch_a_benchmark_ends_in_one_sentence(name):
+def test_without_pytorch_a_benchmark_ends_in_one_sentence(name, run_here, monkeypatch):
     """And its help is there all the same."""
-    run = f'runpy.run_module("benchmarks.{name}", run_name="__main__", alter_sys=True)'
-
-    def command(*words):
-        code = (
-            f'import runpy, sys; sys.modules["torch"] = None; sys.argv[1:] = {list(words)}; {run}'
-        )
-        return subprocess.run(
-            [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-
-    ended = command('--config', 'configs/simpropnet.py')
+    for module in list(sys.modules):  # or the benchmarks would keep PyTorch
+        if module.partition('.')[0] == 'benchmarks':
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    ended = run_here('-m', f'benchmarks.{name}', '--config', 'configs/simpropnet.py')
     assert ended.returncode == 2
     assert ended.stderr.startswith(
         'error: the benchmarks compare with PyTorch, which is not installed: pip install'
     )
     assert ended.stderr.count('\n') == 1
-    shown = command('--help')
+    shown = run_here('-m', f'benchmarks.{name}', '--help')
     assert shown.returncode == 0 and 'error' not in shown.stderr
     assert f'simpropnet bench {name} --config' in shown.stdout and '--repeats' in shown.stdout

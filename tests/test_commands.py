@@ -21,9 +21,9 @@ ROOT = Path(__file__).parent.parent
 CONFIG = 'configs/simpropnet.py'
 
 
-def run(*words, **env):
+def run(*words, python=sys.executable, **env):
     return subprocess.run(
-        [sys.executable, *map(str, words)],
+        [python, *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -43,12 +43,15 @@ def small(prepared_data):
 
 
 @pytest.mark.slow
-def test_train_then_evaluate_then_print_the_table(small, tmp_path, run_here, one_device):
+def test_train_then_evaluate_then_print_the_table(
+    small, tmp_path, run_here, one_device, preloaded_python
+):
     workdir = tmp_path / 'fold1'
-    trained = run('train.py', '--config', f'{CONFIG}:fold=1', '--workdir', workdir, *small)
+    words = ('--config', f'{CONFIG}:fold=1', '--workdir', workdir, *small)
+    trained = run('train.py', *words, python=preloaded_python)
     assert trained.returncode == 0, trained.stderr[-2000:]
     assert 'step 6/6' in trained.stderr and 'done in 0:00:00' in trained.stderr
-    evaluated = run('eval.py', '--workdir', workdir)
+    evaluated = run('eval.py', '--workdir', workdir, python=preloaded_python)
     assert evaluated.returncode == 0, evaluated.stderr[-2000:]
     assert 'mIoU' in evaluated.stdout
     assert (workdir / 'figures' / 'best' / '1shot_median.jpg').stat().st_size > 0
@@ -244,9 +247,9 @@ def test_help_ends_quietly_where_its_reader_has_gone():
     assert (done.returncode, done.stderr) == (0, '')
 
 
-def test_a_platform_that_jax_does_not_have_ends_in_one_sentence(small, tmp_path):
+def test_a_platform_that_jax_does_not_have_ends_in_one_sentence(small, tmp_path, preloaded_python):
     words = ['train.py', '--config', CONFIG, '--workdir', tmp_path / 'W', *small]
-    done = run(*words, JAX_PLATFORMS='cuda')
+    done = run(*words, python=preloaded_python, JAX_PLATFORMS='cuda')
     check_one_sentence(done, "JAX_PLATFORMS is 'cuda', but JAX cannot use that here")
 
 
