@@ -3,13 +3,10 @@
 import contextlib
 import errno
 import json
-import multiprocessing
 import os
 import random
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,28 +18,24 @@ from simpropnet_jax import models
 from simpropnet_jax.runtime import checkpoint, sharding
 from simpropnet_jax.runtime.workdir import WriteError, only_run
 from simpropnet_jax.training import loop
+from tests.fakes import SMALL
 from tests.training import tiny
 
 KILLS = 12
 
 
-@pytest.fixture
-def tiny_network(monkeypatch):
-    monkeypatch.setattr(models, 'build', tiny.build)
-
-
 @pytest.fixture(scope='module')
-def half(small_config, tmp_path_factory):
-    """Make the work directory of a run at step 3 of 6; `small_config()` resumes it."""
+def half(small_config, tmp_path_factory, traced_once):
+    """Make the work directory of a run at step 3 of 6; `small_config()` resumes it, with the tiny network."""
     workdir = tmp_path_factory.mktemp('half')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, 'build', tiny.build)
         loop.train_and_evaluate(small_config(**{'train.steps': 3}), workdir)
-    return workdir
+        yield workdir
 
 
 @pytest.fixture
-def workdir(half, tiny_network, tmp_path):
+def workdir(half, tmp_path):
     """A copy of it."""
     return shutil.copytree(half, tmp_path / 'run')
 
@@ -77,15 +70,9 @@ def test_kills_at_random_moments_change_no_bit(small_config, tmp_path):
     config.write_text(
         json.dumps(small_config(**{'train.steps': steps, 'select.every': 1}).to_dict())
     )
-    context = multiprocessing.get_context(
-        'forkserver'
-    )  # a true process a life, but the imports are paid once
-    context.set_forkserver_preload(
-        ['tests.training.tiny', 'simpropnet_jax.training.loop', *tiny.IMPORTED_LATER]
-    )
 
     def start(workdir):
-        process = context.Process(target=tiny.train, args=(config, workdir))
+        process = tiny.processes().Process(target=tiny.train, args=(config, workdir))
         process.start()
         return process
 
@@ -197,27 +184,14 @@ def test_a_read_only_work_directory_is_refused():
 
 
 def test_the_command_ends_in_one_sentence_where_there_can_be_no_work_directory(
-    small_config, tmp_path, prepared_data
+    tmp_path, prepared_data, run_here
 ):
     (tmp_path / 'file').touch()
-    from tests.fakes import SMALL
-
     flags = [
         f'--config.{name}={value}' for name, value in (SMALL | {'data.dir': prepared_data}).items()
     ]
-    done = subprocess.run(
-        [
-            sys.executable,
-            'train.py',
-            '--config=configs/simpropnet.py:fold=1',
-            f'--workdir={tmp_path}/file/run',
-            *flags,
-        ],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ['--config=configs/simpropnet.py:fold=1', f'--workdir={tmp_path}/file/run']
+    done = run_here('train.py', *words, *flags)
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
     assert (
