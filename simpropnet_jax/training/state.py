@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from simpropnet_jax.episodes.resident import Resident
+from simpropnet_jax.ops.convolve import batch_split_over
 from simpropnet_jax.runtime import sharding
 from simpropnet_jax.setup.parameters import merge, split
 
@@ -117,7 +118,7 @@ def make_step(objective: Callable, optimizer, *, seed: int, mesh: Mesh) -> Calla
     """
     everywhere, split_over_data = sharding.replicated(mesh), sharding.sharded(mesh)
     return jax.jit(
-        _step(objective, optimizer, seed),
+        _step(objective, optimizer, seed, mesh.size),
         donate_argnums=0,
         in_shardings=(everywhere, split_over_data),
         out_shardings=(everywhere, everywhere),
@@ -154,7 +155,7 @@ def make_group_step(
     Args:
       gather: (images, numbers) -> the batch.
     """
-    step = _step(objective, optimizer, seed)
+    step = _step(objective, optimizer, seed, mesh.size)
     everywhere, split = sharding.replicated(mesh), sharding.sharded(mesh)
 
     def steps(state: TrainState, group: Group):
@@ -185,8 +186,8 @@ def make_group_step(
     )
 
 
-def _step(objective, optimizer, seed):
-    """(state, batch) -> (state, metrics), not jitted."""
+def _step(objective, optimizer, seed, devices):
+    """(state, batch) -> (state, metrics), not jitted; the batch is split over so many devices."""
 
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -194,9 +195,10 @@ def _step(objective, optimizer, seed):
         def loss(params):
             return objective(state.replace(params=params), batch, key)
 
-        (value, (metrics, changes)), gradients = jax.value_and_grad(loss, has_aux=True)(
-            state.params
-        )
+        with batch_split_over(devices):
+            (value, (metrics, changes)), gradients = jax.value_and_grad(loss, has_aux=True)(
+                state.params
+            )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {'loss': value, 'gradient_norm': optax.global_norm(gradients), **metrics}
         params = optax.apply_updates(state.params, updates)
