@@ -18,7 +18,7 @@ from tests.fakes import SMALL
 
 NOVEL = (6, 7, 8, 9, 10)
 KNOWN = [c for c in range(21) if c not in NOVEL]
-SIZE, SHOTS, HIDDEN = 33, 5, 12
+SIZE, SHOTS, HIDDEN = 33, 5, 20
 
 
 def count(tree):
@@ -35,7 +35,8 @@ def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says
     config_rules.validate(config, devices=1)
     config.model.convention = 'keras'
     method = Method.from_config(config)
-    params = method.abstract()['params']
+    variables = method.abstract()
+    params = variables['params']
     assert (count(params['backbone']), count(params) - count(params['backbone'])) == (
         backbone,
         head,
@@ -43,7 +44,7 @@ def test_the_configs_are_valid_and_their_networks_as_large_as_the_docstring_says
     assert method.module.novel == NOVEL
     image = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.float32)
     levels = jax.eval_shape(
-        lambda v, x: method.module.apply(v, x, method='encode'), method.abstract(), image
+        lambda v, x: method.module.apply(v, x, method='encode'), variables, image
     )
     shallow = (9, 9, 256) if words == 'vgg16' else (17, 17, 256)
     assert [x.shape[1:] for x in levels] == [(9, 9, 256), (9, 9, 512), shallow]
@@ -61,8 +62,8 @@ def test_it_is_trained_on_episodes_where_a_constraint_needs_them(words, episodic
 
 @pytest.fixture(scope='module')
 def found():
-    """What a narrow network on ResNet-50 makes of six images, the last one being the query; and what it was given."""
-    module = AMP(width=4, features=6, novel=NOVEL)
+    """What a narrow network on a ResNet makes of six images, the last one being the query; and what it was given."""
+    module = AMP(width=4, features=6, novel=NOVEL, encoder='resnet14')
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(SHOTS + 1, SIZE, SIZE, 3)), jnp.float32)
     masks = jnp.asarray(rng.uniform(size=(SHOTS, SIZE, SIZE)) < 0.3, jnp.float32)
@@ -79,7 +80,9 @@ def found():
         def call(name, *args):
             return module.apply({'params': params}, *args, method=name)
 
-        backbone = ResNet(width=4, stride_on='3x3').apply({'params': params['backbone']}, images)
+        backbone = ResNet(width=4, stride_on='3x3', depths=(1, 1, 1)).apply(
+            {'params': params['backbone']}, images
+        )
         features = call('encode', images)
         query = jax.tree.map(lambda x: x[SHOTS:], features)
         result = {'params': params, 'backbone': backbone, 'classes': call('logits', images)}
@@ -227,7 +230,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
         def state(p):
             return TrainState(jnp.zeros((), jnp.int32), p, {}, ())
 
-        gradients, (metrics, _) = jax.grad(
+        (loss, (metrics, _)), gradients = jax.value_and_grad(
             lambda p: both(state(p), batch, jax.random.key(1)), has_aux=True
         )(params)
         keys = jax.random.split(jax.random.key(1))
@@ -235,7 +238,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
             one(state(params), batch, key)[0]
             for one, key in zip((labels, of_episodes), keys, strict=True)
         ]
-        return gradients, metrics, both(state(params), batch, jax.random.key(1))[0], alone
+        return gradients, metrics, loss, alone
 
     gradients, metrics, loss, alone = run(params)
     assert float(loss) == pytest.approx(float(sum(alone)))
@@ -255,7 +258,7 @@ def test_the_losses_of_labels_and_episodes_add_and_reach_all_that_is_trained():
 
 
 def test_a_training_with_both_constraints_selects_by_novel_classes_and_segments_pictures(
-    prepared_data, tmp_path, monkeypatch
+    prepared_data, tmp_path, monkeypatch, one_device
 ):
     monkeypatch.setattr(models, 'build', lambda model, *_: small(dropout=model.dropout))
     config = amp_config.get_config('fold=1,crc,tpc')
