@@ -62,12 +62,13 @@ def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
 ):
     monkeypatch.setattr(sys, 'executable', preloaded_python)
     monkeypatch.setattr(startup, 'FURTHER', 1)
-    monkeypatch.setenv('XLA_FLAGS', '')  # one device, for which a step compiles sooner
     # A step of the baseline compiles sooner.
     method, _ = write_checkpoint(tmp_path / 'run', fbaf=False)
     method.config.data.dir = str(prepared_data)
     method.config.train.dual_prediction = False
     checkpoint.write_json(tmp_path / 'run' / 'config.json', config_rules.plain(method.config))
+    # Of the commands: one device, for which a step compiles sooner. Here JAX has started.
+    monkeypatch.setenv('XLA_FLAGS', '')
     record = startup.main(tmp_path / 'run', repeats=1, out=tmp_path / 'startup.json')
     assert json.loads((tmp_path / 'startup.json').read_text()) == record
     assert all(
