@@ -1,5 +1,7 @@
 """SimPropNet as a whole: its published size, its gradients, and inputs that have nothing in them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,8 +50,8 @@ def test_parameters_are_the_papers():
 
 @pytest.fixture(scope='module')
 def narrow():
-    config, module = build(width=8, features=16, dropout=0.0)
-    return config, module, init(module)
+    module = build(width=8, features=16, dropout=0.0)[1]
+    return module, init(module)
 
 
 def batch_of(labels_support, labels_query):
@@ -66,18 +68,21 @@ def batch_of(labels_support, labels_query):
     }
 
 
-def gradients(config, module, params, batch):
+@partial(jax.jit, static_argnums=0)
+def gradients(module, params, batch):
+    """Loss and gradients, compiled once for each module."""
+    config, _ = build()
     config.train.support_scale = 1.0
     trainable, frozen = split(params, ('backbone',))
     objective = objectives.episodic(
         module, config.train, void='ignore', convention='torchvision', steps=10
     )
 
-    def loss(trainable, batch):
+    def loss(trainable):
         state = TrainState(jnp.zeros((), jnp.int32), trainable, frozen, None)
         return objective(state, batch, jax.random.key(1))[0]
 
-    return jax.jit(jax.value_and_grad(loss))(trainable, batch)
+    return jax.value_and_grad(loss)(trainable)
 
 
 def half_mask():
@@ -101,9 +106,9 @@ DEAD = {
 def test_gradients_reach_every_trainable_parameter_but_those_that_the_formulas_leave_dead(
     narrow, activation
 ):
-    config, _, params = narrow
+    _, params = narrow
     module = build(width=8, features=16, dropout=0.0, fbaf_activation=activation)[1]
-    _, grads = gradients(config, module, params, batch_of(half_mask(), half_mask()))
+    _, grads = gradients(module, params, batch_of(half_mask(), half_mask()))
     _, frozen = split(params, ('backbone',))
     flat = traverse_util.flatten_dict(grads, sep='/')
     size = {path: float(jnp.sqrt(jnp.square(gradient).mean())) for path, gradient in flat.items()}
@@ -114,26 +119,26 @@ def test_gradients_reach_every_trainable_parameter_but_those_that_the_formulas_l
 
 @pytest.mark.parametrize('value', [0, 1, 255], ids=['empty', 'full', 'all void'])
 def test_degenerate_masks_give_finite_losses_and_gradients(narrow, value):
-    config, module, params = narrow
+    module, params = narrow
     constant = np.full((2, SIZE, SIZE), value, np.uint8)
-    loss, grads = gradients(config, module, params, batch_of(constant, constant))
+    loss, grads = gradients(module, params, batch_of(constant, constant))
     assert np.isfinite(loss)
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
 
 
 def test_bfloat16_computes_nearly_the_same_with_float32_parameters(narrow):
-    config, module, params = narrow
+    module, params = narrow
     half = build(width=8, features=16, dropout=0.0, dtype='bfloat16')[1]
     batch = batch_of(half_mask(), half_mask())
-    loss, grads = gradients(config, module, params, batch)
-    half_loss, half_grads = gradients(config, half, params, batch)
+    loss, grads = gradients(module, params, batch)
+    half_loss, half_grads = gradients(half, params, batch)
     np.testing.assert_allclose(half_loss, loss, rtol=1e-2)
     assert {x.dtype for x in jax.tree.leaves(half_grads)} == {jnp.dtype('float32')}
     assert half_loss != loss
 
 
 def test_k_shot_is_the_mean_of_one_shot_probes(narrow):
-    _, module, params = narrow
+    module, params = narrow
     rng = np.random.default_rng(3)
     features = jnp.asarray(rng.uniform(size=(2, 5, 5, 5, 16)), jnp.float32)
     masks = jnp.asarray(rng.integers(0, 2, (2, 5, SIZE, SIZE)), jnp.float32)
