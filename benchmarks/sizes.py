@@ -10,6 +10,7 @@ class.
 """
 
 import io
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -275,6 +276,7 @@ def run_typed(args) -> None:
     run, which = parse(args.checkpoint)
     print(f'| view | {" | ".join(GROUPS)} | seconds |\n|---|{"---|" * (len(GROUPS) + 1)}')
     views = args.view or VIEWS
+    logging.getLogger('simpropnet_jax').setLevel(logging.ERROR)  # what it says of each support
     main(run, which, args.classes, views, args.episodes, args.presence, args.out, args.roc)
 
 

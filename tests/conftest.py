@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.compiling import for_devices
+
 # Many tests train the same small network: it is compiled once, for all of them and for the commands they start.
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers inherit it
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='simpropnet_jax_')
@@ -20,9 +22,7 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = (
     '1'  # of machine code: compiling takes a third of the time
 )
-os.environ['XLA_FLAGS'] = (
-    os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
-)
+os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), for_devices(8)])
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

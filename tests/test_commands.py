@@ -16,6 +16,7 @@ from simpropnet_jax.cli import main as cli
 from simpropnet_jax.cli import run_folder, train
 from simpropnet_jax.config import command_line, field_help
 from simpropnet_jax.config import rules as config_rules
+from tests.compiling import QUICKLY
 
 ROOT = Path(__file__).parent.parent
 CONFIG = 'configs/simpropnet.py'
@@ -28,7 +29,7 @@ def run(*words, python=sys.executable, **env):
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {'XLA_FLAGS': ''} | env,
+        env=os.environ | {'XLA_FLAGS': QUICKLY} | env,
     )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiling import QUICKLY
+
 NOTEBOOK = Path(__file__).parent.parent / 'docs' / 'segment_your_pictures.ipynb'
 LESS = {'pictures': 150, 'backbone_steps': 100, 'steps': 50, 'side': 65}
 # The lines with `!` run in the kernel, which has imported what they need; tests/test_wheel.py starts the program.
@@ -54,7 +56,7 @@ def test_from_zero_to_a_mask(tmp_path):
         notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}}
     )
     # One device, as the virtual ones of other tests are slower.
-    client.execute(env=os.environ | {'XLA_FLAGS': ''})
+    client.execute(env=os.environ | {'XLA_FLAGS': QUICKLY})
     said = ''.join(one.text for one in notebook.cells[-1].outputs if one.name == 'stdout')
     score, everything, written = map(float, said.split())
     assert score > 1.3 * everything

@@ -12,6 +12,7 @@ from configs import prototype
 from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.runtime import checkpoint, records
+from tests.compiling import QUICKLY
 from tests.small_checkpoint import write_checkpoint
 from tests.training import tiny
 
@@ -68,7 +69,7 @@ def test_the_first_step_and_mask_are_timed_with_and_without_a_cache(
     method.config.train.dual_prediction = False
     checkpoint.write_json(tmp_path / 'run' / 'config.json', config_rules.plain(method.config))
     # Of the commands: one device, for which a step compiles sooner. Here JAX has started.
-    monkeypatch.setenv('XLA_FLAGS', '')
+    monkeypatch.setenv('XLA_FLAGS', QUICKLY)
     record = startup.main(tmp_path / 'run', repeats=1, out=tmp_path / 'startup.json')
     assert json.loads((tmp_path / 'startup.json').read_text()) == record
     assert all(

@@ -11,6 +11,8 @@ import sys
 import urllib.parse
 from pathlib import Path
 
+from tests.compiling import QUICKLY
+
 ROOT = Path(__file__).parent.parent.parent
 BINARIES = {
     name: shutil.which(name) for name in ('chromium', 'chromedriver')
@@ -33,7 +35,7 @@ def served(checkpoint, folder, *flags):
         'HOME': folder / 'home',
         'TMPDIR': folder / 'temporary',
         'PYTHONPATH': ROOT,
-        'XLA_FLAGS': '',
+        'XLA_FLAGS': QUICKLY,
     }
     process = subprocess.Popen(
         [

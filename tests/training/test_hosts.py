@@ -10,6 +10,7 @@ from simpropnet_jax import models
 from simpropnet_jax.evaluation import run
 from simpropnet_jax.runtime import hosts, sharding
 from simpropnet_jax.training import loop
+from tests.compiling import for_devices
 from tests.training import tiny
 from tests.training.test_nothing_lost import losses, newest
 
@@ -23,7 +24,7 @@ def run_all(tmp_path_factory):
 
     def call(commands, environments, devices=1):
         flags = {
-            'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+            'XLA_FLAGS': for_devices(devices),
             'JAX_PLATFORMS': 'cpu',
         }
         outputs, started = [tmp_path_factory.mktemp('output') for _ in commands], []

@@ -22,6 +22,7 @@ from simpropnet_jax import models
 from simpropnet_jax.config import rules as config_rules
 from simpropnet_jax.models.prototype import Prototype
 from simpropnet_jax.runtime import errors, hosts
+from tests.compiling import QUICKLY
 
 IMPORTED_LATER = (
     'simpropnet_jax.evaluation.run',
@@ -77,7 +78,7 @@ def train(config: Path, workdir: Path) -> None:
 
     At its end, all parameters and momenta go to final.npz in the work directory.
     """
-    os.environ['XLA_FLAGS'] = ''
+    os.environ['XLA_FLAGS'] = QUICKLY
     jax.config.update(
         'jax_persistent_cache_min_compile_time_secs', 0.0
     )  # so that a life begins in two seconds
