@@ -131,15 +131,6 @@ def _sum_of_taps(x, kernel, dilation):
     return total.astype(x.dtype)
 
 
-def _padded_share(shape, kernel, dilation):
-    """Return the positions that all taps read, with `_kernel_gradient_looped`'s padding, over the map's positions."""
-    seen = sum(
-        (shape[1] - abs(down)) * (shape[2] - abs(right))
-        for _, _, down, right in _taps(shape, kernel, dilation)
-    )
-    return kernel.shape[0] ** 2 * (shape[1] + dilation) * (shape[2] + dilation) / seen
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fastest(x, kernel, dilation):
     """Convolve with a custom backward pass: JAX's multiplies bfloat16 in float32, and XLA's kernel gradient is slow."""
@@ -151,8 +142,7 @@ def _fastest(x, kernel, dilation):
 def _for_training(x, kernel, dilation):
     if _by_winograd(x, kernel, dilation):
         return winograd.convolve(x, kernel, dilation)
-    in_float32 = x.dtype == jnp.float32
-    if kernel.shape[0] > 1 and (in_float32 or (dilation <= 2 and kernel.shape[2] >= 512)):
+    if kernel.shape[0] > 1:
         maps = _on_each_device(lambda own: _image_by_image(own, kernel, dilation), x)
         return maps.reshape(*x.shape[:3], -1)
     return _sum_of_taps(x, kernel, dilation)
@@ -197,12 +187,8 @@ def _backward(dilation, saved, gradient):
 def _kernel_gradient(x, gradient, kernel, dilation):
     if _by_winograd(x, kernel, dilation):
         return winograd.kernel_gradient(x, gradient, dilation)
-    if kernel.shape[0] == 1:
-        return jnp.dot(_flat(x).astype(jnp.float32).T, _flat(gradient).astype(jnp.float32))[
-            None, None
-        ]
-    if x.dtype == jnp.bfloat16 and _padded_share(x.shape, kernel, dilation) < 3:
-        return _kernel_gradient_looped(x, gradient, kernel, dilation)
+    if x.dtype == jnp.bfloat16:
+        return _kernel_gradient_transposed(x, gradient, kernel, dilation)
     return _kernel_gradient_by_taps(x, gradient, kernel, dilation)
 
 
@@ -222,30 +208,45 @@ def _kernel_gradient_by_taps(x, gradient, kernel, dilation):
         return [total + product for total, product in zip(totals, of_taps, strict=True)], None
 
     totals, _ = jax.lax.scan(add, [jnp.zeros(kernel.shape[2:])] * len(taps), (x, gradient))
-    rows, columns, *_ = zip(*taps, strict=True)
-    return jnp.zeros(kernel.shape).at[jnp.array(rows), jnp.array(columns)].set(jnp.stack(totals))
+    return _placed(taps, jnp.stack(totals), kernel)
 
 
-def _kernel_gradient_looped(x, gradient, kernel, dilation):
-    """Compute the kernel's gradient by a product that is fast only if its left factor is stored row by row.
+def _kernel_gradient_transposed(x, gradient, kernel, dilation):
+    """Compute the kernel's gradient by products whose left factor is stored transposed, once for all taps.
 
-    This matters most in bfloat16. XLA undoes a transposition before a product unless a loop stands between them: here
-    the loop over the taps. All positions form one line, with zeros between rows and images, so a tap is an offset.
+    XLA uses the bfloat16 units of a CPU only for a left factor that is stored row by row, and it undoes a transposition
+    unless a loop stands before the product: here the loop over the taps, or over halves of the output for one tap. A
+    tap moves the gradient, with zeros around it, and not x: copying x with zeros between its rows takes seven times as
+    long as transposing it.
     """
-    margins = ((0, 0), (0, dilation), (0, dilation), (0, 0))
-    x, gradient = jnp.pad(x, margins), jnp.pad(gradient, margins)
-    width = x.shape[2]
-    line = x.reshape(-1, x.shape[-1])
-    furthest = dilation * (width + 1)
-    transposed = jnp.moveaxis(gradient, -1, 0).reshape(gradient.shape[-1], -1)
-    transposed = jnp.pad(transposed, ((0, 0), (furthest, furthest)))
-    reach = range(-1, 2)
-    starts = jnp.array(
-        [furthest - dilation * (row * width + column) for row in reach for column in reach]
-    )
+    taps = list(_taps(x.shape, kernel, dilation))
+    margin = dilation * (kernel.shape[0] // 2)
+    padded = jnp.pad(gradient, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    # As integers, because XLA would keep a loop's bfloat16 map in float32.
+    padded = jax.lax.bitcast_convert_type(padded, jnp.uint16)
+    transposed = jnp.moveaxis(x, -1, 0).reshape(x.shape[-1], -1)
+    parts = 2 if len(taps) == 1 and gradient.shape[-1] % 2 == 0 else 1
+    size = (*gradient.shape[:3], gradient.shape[-1] // parts)
 
-    def tap(start):
-        moved = jax.lax.dynamic_slice(transposed, (0, start), (transposed.shape[0], line.shape[0]))
-        return jnp.dot(moved, line, preferred_element_type=jnp.float32)
+    def product(start):
+        moved = jax.lax.dynamic_slice(padded, (0, *start), size)
+        moved = jax.lax.bitcast_convert_type(moved, jnp.bfloat16)
+        return jnp.dot(transposed, _flat(moved), preferred_element_type=jnp.float32)
 
-    return jnp.swapaxes(jax.lax.map(tap, starts), 1, 2).reshape(kernel.shape)
+    starts = [
+        (margin - down, margin - right, part * size[-1])
+        for part in range(parts)
+        for _, _, down, right in taps
+    ]
+    products = jax.lax.map(product, jnp.array(starts))
+    if parts > 1:
+        products = jnp.concatenate(products, -1)[None]
+    return _placed(taps, products, kernel)
+
+
+def _placed(taps, of_taps, kernel):
+    """Place the gradients of taps [T, c, d] in the kernel's shape; the others are zero."""
+    if len(taps) == kernel.shape[0] ** 2:
+        return of_taps.reshape(kernel.shape)
+    rows, columns, *_ = zip(*taps, strict=True)
+    return jnp.zeros(kernel.shape).at[jnp.array(rows), jnp.array(columns)].set(of_taps)
