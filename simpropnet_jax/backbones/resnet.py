@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.parameter import parameter
 from simpropnet_jax.ops.bias import add_bias
 from simpropnet_jax.ops.convolve import convolve
 
@@ -34,8 +35,8 @@ class BackboneConv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 d']:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
-        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
+        kernel = parameter(self, 'kernel', nn.initializers.lecun_normal(), shape)
+        bias = parameter(self, 'bias', nn.initializers.zeros_init(), (self.features,))
         x = convolve(
             x.astype(self.dtype), jnp.asarray(kernel, self.dtype), self.dilation, self.stride
         )

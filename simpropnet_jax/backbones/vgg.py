@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.parameter import parameter
 from simpropnet_jax.backbones.resnet import BackboneConv
 from simpropnet_jax.backbones.weight_files import read_weights, sha256
 from simpropnet_jax.backbones.weights import Backbone, download
@@ -111,9 +112,9 @@ class FullyConnected(nn.Module):
     def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b _ _ d']:
         shape = (self.side, self.side, x.shape[-1], self.features)
         kernel = jnp.asarray(
-            self.param('kernel', nn.initializers.lecun_normal(), shape), self.dtype
+            parameter(self, 'kernel', nn.initializers.lecun_normal(), shape), self.dtype
         )
-        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
+        bias = parameter(self, 'bias', nn.initializers.zeros_init(), (self.features,))
         x = jax.lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=LAYOUT)
         return add_bias(x, bias, self.dtype)
 

@@ -13,6 +13,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.parameter import parameter
+
 PATCH = 14  # pixels of a patch's side
 TABLE = 37  # patches of a side of the stored position table: images of 518 pixels
 MLP_RATIO = 4
@@ -72,8 +74,8 @@ class ViT(nn.Module):
     def _with_tokens(self, x, grid: tuple[int, int]):
         """Put the class token and the registers before the patches, and add positions to all but the registers."""
         channels, normal = x.shape[-1], nn.initializers.normal(0.02)
-        table = self.param('positions', normal, (1 + self.table**2, channels))
-        tokens = self.param('class_token', normal, (1, channels)) + table[:1]
+        table = parameter(self, 'positions', normal, (1 + self.table**2, channels))
+        tokens = parameter(self, 'class_token', normal, (1, channels)) + table[:1]
         places = resized_positions(
             table[1:].reshape(self.table, self.table, channels),
             grid,
@@ -82,7 +84,7 @@ class ViT(nn.Module):
         )
         x = x + places.reshape(-1, channels).astype(x.dtype)
         if self.registers:
-            own = self.param('registers', normal, (self.registers, channels))
+            own = parameter(self, 'registers', normal, (self.registers, channels))
             tokens = jnp.concatenate([tokens, own])
         tokens = jnp.broadcast_to(tokens.astype(x.dtype), (x.shape[0], *tokens.shape))
         return jnp.concatenate([tokens, x], 1)
@@ -106,7 +108,7 @@ class TransformerBlock(nn.Module):
             return Linear(size, self.dtype, name=name)
 
         def scaled(name, y):
-            scale = self.param(name, nn.initializers.constant(LAYER_SCALE), (channels,))
+            scale = parameter(self, name, nn.initializers.constant(LAYER_SCALE), (channels,))
             return y * scale.astype(y.dtype)
 
         y = linear(3 * channels, 'qkv')(Norm(self.dtype, name='norm1')(x))
@@ -136,8 +138,8 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, '*b c']) -> Float[Array, '*b d']:
         shape = (x.shape[-1], self.features)
-        kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
-        bias = self.param('bias', nn.initializers.zeros_init(), (self.features,))
+        kernel = parameter(self, 'kernel', nn.initializers.lecun_normal(), shape)
+        bias = parameter(self, 'bias', nn.initializers.zeros_init(), (self.features,))
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 
 
@@ -148,8 +150,8 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, '*b c']) -> Float[Array, '*b c']:
-        scale = self.param('scale', nn.initializers.ones_init(), x.shape[-1:])
-        bias = self.param('bias', nn.initializers.zeros_init(), x.shape[-1:])
+        scale = parameter(self, 'scale', nn.initializers.ones_init(), x.shape[-1:])
+        bias = parameter(self, 'bias', nn.initializers.zeros_init(), x.shape[-1:])
         y = x.astype(jnp.float32)
         y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPSILON)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from simpropnet_jax.backbones.parameter import parameter
 from simpropnet_jax.ops.convolve import convolve, convolve_constant
 from simpropnet_jax.ops.resize import interpolation_matrix, resize_bilinear
 
@@ -123,9 +124,9 @@ class Conv(nn.Module):
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
         kernel = jnp.asarray(
-            self.param('kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype
+            parameter(self, 'kernel', nn.initializers.normal(INITIAL_DEVIATION), shape), self.dtype
         )
-        bias = self.param('bias', uniform, (features,))
+        bias = parameter(self, 'bias', uniform, (features,))
         total = (
             bias if rest is None else rest.astype(jnp.float32)
         )  # in float32, as `add_bias` explains
