@@ -384,7 +384,7 @@ EVAL = {
     'memory': Field(
         3.0,
         AMOUNT,
-        'GiB of device memory for features of images; more are encoded in parts',
+        'GiB of device memory for features of all images; more are encoded in parts of a third of it',
         before=3.0,
     ),
     'batch': Field(8, POSITIVE, 'images and episodes at a time, over all devices'),

@@ -13,6 +13,8 @@ from simpropnet_jax.runtime import sharding
 from simpropnet_jax.runtime.progress import Progress
 
 GIB = 2**30
+# If not all fit, an image is encoded as a support and again as a query, however small the groups are.
+SHARE_OF_GROUP = 1 / 3
 
 
 class FeatureCache:
@@ -23,7 +25,7 @@ class FeatureCache:
       bank: the images.
       variables: {'params': ...}, on the devices.
       batch: images encoded at a time.
-      memory: GiB of each device for features.
+      memory: GiB of each device for the features of all images; if they need more, a group takes a third of it.
       sharded, replicated: shardings of image batches and of the cache.
     """
 
@@ -45,7 +47,8 @@ class FeatureCache:
         self._images = {'support': [supports], 'query': list(bank.queries)}
         labels = bank.labels if bank.supports is None else bank.supports.labels
         self._labels = {'support': labels, 'query': bank.labels}
-        self.capacity = int(max(1, min(memory * GIB / self._bytes(), len(bank.numbers))))
+        room, everything = memory * GIB / self._bytes(), len(bank.numbers)
+        self.capacity = everything if room >= everything else int(max(1, room * SHARE_OF_GROUP))
         self._rows = np.empty(0, np.int32)  # rows in the cache, ascending
         self._cached: dict[
             int, Any
