@@ -212,11 +212,11 @@ def test_later_runs_do_not_compile_and_follow_the_weights(source, variables, epi
 
 
 def test_little_memory_is_enough(source, variables, episodes):
-    """Features of five images of the 24 fit: groups of them give the same counts, and masks in the same order."""
+    """Features of 15 images of the 24 fit: groups of five give the same counts, and masks in the same order."""
     bank = load_bank(source, episodes, size=SIZE, backend='threads')
     whole = Evaluator(Tiny(), bank, episodes, mesh=devices(2), **COMMON)
-    five = 5 * 6 * 6 * 8 * 4 / 2**30  # GiB of 'fine' and 'coarse', 6 x 6 x 4 float32 each
-    limited = Evaluator(Tiny(), bank, episodes, mesh=devices(2), memory=five, **COMMON)
+    room = 15 * 6 * 6 * 8 * 4 / 2**30  # GiB of 'fine' and 'coarse', 6 x 6 x 4 float32 each
+    limited = Evaluator(Tiny(), bank, episodes, mesh=devices(2), memory=room, **COMMON)
     seen, held = [], []
     expected = whole.run(variables)['shots']
 
