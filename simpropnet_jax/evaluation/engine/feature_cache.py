@@ -47,8 +47,7 @@ class FeatureCache:
         self._images = {'support': [supports], 'query': list(bank.queries)}
         labels = bank.labels if bank.supports is None else bank.supports.labels
         self._labels = {'support': labels, 'query': bank.labels}
-        room, everything = memory * GIB / self._bytes(), len(bank.numbers)
-        self.capacity = everything if room >= everything else int(max(1, room * SHARE_OF_GROUP))
+        self.capacity = _capacity(memory * GIB / self._bytes(), len(bank.numbers), batch)
         self._rows = np.empty(0, np.int32)  # rows in the cache, ascending
         self._cached: dict[
             int, Any
@@ -142,6 +141,14 @@ class FeatureCache:
             if self.progress:
                 self.progress('encode images', min(start + b, len(rows)), len(rows))
         return found
+
+
+def _capacity(room: float, everything: int, batch: int) -> int:
+    """Return the images of a group: all if there is room, else whole batches, as a part of one takes as long."""
+    if room >= everything:
+        return everything
+    group = max(int(room * SHARE_OF_GROUP), 1)
+    return group if group < batch else group - group % batch
 
 
 def split(rows: np.ndarray, order: np.ndarray, capacity: int) -> Iterator[np.ndarray]:
